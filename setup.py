@@ -1,0 +1,40 @@
+"""Packaging of speechbrain_birq; tools are configured in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+DEMO = ["espeakng-loader>=0.2.4", "matplotlib>=3.8"]
+TRACK = ["tensorboard>=2.15"]
+LARGE = ["lhotse>=1.24", "huggingface_hub>=0.23"]
+TEST = ["pytest>=8", "hypothesis>=6.100"]
+
+setup(
+    name="speechbrain_birq",
+    version="0.1.0",
+    description="BiRQ and BEST-RQ: self-supervised speech pretraining in SpeechBrain",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["speechbrain_birq", "speechbrain_birq.*"]),
+    install_requires=[
+        # 2.11 is torchaudio's last release: a newer torch breaks `import speechbrain`.
+        "torch>=2.7.1,<2.12",
+        "torchaudio>=2.7.1,<2.12",
+        "speechbrain>=1.1.2",
+        "hyperpyyaml>=1.2.2",
+        "sentencepiece>=0.2",
+        "soundfile>=0.12",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "demo": DEMO,
+        "track": TRACK,
+        "large": LARGE,
+        "lm": ["kenlm>=0.2"],
+        "test": [*DEMO, *TRACK, *TEST],
+        "dev": [*DEMO, *TRACK, *TEST, "ruff>=0.6", "pre-commit>=3"],
+    },
+    entry_points={"console_scripts": ["birq=speechbrain_birq.cli:main"]},
+)

@@ -1,0 +1,3 @@
+"""BiRQ and BEST-RQ: self-supervised speech pretraining in SpeechBrain."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,153 @@
+"""The optimiser step that both brains share: sums in, one division, one clipping."""
+
+import logging
+import math
+
+import speechbrain as sb
+import torch
+import torch.distributed as dist
+
+from speechbrain_birq.checkpoints import RandomStates, other_architecture
+from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
+
+
+class SumBrain(sb.Brain):
+    """A Brain whose losses are sums over items (masked frames, target tokens).
+
+    Micro-batches backpropagate sums. Before a step the gradients are divided by the
+    number of items over all ranks and micro-batches, then all parameter groups are
+    clipped together: any split of a batch gives the same step. A micro-batch left over
+    at the end of an epoch makes a step of its own. A step whose gradient is not finite
+    is skipped as a whole, on every rank.
+
+    ``hparams`` holds ``lr_schedule`` (step, epochs -> factor), ``epoch_counter``,
+    ``run_log``, ``log_interval`` and ``seed``.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        self.generator = torch.Generator(self.device).manual_seed(
+            self.hparams.seed + 1000 * rank
+        )
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("random", RandomStates(self.generator))
+        self.num_batches = 0
+        self.num_items = self.grad_norm = torch.zeros((), device=self.device)
+        self.pending_ids = []
+
+    def on_fit_start(self):
+        """Recover; a checkpoint that does not fit is told in one sentence."""
+        try:
+            super().on_fit_start()
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            folder = self.checkpointer.checkpoints_dir
+            raise BadInput(other_architecture(folder, "model", error)) from None
+        for optimizer in self.optimizers_dict.values():
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+
+    def fit_batch(self, batch):
+        """Backpropagate one micro-batch; step where the accumulation is complete.
+
+        Arguments
+        ---------
+        batch : PaddedBatch or None
+            None where no audio of the batch could be read.
+
+        Returns
+        -------
+        torch.Tensor
+            Detached loss per item, on the CPU.
+        """
+        boundary = self.at_boundary()
+        loss = torch.tensor(math.nan)
+        with self.no_sync(not boundary):
+            if batch is not None:
+                loss = self.backward_batch(batch.to(self.device))
+        if boundary and self.pending_ids:
+            self.optimizers_step()
+        return loss.detach().cpu()
+
+    def backward_batch(self, batch):
+        """Backpropagate the sum of a micro-batch's loss; return its mean per item."""
+        raise NotImplementedError
+
+    def accumulate(self, loss_sum, num_items, batch):
+        """Add the gradient of a sum of losses over ``num_items`` items."""
+        self.scaler.scale(loss_sum).backward()
+        self.num_items = self.num_items + num_items
+        self.pending_ids += batch.id
+
+    def at_boundary(self) -> bool:
+        """Whether this micro-batch completes a step."""
+        complete = self.step % self.grad_accumulation_factor == 0
+        return complete or self.step == self.num_batches
+
+    def optimizers_step(self):
+        """Divide, clip all groups, step unless something is not finite."""
+        (optimizer,) = self.optimizers_dict.values()
+        self._set_learning_rates(optimizer)
+        self.scaler.unscale_(optimizer)
+        parameters = [p for g in optimizer.param_groups for p in g["params"]]
+        self._divide(parameters)
+        limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        if torch.isfinite(self.grad_norm):
+            self.scaler.step(optimizer)
+        else:
+            self._skip()
+        self.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        self.num_items = torch.zeros((), device=self.device)
+        self.pending_ids = []
+        self.optimizer_step += 1
+
+    def _divide(self, parameters):
+        """DDP has averaged the ranks' sums: undo that, divide by all ranks' items."""
+        total, ranks = self.num_items.double(), 1
+        if dist.is_initialized():
+            dist.all_reduce(total)
+            ranks = dist.get_world_size()
+        factor = (ranks / total.clamp_min(1)).float()
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+    def _skip(self):
+        self.nonfinite_count += 1
+        logger.warning(
+            "skipped step %d: the gradient is not finite; utterances: %s",
+            self.optimizer_step,
+            ", ".join(self.pending_ids[:20]),
+        )
+        if self.nonfinite_count > self.nonfinite_patience:
+            raise BadInput(
+                f"{self.nonfinite_count} steps of this epoch had a gradient that is not "
+                f"finite (nonfinite_patience {self.nonfinite_patience}), the last with "
+                f"the utterances {', '.join(self.pending_ids[:20])}: lower the learning "
+                f"rate, or look at these recordings"
+            )
+
+    def _set_learning_rates(self, optimizer):
+        factor = self.hparams.lr_schedule(self.optimizer_step, self.epochs_done())
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def epochs_done(self) -> float:
+        """Epochs so far, the current one as a fraction."""
+        current = self.hparams.epoch_counter.current
+        return current - 1 + self.step / max(1, self.num_batches)
+
+    def _fit_train(self, train_set, epoch, enable):
+        self.num_batches = len(train_set)
+        super()._fit_train(train_set, epoch, enable)
+
+    @property
+    def model(self):
+        """The model without its wrappers."""
+        return getattr(self.modules.model, "module", self.modules.model)

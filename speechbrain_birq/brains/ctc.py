@@ -1,0 +1,133 @@
+"""Fine-tuning with CTC."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+
+from speechbrain_birq.brains.base import SumBrain
+from speechbrain_birq.decoding import ErrorCounter, GreedyDecoder
+
+
+class CTCBrain(SumBrain):
+    """Trains ``modules.model`` (a ``CTCModel``) and scores it.
+
+    Further ``hparams``: ``tokens``, ``decoder`` (of the test splits; validation decodes
+    greedily), ``freeze_steps``, ``lr_encoder``, ``output_folder``.
+    """
+
+    def init_optimizers(self):
+        """Two groups: the pretrained encoder learns at a rate of its own."""
+        encoder = list(self.model.encoder.parameters())
+        head = list(self.model.head.parameters())
+        self.optimizer = self.opt_class(
+            [{"params": encoder, "lr": self.hparams.lr_encoder}, {"params": head}]
+        )
+        self.optimizers_dict = {"opt_class": self.optimizer}
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def backward_batch(self, batch):
+        """Sum of −log p(text) over the batch; items are target tokens."""
+        self.model.freeze_encoder(self.optimizer_step < self.hparams.freeze_steps)
+        with self.training_ctx:
+            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
+            loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+        num_tokens = num_targets(batch).sum()
+        self.accumulate(loss, num_tokens, batch)
+        self.train_sum += loss.detach()
+        self.train_tokens += num_tokens
+        return loss.detach() / num_tokens.clamp_min(1)
+
+    def compute_forward(self, batch, stage):
+        """Log probabilities and lengths."""
+        return self.modules.model(*batch.sig)
+
+    def compute_objectives(self, outputs, batch, stage):
+        """Summed CTC loss; a text too long for its audio counts 0."""
+        return torch.nn.functional.ctc_loss(
+            outputs.frames.transpose(0, 1),
+            batch.tokens.data,
+            outputs.lengths,
+            num_targets(batch),
+            blank=0,
+            reduction="sum",
+            zero_infinity=True,
+        )
+
+    def evaluate_batch(self, batch, stage):
+        """Decode and count errors."""
+        if batch is None:
+            return torch.tensor(math.nan)
+        with self.evaluation_ctx:
+            outputs = self.compute_forward(batch.to(self.device), stage)
+            loss = self.compute_objectives(outputs, batch, stage)
+        self.errors.append(batch.id, self.decoder(*outputs), batch.text)
+        return (loss / num_targets(batch).sum().clamp_min(1)).cpu()
+
+    def on_stage_start(self, stage, epoch=None):
+        """Fresh counters."""
+        self.errors = ErrorCounter()
+        self.decoder = GreedyDecoder(self.hparams.tokens)
+        if stage == sb.Stage.TEST:
+            self.decoder = self.hparams.decoder
+        if stage == sb.Stage.TRAIN:
+            self.train_sum = torch.zeros((), device=self.device)
+            self.train_tokens = torch.zeros((), device=self.device)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Report; keep the checkpoint with the lowest character error rate."""
+        if stage == sb.Stage.TRAIN:
+            loss = (self.train_sum / self.train_tokens.clamp_min(1)).item()
+            figures = {"loss": loss, "grad_norm": self.grad_norm.item()}
+            figures["lr"] = self.optimizer.param_groups[-1]["lr"]
+            self.hparams.run_log.report("train", self.optimizer_step, figures)
+            return
+        if stage == sb.Stage.VALID:
+            rates = self.errors.rates()
+            figures = {"loss": stage_loss, **rates._asdict()}
+            self.hparams.run_log.report("valid", self.optimizer_step, figures)
+            self.checkpointer.save_and_keep_only(
+                meta={"cer": rates.cer, "step": self.optimizer_step}, min_keys=["cer"]
+            )
+
+    def score(self, split, loader) -> dict:
+        """Word and character error rates of the best checkpoint on a split.
+
+        Writes ``wer_<split>.txt`` (alignments) and ``errors_<split>.csv`` (counts of
+        each utterance) and adds the split to ``results.json``.
+
+        Returns
+        -------
+        dict
+            ``wer``, ``cer`` in percent, ``utterances``.
+        """
+        self.evaluate(loader, min_key="cer")
+        folder = Path(self.hparams.output_folder)
+        self.errors.write(folder / f"wer_{split}.txt")
+        rows = self.errors.utterances()
+        with open(folder / f"errors_{split}.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        rates = {k: round(v, 3) for k, v in self.errors.rates()._asdict().items()}
+        result = {**rates, "utterances": len(rows)}
+        add_result(folder, split, result)
+        return result
+
+
+def num_targets(batch) -> torch.Tensor:
+    """(B,) int64 tokens of each text."""
+    data, lens = batch.tokens
+    return torch.round(lens * data.shape[1]).long()
+
+
+def add_result(folder, key, value) -> None:
+    """Add or replace one entry of a run folder's ``results.json``."""
+    path = Path(folder) / "results.json"
+    results = json.loads(path.read_text()) if path.is_file() else {}
+    results[key] = value
+    path.write_text(json.dumps(results, indent=2) + "\n")

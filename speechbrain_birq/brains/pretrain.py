@@ -1,0 +1,187 @@
+"""Pretraining: the inner label-selector step and the outer encoder step."""
+
+import logging
+import math
+import time
+
+import speechbrain as sb
+import torch
+import torch.distributed as dist
+
+from speechbrain_birq.brains.base import SumBrain
+from speechbrain_birq.diagnostics.codebook import (
+    agreement,
+    code_usage,
+    mutual_information,
+)
+from speechbrain_birq.objectives import Objective, penalty_sum
+
+logger = logging.getLogger(__name__)
+
+
+class BiRQBrain(SumBrain):
+    """Trains ``modules.model`` (a ``BiRQ``); with enhanced weight 0 it is BEST-RQ.
+
+    Further ``hparams``: ``enhanced_weight`` and ``anchor_weight`` (``Ramp``: w₁, w₂),
+    ``collapse_perplexity``, ``mask_epoch`` (shared with the mask items) and, for
+    validation, what ``SumBrain`` needs.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.model.generator = self.generator
+        self.enhanced = self.hparams.enhanced_weight.value > 0
+        if not self.enhanced and not self.model.heads.shared:
+            # DDP waits for the gradient of every trainable parameter.
+            self.model.heads.enhanced.requires_grad_(False)
+        self.recent, self.frames, self.started = [], [0, 0], time.time()
+
+    def fit_batch(self, batch):
+        """Algorithm 1: labels, F and G, then one step on w₁ F + w₂ G."""
+        loss = super().fit_batch(batch)
+        if self.pending_ids == [] and self._report_due():
+            self._report_training()
+        return loss
+
+    def backward_batch(self, batch):
+        """One micro-batch of the single loop."""
+        objective = self.inner_step(batch)
+        return self.outer_step(objective, batch)
+
+    def inner_step(self, batch) -> Objective:
+        """Label selector: layers 1..k label the clean input; F and G follow."""
+        with self.training_ctx:
+            return self.compute_forward(batch, sb.Stage.TRAIN)
+
+    def outer_step(self, objective: Objective, batch):
+        """Encoder: gradient of w₁ F + w₂ G over the masked frames."""
+        loss = penalty_sum(objective, *self.weights())
+        self.accumulate(loss, objective.num_frames, batch)
+        self._remember(objective, batch)
+        return loss.detach() / objective.num_frames.clamp_min(1)
+
+    def weights(self) -> tuple[float, float]:
+        """w₁, w₂ at this step."""
+        step = self.optimizer_step
+        return self.hparams.enhanced_weight(step), self.hparams.anchor_weight(step)
+
+    def compute_forward(self, batch, stage):
+        """Objective of a batch."""
+        wavs, wav_lens = batch.sig
+        return self.modules.model(wavs, wav_lens, batch.mask.data, self.enhanced)
+
+    def evaluate_batch(self, batch, stage):
+        """Remember the sums of a validation batch."""
+        if batch is None:
+            return torch.tensor(math.nan)
+        with self.evaluation_ctx:
+            objective = self.compute_forward(batch.to(self.device), stage)
+        self._remember(objective, batch)
+        loss = penalty_sum(objective, *self.weights())
+        return (loss / objective.num_frames.clamp_min(1)).cpu()
+
+    def on_stage_start(self, stage, epoch=None):
+        """Let masks follow the epoch; validate with the same noise every time."""
+        if stage == sb.Stage.TRAIN:
+            self.hparams.mask_epoch.fill_(epoch)
+            return
+        self._kept = self.recent, self.frames, self.started
+        self._forget()
+        self.model.generator = torch.Generator(self.device).manual_seed(0)
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Report validation, save a checkpoint."""
+        if stage == sb.Stage.TRAIN:
+            return
+        figures = self._figures()
+        self.hparams.run_log.report("valid", self.optimizer_step, figures)
+        self.recent, self.frames, self.started = self._kept
+        self.model.generator = self.generator
+        self.checkpointer.save_and_keep_only(
+            meta={"loss": figures["loss"], "step": self.optimizer_step},
+            num_to_keep=self.hparams.keep_checkpoints,
+            name=None,
+        )
+
+    def _remember(self, objective, batch):
+        detached = (value.detach() for value in objective)
+        self.recent.append(Objective(*detached))
+        mask, lens = batch.mask
+        self.frames[0] += float((lens * mask.shape[1]).sum())
+        self.frames[1] += mask.numel()
+
+    def _forget(self):
+        self.recent, self.frames, self.started = [], [0, 0], time.time()
+
+    def _report_due(self):
+        # The step is counted already: the first report is about step 0.
+        return bool(self.recent) and (
+            self.optimizer_step == 1
+            or self.optimizer_step % self.hparams.log_interval == 0
+        )
+
+    def _report_training(self):
+        figures = self._figures()
+        figures["grad_norm"] = self.grad_norm.item()
+        figures["lr"] = self.optimizer.param_groups[0]["lr"]
+        elapsed = max(1e-9, time.time() - self.started)
+        figures["frames_per_second"] = self.frames[0] / elapsed
+        figures["padding"] = 1 - self.frames[0] / self.frames[1]
+        self.hparams.run_log.report("train", self.optimizer_step - 1, figures)
+        self._warn_of_collapse(figures)
+        self._forget()
+
+    def _figures(self):
+        """Means per masked frame and the usage of both label sets, off the device."""
+        sums = self._sums()
+        num_codes = self.model.heads.shape[1]
+        frames = max(1.0, sums["num_frames"])
+        w_enhanced, w_anchor = self.weights()
+        figures = {"G": sums["anchor_loss"] / frames}
+        figures["anchor_accuracy"] = sums["anchor_correct"] / frames
+        codes = torch.cat([o.anchor_codes for o in self.recent]).cpu()
+        figures |= _named("anchor", code_usage(codes, num_codes))
+        upper = 0.0
+        if self.enhanced:
+            upper = figures["F"] = sums["enhanced_loss"] / frames
+            figures["enhanced_accuracy"] = sums["enhanced_correct"] / frames
+            enhanced = torch.cat([o.enhanced_codes for o in self.recent]).cpu()
+            figures |= _named("enhanced", code_usage(enhanced, num_codes))
+            figures["agreement"] = agreement(codes, enhanced)
+            figures["mutual_information"] = mutual_information(codes, enhanced)
+        figures["loss"] = w_enhanced * upper + w_anchor * figures["G"]
+        return figures
+
+    def _sums(self):
+        names = Objective._fields[:5]
+        columns = [
+            torch.stack([getattr(o, name).double().mean() for o in self.recent]).sum()
+            for name in names
+        ]
+        sums = torch.stack(columns)
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+        return dict(zip(names, sums.tolist(), strict=True))
+
+    def _warn_of_collapse(self, figures):
+        for kind in ("anchor", "enhanced"):
+            perplexity = figures.get(f"{kind}_perplexity", math.inf)
+            if perplexity < self.hparams.collapse_perplexity:
+                logger.warning(
+                    "COLLAPSE: the %s labels have a perplexity of %.1f (threshold %g): "
+                    "a falling F means nothing now. %s",
+                    kind,
+                    perplexity,
+                    self.hparams.collapse_perplexity,
+                    REMEDY[kind],
+                )
+
+
+REMEDY = {
+    "anchor": "Look for silent or constant recordings, or set l2_normalize: True.",
+    "enhanced": "Set label_gradient: False, label_norm: channel and shared_head: False.",
+}
+
+
+def _named(kind, usage):
+    return {f"{kind}_{name}": value for name, value in usage._asdict().items()}

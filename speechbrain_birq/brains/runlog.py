@@ -1,0 +1,59 @@
+"""Figures of a run: a text line, a JSON line and TensorBoard scalars for each report."""
+
+import json
+import logging
+from pathlib import Path
+
+from speechbrain.utils.distributed import if_main_process
+
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Writes ``metrics.jsonl``, ``tensorboard/`` and the text log of a run folder.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The run folder.
+    tensorboard : bool
+        Needs the extra ``track``.
+    """
+
+    def __init__(self, folder, tensorboard=True):
+        self.path = Path(folder) / "metrics.jsonl"
+        self.writer = None
+        if tensorboard and if_main_process():
+            self.writer = _writer(Path(folder) / "tensorboard")
+
+    def report(self, stage: str, step: int, figures: dict) -> None:
+        """Write the figures of one stage at one optimiser step."""
+        if not if_main_process():
+            return
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        logger.info("%s step %d: %s", stage, step, shown)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": stage, "step": step, **figures}) + "\n")
+        if self.writer is not None:
+            for name, value in figures.items():
+                self.writer.add_scalar(f"{stage}/{name}", value, step)
+            self.writer.flush()
+
+
+def _writer(folder):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.info('no TensorBoard: pip install "speechbrain_birq[track]"')
+        return None
+    try:
+        return SummaryWriter(folder)
+    except OSError as error:
+        logger.warning("no TensorBoard: cannot write %s (%s)", folder, error)
+        return None
+
+
+def read_metrics(folder, stage: str) -> list[dict]:
+    """Reports of one stage, oldest first."""
+    lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["stage"] == stage]

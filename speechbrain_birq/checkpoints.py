@@ -1,0 +1,222 @@
+"""Atomic checkpoints, random states, and the safe loading of a run folder."""
+
+import os
+import pydoc
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import ruamel.yaml
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.utils.checkpoints import (
+    Checkpointer,
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from speechbrain_birq.errors import BadInput
+
+ARCHITECTURE = ("frontend", "encoder")
+TRUSTED = ("speechbrain_birq", "speechbrain", "torch.nn", "torch.optim")
+
+
+class AtomicCheckpointer(Checkpointer):
+    """SpeechBrain's Checkpointer; a checkpoint exists whole or not at all.
+
+    The stock one writes into the final folder: after an interrupted save, recovery
+    fails with a KeyError.
+    """
+
+    def _new_checkpoint_dirpath(self):
+        path = super()._new_checkpoint_dirpath()
+        return path.with_name(f"partial+{path.name}")
+
+    def save_checkpoint(self, *args, **kwargs):
+        """Save into a partial folder, flush it to the disk, then rename it."""
+        if if_main_process():
+            for left_over in self.checkpoints_dir.glob("partial+*"):
+                shutil.rmtree(left_over)
+        ddp_barrier()
+        saved = super().save_checkpoint(*args, **kwargs)
+        final = saved.path.with_name(saved.path.name.removeprefix("partial+"))
+        if if_main_process():
+            for file in saved.path.iterdir():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+            saved.path.rename(final)
+        ddp_barrier()
+        return self._construct_checkpoint_objects([final])[0]
+
+
+@register_checkpoint_hooks
+class RandomStates:
+    """The random states of Python, NumPy, torch and the model's own generator.
+
+    Arguments
+    ---------
+    generator : torch.Generator
+        Of mask noise and Gumbel noise.
+    """
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    @mark_as_saver
+    def save(self, path):
+        """Save all states."""
+        states = {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(legacy=False)["state"],
+            "torch": torch.get_rng_state(),
+            "generator": self.generator.get_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        states["numpy"]["key"] = states["numpy"]["key"].tolist()
+        torch.save(states, path)
+
+    @mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        """Restore all states."""
+        states = torch.load(path, weights_only=True)
+        version, internal, gauss = states["python"]
+        random.setstate((version, tuple(internal), gauss))
+        key = np.array(states["numpy"]["key"], dtype=np.uint32)
+        np.random.set_state(("MT19937", key, states["numpy"]["pos"]))
+        torch.set_rng_state(states["torch"])
+        self.generator.set_state(states["generator"])
+        if states["cuda"]:
+            torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def save_architecture(resolved_yaml: str, path) -> None:
+    """Keep the front end's and the encoder's part of a resolved YAML.
+
+    Arguments
+    ---------
+    resolved_yaml : str
+        HyperPyYAML text without references.
+    path : Path
+        The file to write.
+    """
+    yaml = ruamel.yaml.YAML()
+    tree = yaml.load(resolved_yaml)
+    with open(path, "w", encoding="utf-8") as file:
+        yaml.dump({key: tree[key] for key in ARCHITECTURE}, file)
+
+
+def load_architecture(run_folder, trust=()) -> dict:
+    """Build a run's front end and encoder, without weights.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+    trust : tuple
+        Further packages whose classes may be built.
+
+    Returns
+    -------
+    dict
+        ``frontend`` and ``encoder``
+
+    Raises
+    ------
+    BadInput
+        If the folder is no run, or its YAML builds anything but trusted classes.
+    """
+    path = Path(run_folder) / "architecture.yaml"
+    if not path.is_file():
+        raise BadInput(
+            f"{run_folder} is not a run folder (no architecture.yaml in it): give the "
+            f"output_folder of a finished training"
+        )
+    text = path.read_text(encoding="utf-8")
+    check_tags(text, path, (*TRUSTED, *trust))
+    return load_hyperpyyaml(text)
+
+
+def check_tags(text, path, trusted) -> None:
+    """Refuse a YAML text that could run anything but constructors of known classes.
+
+    Raises
+    ------
+    BadInput
+        Naming the tag.
+    """
+    loader = ruamel.yaml.YAML(typ="rt", pure=True)
+    for token in loader.scan(text):
+        if isinstance(token, ruamel.yaml.tokens.TagToken):
+            value = token.value if isinstance(token.value, str) else str(token.value)
+            _check_tag(value, path, trusted)
+
+
+def _check_tag(tag, path, trusted):
+    kind, _, name = tag.partition(":")
+    if tag in ("!tuple", "!!python/tuple"):
+        return
+    known = any(name == p or name.startswith(f"{p}.") for p in trusted)
+    if kind not in ("!new", "!name") or not known:
+        raise BadInput(
+            f"{path} wants to run {tag}, which is not trusted: if you know where the "
+            f"folder comes from, name its package with --trust"
+        )
+    if not isinstance(pydoc.locate(name), type):
+        raise BadInput(f"{path}: {tag} names no class")
+
+
+def newest_checkpoint(run_folder, min_key=None) -> Path:
+    """Folder of a run's best checkpoint (smallest ``min_key``), else of its newest.
+
+    Raises
+    ------
+    BadInput
+        If there is none.
+    """
+    save = Path(run_folder) / "save"
+    found = Checkpointer(save).find_checkpoint(min_key=min_key) if save.is_dir() else None
+    if found is None:
+        raise BadInput(f"no checkpoint in {save}: the run did not get that far")
+    return found.path
+
+
+def load_weights(modules: dict, run_folder, checkpoint: Path) -> None:
+    """Load the parts of a saved model into modules, never running code.
+
+    Arguments
+    ---------
+    modules : dict
+        name of the part in the saved model -> module
+    run_folder : str or Path
+        For the message.
+    checkpoint : Path
+        Folder of the checkpoint.
+
+    Raises
+    ------
+    BadInput
+        If the weights belong to another architecture.
+    """
+    weights = torch.load(checkpoint / "model.ckpt", map_location="cpu", weights_only=True)
+    for part, module in modules.items():
+        prefix = f"{part}."
+        mine = {
+            key.removeprefix(prefix): value
+            for key, value in weights.items()
+            if key.startswith(prefix)
+        }
+        try:
+            module.load_state_dict(mine)
+        except RuntimeError as error:
+            raise BadInput(other_architecture(run_folder, part, error)) from None
+
+
+def other_architecture(folder, part, error) -> str:
+    """The sentence for weights that do not fit."""
+    reason = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
+    return (
+        f"the checkpoint in {folder} is of another architecture ({part}: {reason}): "
+        f"take the YAML it was trained with, or another output_folder"
+    )

@@ -1,0 +1,1 @@
+"""Corpora to manifests, manifests to batches."""

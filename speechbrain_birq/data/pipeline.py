@@ -1,0 +1,239 @@
+"""Manifests to batches: reading, resampling, masks, dynamic batches by duration."""
+
+import logging
+from functools import lru_cache
+
+import torch
+import torchaudio
+from speechbrain.dataio import audio_io
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataloader import SaveableDataLoader
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.sampler import DynamicBatchSampler
+
+from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
+
+
+class AudioReader:
+    """Reads a file as mono at one rate; an unreadable file gives an empty waveform.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Hz of what is returned.
+    cache_gb : float
+        Decoded audio kept in memory as 16-bit numbers, up to this much in each worker;
+        compressed audio is decoded once instead of once an epoch. 0 keeps none.
+    """
+
+    def __init__(self, sample_rate, cache_gb=0.0):
+        self.sample_rate = sample_rate
+        self.budget = int(cache_gb * 2**30)
+        self.cache, self.unreadable = {}, set()
+
+    def __call__(self, path: str) -> torch.Tensor:
+        """(S,) float32 in [-1, 1]; empty if the file cannot be read."""
+        if path in self.cache:
+            return self.cache[path].float() / 32768
+        signal = self._read(path)
+        stored = signal.mul(32768).round().clamp(-32768, 32767).short()
+        if stored.nbytes <= self.budget:
+            self.budget -= stored.nbytes
+            self.cache[path] = stored
+        return signal
+
+    def _read(self, path):
+        try:
+            signal, rate = audio_io.load(path)
+        except Exception as error:  # soundfile raises many kinds
+            if path not in self.unreadable:
+                logger.warning("skipped %s: unreadable (%s)", path, error)
+                self.unreadable.add(path)
+            return torch.zeros(0)
+        signal = signal.mean(0)
+        if rate != self.sample_rate:
+            signal = _resampler(rate, self.sample_rate)(signal)
+        return signal
+
+
+@lru_cache(maxsize=16)
+def _resampler(old_rate, new_rate):
+    return torchaudio.transforms.Resample(old_rate, new_rate)
+
+
+def make_dataset(
+    manifest, *, reader, min_seconds, max_seconds, needs_text=False, items=()
+) -> DynamicItemDataset:
+    """A dataset of a manifest's utterances with ``id``, ``sig`` and further items.
+
+    Arguments
+    ---------
+    manifest : str or Path
+        CSV.
+    reader : AudioReader
+    min_seconds, max_seconds : float
+        Shorter and longer utterances are left out, and counted in the log.
+    needs_text : bool
+        Leave out utterances with an empty transcript.
+    items : list
+        Of (function, takes, provides), SpeechBrain's dynamic items; ``epoch`` is not
+        known to them, see ``MaskItem``.
+
+    Returns
+    -------
+    DynamicItemDataset
+
+    Raises
+    ------
+    BadInput
+        If nothing is left.
+    """
+    rows = read_manifest(manifest)
+    kept = [
+        row
+        for row in rows
+        if min_seconds <= row.duration <= max_seconds and (row.text or not needs_text)
+    ]
+    if len(kept) < len(rows):
+        logger.warning(
+            "%s: left out %d of %d utterances (shorter than %g s, longer than %g s%s)",
+            manifest,
+            len(rows) - len(kept),
+            len(rows),
+            min_seconds,
+            max_seconds,
+            " or without transcript" if needs_text else "",
+        )
+    if not kept:
+        raise BadInput(
+            f"no utterance of {manifest} is left: all {len(rows)} are shorter than "
+            f"{min_seconds:g} s, longer than {max_seconds:g} s"
+            f"{' or without transcript' if needs_text else ''}; change min_seconds and "
+            f"max_seconds"
+        )
+    dataset = DynamicItemDataset({row.ID: row._asdict() for row in kept})
+    dataset.add_dynamic_item(reader, takes="wav", provides="sig")
+    for function, takes, provides in items:
+        dataset.add_dynamic_item(function, takes=takes, provides=provides)
+    provided = [name for _, _, provides in items for name in _as_list(provides)]
+    dataset.set_output_keys(["id", "sig", *provided])
+    return dataset
+
+
+def _as_list(names):
+    return [names] if isinstance(names, str) else list(names)
+
+
+class MaskItem:
+    """Draws an utterance's mask where its audio is read; a dynamic item.
+
+    Arguments
+    ---------
+    frontend : FrontEnd
+        Knows how many frames a waveform gives.
+    masking : SpanMasking
+    epoch : torch.Tensor
+        () int64 in shared memory, so that workers see the training loop advance.
+    """
+
+    def __init__(self, frontend, masking, epoch=None):
+        self.num_frames, self.masking = frontend.num_frames, masking
+        self.epoch = torch.zeros((), dtype=torch.long) if epoch is None else epoch
+
+    def __call__(self, sig: torch.Tensor, utterance: str) -> torch.Tensor:
+        """(T,) bool"""
+        return self.masking(self.num_frames(len(sig)), utterance, int(self.epoch))
+
+
+class Collate:
+    """Pads the readable utterances of a batch; None if there is none.
+
+    Arguments
+    ---------
+    min_samples : int
+        Shorter waveforms (unreadable ones have no sample) are left out.
+    """
+
+    def __init__(self, min_samples):
+        self.min_samples = min_samples
+
+    def __call__(self, examples):
+        """list of dict -> PaddedBatch or None"""
+        good = [e for e in examples if len(e["sig"]) >= self.min_samples]
+        return PaddedBatch(good) if good else None
+
+
+class RankBatches(torch.utils.data.Sampler):
+    """One rank's share of a batch sampler; the first batches are repeated to even out.
+
+    Arguments
+    ---------
+    sampler : DynamicBatchSampler
+        The same on every rank.
+    rank, num_ranks : int
+
+    Example
+    -------
+    >>> [list(RankBatches([[0], [1], [2]], rank, 2)) for rank in (0, 1)]
+    [[[0], [2]], [[1], [0]]]
+    """
+
+    def __init__(self, sampler, rank=0, num_ranks=1):
+        self.sampler, self.rank, self.num_ranks = sampler, rank, num_ranks
+
+    def __len__(self):
+        return -(-len(self.sampler) // self.num_ranks)
+
+    def __iter__(self):
+        batches = list(self.sampler)
+        even = len(self) * self.num_ranks
+        return iter((batches * self.num_ranks)[self.rank : even : self.num_ranks])
+
+    def set_epoch(self, epoch):
+        """Another order of the same batches for every epoch."""
+        self.sampler.set_epoch(epoch)
+
+
+def make_loader(
+    dataset, *, batch_seconds, shuffle, seed, min_samples, num_workers=0, ranks=(0, 1)
+) -> SaveableDataLoader:
+    """Batches of similar durations, at most ``batch_seconds`` each with padding.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+    batch_seconds : float
+        Seconds of audio in a batch; a longer utterance is a batch of its own.
+    shuffle : bool
+    seed : int
+        Of the order, together with the epoch.
+    min_samples : int
+        See ``Collate``.
+    num_workers : int
+        Processes that read.
+    ranks : tuple
+        (rank, number of ranks).
+
+    Returns
+    -------
+    SaveableDataLoader
+        Its ``batch_sampler`` has ``set_epoch``.
+    """
+    sampler = DynamicBatchSampler(
+        dataset,
+        max_batch_length=batch_seconds,
+        num_buckets=20,
+        shuffle=shuffle,
+        batch_ordering="random" if shuffle else "ascending",
+        seed=seed,
+    )
+    return SaveableDataLoader(
+        dataset,
+        batch_sampler=RankBatches(sampler, *ranks),
+        collate_fn=Collate(min_samples),
+        num_workers=num_workers,
+        generator=torch.Generator().manual_seed(seed),
+    )

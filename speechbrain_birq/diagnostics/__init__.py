@@ -1,0 +1,1 @@
+"""What the labels and the results are worth; measures, never trains."""

@@ -1,0 +1,271 @@
+"""One face for SpeechBrain's encoders: exact layers, exact padding, early exit."""
+
+from functools import partial
+
+import torch
+from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
+from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
+from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
+from speechbrain.lobes.models.transformer.Transformer import (
+    PositionalEncoding,
+    TransformerEncoder,
+)
+from speechbrain.nnet.attention import RelPosEncXL
+from speechbrain.nnet.CNN import Conv2d
+
+from speechbrain_birq.frontend import valid_frames
+
+ATTENTION = {
+    "conformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
+    "branchformer": ("RelPosMHAXL", "regularMHA"),
+    "transformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
+}
+
+
+class SpeechBrainEncoder(torch.nn.Module):
+    """SpeechBrain's Conformer, Branchformer or Transformer over stacked frames.
+
+    The output of an utterance depends neither on its padding nor on its batch.
+
+    Arguments
+    ---------
+    kind : str
+        ``conformer``, ``branchformer`` or ``transformer``.
+    input_dim : int
+        D, features of a stacked frame.
+    num_layers : int
+        K
+    d_model : int
+        H, width.
+    nhead : int
+        Attention heads.
+    d_ffn : int
+        Width of the feed-forward layers; of the convolutional gate in a Branchformer.
+    kernel_size : int
+        Of the depthwise convolution, in frames (not in a Transformer).
+    dropout : float
+        Everywhere.
+    attention_type : str
+        ``RoPEMHA`` (rotary, PyTorch's fused attention), ``RelPosMHAXL`` (2.6 times
+        slower on a CPU) or ``regularMHA`` (sinusoids, at most 2,500 frames).
+    input_module : torch.nn.Module, optional
+        (B, T, D), (B, T) -> (B, T, H); a linear projection by default.
+
+    Raises
+    ------
+    ValueError
+        If the encoder, or the pair of encoder and attention, is not supported.
+
+    Example
+    -------
+    >>> encoder = SpeechBrainEncoder(
+    ...     kind="conformer", input_dim=160, num_layers=3, d_model=32, nhead=4, d_ffn=64
+    ... )
+    >>> frames, lengths = torch.randn(2, 20, 160), torch.tensor([20, 9])
+    >>> encoder(frames, lengths).shape
+    torch.Size([2, 20, 32])
+    >>> len(encoder.hidden_states(frames, lengths))
+    4
+    """
+
+    def __init__(
+        self,
+        *,
+        kind,
+        input_dim,
+        num_layers,
+        d_model,
+        nhead,
+        d_ffn,
+        kernel_size=31,
+        dropout=0.1,
+        attention_type="RoPEMHA",
+        input_module=None,
+    ):
+        super().__init__()
+        _check(kind, attention_type, num_layers, d_model, nhead, kernel_size)
+        self.input_dim, self.output_dim = input_dim, d_model
+        self.input = input_module or LinearInput(input_dim=input_dim, d_model=d_model)
+        self.dropout = torch.nn.Dropout(dropout)
+        self.relative_positions = self.absolute_positions = None
+        if attention_type == "RelPosMHAXL":
+            self.relative_positions = RelPosEncXL(d_model)
+        if attention_type == "regularMHA":
+            self.absolute_positions = PositionalEncoding(d_model)
+        stack = dict(num_layers=num_layers, d_model=d_model, nhead=nhead)
+        stack |= dict(dropout=dropout, attention_type=attention_type)
+        encoder = _build(kind, d_ffn, kernel_size, stack)
+        self.layers, self.norm = encoder.layers, encoder.norm
+        self._padding = None
+        for layer in self.layers:
+            self._make_padding_exact(layer)
+
+    @property
+    def num_layers(self) -> int:
+        """K"""
+        return len(self.layers)
+
+    def forward(self, frames, lengths, num_layers=None) -> torch.Tensor:
+        """Encode.
+
+        Arguments
+        ---------
+        frames : torch.Tensor
+            (B, T, D)
+        lengths : torch.Tensor
+            (B,) int64 valid frames, at least 1 each.
+        num_layers : int, optional
+            k: run layers 1..k only and return layer k's output as it is. By default
+            all layers run and the final normalisation follows.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T, H); padding frames hold nothing of use.
+        """
+        *_, last = self._outputs(frames, lengths, num_layers)
+        return self.norm(last) if num_layers is None else last
+
+    def hidden_states(self, frames, lengths) -> tuple[torch.Tensor, ...]:
+        """Input projection and the output of every layer: K + 1 times (B, T, H)."""
+        return tuple(self._outputs(frames, lengths, None))
+
+    def _outputs(self, frames, lengths, num_layers):
+        valid = valid_frames(lengths, frames.shape[1])
+        self._padding = ~valid
+        states = self.input(frames, valid)
+        if self.absolute_positions is not None:
+            states = states + self.absolute_positions(states)
+        positions = None
+        if self.relative_positions is not None:
+            positions = self.relative_positions(states)
+        states = self.dropout(states)
+        yield states
+        for layer in self.layers[:num_layers]:
+            states, _ = layer(
+                states, src_key_padding_mask=self._padding, pos_embs=positions
+            )
+            yield states
+
+    def _make_padding_exact(self, layer):
+        """Let no convolution see what stands behind an utterance's end."""
+        if hasattr(layer, "convolution_module"):
+            # Not before `.conv`: chunked training bypasses that module.
+            layer.convolution_module.bottleneck.register_forward_hook(self._zero_channels)
+        if hasattr(layer, "convolution_branch"):
+            gate = layer.convolution_branch.csgu
+            gate.norm.register_forward_hook(self._zero_frames)
+            # SpeechBrain mirrors the last frames into the padding.
+            gate.conv.padding_mode = "constant"
+
+    def _zero_channels(self, module, inputs, output):
+        return output.masked_fill(self._padding.unsqueeze(1), 0.0)
+
+    def _zero_frames(self, module, inputs, output):
+        return output.masked_fill(self._padding.unsqueeze(2), 0.0)
+
+
+def _build(kind, d_ffn, kernel_size, stack):
+    if kind == "conformer":
+        return ConformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **stack)
+    if kind == "branchformer":
+        return BranchformerEncoder(
+            csgu_linear_units=d_ffn, kernel_size=kernel_size, **stack
+        )
+    return TransformerEncoder(d_ffn=d_ffn, normalize_before=True, **stack)
+
+
+def _check(kind, attention_type, num_layers, d_model, nhead, kernel_size):
+    if kind not in ATTENTION:
+        raise ValueError(f"encoder kind {kind!r} is none of {', '.join(ATTENTION)}")
+    if attention_type not in ATTENTION[kind]:
+        raise ValueError(
+            f"attention_type {attention_type!r} does not go with a {kind}: "
+            f"take one of {', '.join(ATTENTION[kind])}"
+        )
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+    if d_model % nhead:
+        raise ValueError(f"d_model {d_model} is not a multiple of nhead {nhead}")
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+
+
+class LinearInput(torch.nn.Module):
+    """A linear projection of the stacked frames.
+
+    Example
+    -------
+    >>> valid = torch.ones(1, 3, dtype=torch.bool)
+    >>> LinearInput(input_dim=8, d_model=4)(torch.randn(1, 3, 8), valid).shape
+    torch.Size([1, 3, 4])
+    """
+
+    def __init__(self, *, input_dim, d_model):
+        super().__init__()
+        self.linear = torch.nn.Linear(input_dim, d_model)
+
+    def forward(self, frames, valid):
+        """(B, T, D), (B, T) -> (B, T, H)"""
+        return self.linear(frames)
+
+
+class ConvolutionalInput(torch.nn.Module):
+    """Two 3 x 3 convolutions of stride 2 over the unstacked frames: four become one.
+
+    It sees the very frames that the front end stacked (``stack: 4``), so masks and
+    labels stay on one time axis and a hidden frame hides all four.
+
+    Arguments
+    ---------
+    input_dim : int
+        D = 4 x number of mel channels.
+    d_model : int
+        H
+    channels : tuple
+        Of the two convolutions.
+
+    Raises
+    ------
+    ValueError
+        If four frames do not make up ``input_dim``.
+
+    Example
+    -------
+    >>> conv = ConvolutionalInput(input_dim=4 * 80, d_model=32)
+    >>> conv(torch.randn(2, 7, 320), torch.ones(2, 7, dtype=torch.bool)).shape
+    torch.Size([2, 7, 32])
+    """
+
+    STRIDE = 4
+
+    def __init__(self, *, input_dim, d_model, channels=(64, 32)):
+        super().__init__()
+        if input_dim % (4 * self.STRIDE):
+            raise ValueError(
+                f"the convolutional input needs stack: 4 and a number of mel channels "
+                f"that 4 divides; {input_dim} features a frame do not fit"
+            )
+        self.n_mels = input_dim // self.STRIDE
+        self.convolutions = ConvolutionFrontEnd(
+            (None, None, self.n_mels),
+            num_blocks=2,
+            num_layers_per_block=1,
+            out_channels=list(channels),
+            kernel_sizes=[3, 3],
+            strides=[2, 2],
+            residuals=[False, False],
+            # Reflection would mirror valid frames into the padding.
+            conv_module=partial(Conv2d, padding_mode="constant"),
+            dropout=0.0,
+        )
+        self.linear = torch.nn.Linear(channels[-1] * self.n_mels // 4, d_model)
+
+    def forward(self, frames, valid):
+        """(B, T, D), (B, T) -> (B, T, H)"""
+        states = frames.unflatten(2, (self.STRIDE, self.n_mels)).flatten(1, 2)
+        for block in self.convolutions.values():
+            repeat = states.shape[1] // valid.shape[1]
+            inside = valid.repeat_interleave(repeat, 1)
+            states = block(states * inside.view(*inside.shape, *[1] * (states.dim() - 2)))
+        return self.linear(states.flatten(2))

@@ -1,0 +1,262 @@
+"""From a command line to a finished run folder: what the recipes call."""
+
+import logging
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import speechbrain as sb
+import torch
+import torch.distributed as dist
+from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
+
+from speechbrain_birq.brains.ctc import add_result
+from speechbrain_birq.checkpoints import (
+    ARCHITECTURE,
+    load_architecture,
+    load_weights,
+    newest_checkpoint,
+    save_architecture,
+)
+from speechbrain_birq.configuration import load_configuration, parse_arguments
+from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.data.pipeline import (
+    AudioReader,
+    MaskItem,
+    make_dataset,
+    make_loader,
+)
+from speechbrain_birq.decoding import make_decoder
+from speechbrain_birq.diagnostics.plots import plot_training
+from speechbrain_birq.errors import BadInput, one_sentence
+from speechbrain_birq.tokens import make_tokens
+
+logger = logging.getLogger(__name__)
+
+
+class Experiment(NamedTuple):
+    """A started experiment."""
+
+    hparams: dict
+    options: object  # SpeechBrain's RunOptions
+    folder: Path
+    resolved: str
+
+
+@one_sentence
+def pretrain(prepare, argv=None) -> dict:
+    """Pretrain as a YAML file says.
+
+    Arguments
+    ---------
+    prepare : callable
+        (data_folder, splits, manifest_folder) -> {split: manifest}, of a corpus.
+    argv : list, optional
+        YAML file, SpeechBrain's run options, ``--key value`` for any key of the YAML.
+
+    Returns
+    -------
+    dict
+        The last validation figures, as in ``results.json``.
+    """
+    experiment = _start(argv)
+    hparams = experiment.hparams
+    hparams["mask_epoch"] = torch.zeros((), dtype=torch.long).share_memory_()
+    manifests = _prepare(prepare, experiment, ["train_split", "valid_split"])
+    train, valid = (
+        _loader(
+            experiment,
+            manifests[hparams[f"{stage}_split"]],
+            stage=stage,
+            items=[(_mask_item(hparams, stage), ["sig", "id"], "mask")],
+        )
+        for stage in ("train", "valid")
+    )
+    save_architecture(experiment.resolved, experiment.folder / "architecture.yaml")
+    brain = _brain(experiment, hparams["modules"])
+    _fit(experiment, brain, train, valid)
+    return _finish(experiment, brain)
+
+
+@one_sentence
+def finetune(prepare, argv=None) -> dict:
+    """Fine-tune a pretrained encoder with CTC (or train from scratch) and score it.
+
+    Arguments
+    ---------
+    prepare : callable
+        As for ``pretrain``.
+    argv : list, optional
+        The same; ``--pretrained RUN`` names the run folder of a pretraining.
+
+    Returns
+    -------
+    dict
+        Error rates of each test split, as in ``results.json``.
+    """
+    experiment = _start(argv)
+    hparams = experiment.hparams
+    frontend, encoder = _architecture(experiment)
+    manifests = _prepare(
+        prepare, experiment, ["train_split", "valid_split", "test_splits"]
+    )
+    tokens = _tokens(experiment, manifests[hparams["train_split"]])
+    hparams["tokens"] = tokens
+    hparams["decoder"] = make_decoder(
+        hparams["decoding"],
+        tokens,
+        beam_size=hparams["beam_size"],
+        lm_path=hparams["lm_path"],
+        alpha=hparams["lm_alpha"],
+        beta=hparams["lm_beta"],
+    )
+    model = hparams["model"](
+        frontend=frontend,
+        encoder=encoder,
+        num_tokens=len(tokens),
+        augment=hparams["augment"](stack=frontend.stack),
+    )
+    hparams["checkpointer"].add_recoverable("model", model)
+    items = [(tokens.encode, "text", "tokens"), (str, "text", "reference")]
+    loaders = {
+        stage: _loader(experiment, manifests[hparams[f"{stage}_split"]], stage, items)
+        for stage in ("train", "valid")
+    }
+    brain = _brain(experiment, {"model": model})
+    _fit(experiment, brain, loaders["train"], loaders["valid"])
+    _finish(experiment, brain)
+    return {
+        split: brain.score(split, _loader(experiment, manifests[split], "test", items))
+        for split in hparams["test_splits"]
+    }
+
+
+def _start(argv):
+    path, options, overrides = parse_arguments(sys.argv[1:] if argv is None else argv)
+    ddp_init_group(options)
+    seed = overrides.get("seed", 1234)
+    sb.utils.seed.seed_everything(int(seed) if str(seed).isdigit() else 1234)
+    hparams, resolved = load_configuration(path, overrides)
+    folder = Path(hparams["output_folder"])
+    try:
+        sb.create_experiment_directory(folder, save_env_desc=False)
+        if if_main_process():
+            (folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            f"cannot write the output folder {folder} ({error.strerror}): give another "
+            f"one with --output_folder"
+        ) from None
+    return Experiment(hparams, options, folder, resolved)
+
+
+def _prepare(prepare, experiment, keys):
+    splits = []
+    for key in keys:
+        value = experiment.hparams[key]
+        splits += [value] if isinstance(value, str) else value
+    folder = experiment.folder / "manifests"
+    run_on_main(
+        prepare,
+        kwargs={
+            "data_folder": experiment.hparams["data_folder"],
+            "splits": splits,
+            "manifest_folder": folder,
+        },
+    )
+    return {split: folder / f"{split}.csv" for split in splits}
+
+
+def _mask_item(hparams, stage):
+    # Validation keeps the masks of epoch 0.
+    epoch = hparams["mask_epoch"] if stage == "train" else None
+    return MaskItem(hparams["frontend"], hparams["masking"], epoch)
+
+
+def _loader(experiment, manifest, stage, items):
+    hparams = experiment.hparams
+    frontend = hparams["frontend"]
+    dataset = make_dataset(
+        manifest,
+        reader=AudioReader(frontend.sample_rate, hparams["cache_audio_gb"]),
+        min_seconds=hparams["min_seconds"] if stage == "train" else 0.0,
+        max_seconds=hparams["max_seconds"] if stage == "train" else float("inf"),
+        needs_text=any(takes == "text" for _, takes, _ in items),
+        items=items,
+    )
+    ranks = (0, 1)
+    if dist.is_initialized():
+        ranks = (dist.get_rank(), dist.get_world_size())
+    return make_loader(
+        dataset,
+        batch_seconds=hparams["batch_seconds"],
+        shuffle=stage == "train",
+        seed=hparams["seed"],
+        # One stacked frame needs at least so many samples.
+        min_samples=frontend.hop_samples * frontend.stack,
+        num_workers=hparams["num_workers"],
+        ranks=ranks,
+    )
+
+
+def _brain(experiment, modules):
+    hparams = experiment.hparams
+    return hparams["brain_class"](
+        modules=modules,
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=experiment.options,
+        checkpointer=hparams["checkpointer"],
+    )
+
+
+def _fit(experiment, brain, train, valid):
+    brain.train_sampler = train.batch_sampler
+    started = time.time()
+    try:
+        brain.fit(experiment.hparams["epoch_counter"], train, valid)
+    except torch.OutOfMemoryError:
+        raise BadInput(
+            f"out of memory at batch_seconds {experiment.hparams['batch_seconds']}: "
+            f"lower batch_seconds and raise grad_accumulation_factor"
+        ) from None
+    if if_main_process():
+        add_result(experiment.folder, "seconds", round(time.time() - started, 1))
+
+
+def _finish(experiment, brain):
+    if not if_main_process():
+        return {}
+    add_result(experiment.folder, "steps", brain.optimizer_step)
+    return plot_training(experiment.folder)
+
+
+def _architecture(experiment):
+    """Front end and encoder: the pretrained run's, else those of the YAML."""
+    hparams, target = experiment.hparams, experiment.folder / "architecture.yaml"
+    if hparams["pretrained"] is None:
+        save_architecture(experiment.resolved, target)
+        return hparams["frontend"], hparams["encoder"]
+    run = Path(hparams["pretrained"])
+    parts = load_architecture(run, tuple(hparams["trust"]))
+    load_weights({"encoder": parts["encoder"]}, run, newest_checkpoint(run))
+    if if_main_process():
+        shutil.copyfile(run / "architecture.yaml", target)
+    hparams.update(parts)
+    logger.info("front end and encoder from %s", run)
+    return tuple(parts[name] for name in ARCHITECTURE)
+
+
+def _tokens(experiment, manifest):
+    hparams = experiment.hparams
+    texts = [row.text for row in read_manifest(manifest) if row.text]
+    if not texts:
+        raise BadInput(
+            f"no transcripts in the split {hparams['train_split']!r}: fine-tuning needs "
+            f"<speaker>-<chapter>.trans.txt files"
+        )
+    return make_tokens(
+        hparams["tokens"], texts, hparams["num_tokens"], experiment.folder
+    )

@@ -1,0 +1,149 @@
+"""Waveform to stacked, normalised log-mel frames: the one front end of every stage."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from speechbrain.dataio.dataio import length_to_mask
+from speechbrain.lobes.features import Fbank
+
+
+class Frames(NamedTuple):
+    """A padded batch of frames and the number of valid ones of each utterance."""
+
+    frames: torch.Tensor
+    lengths: torch.Tensor
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """(B, T) bool, True where a frame is not padding."""
+        return valid_frames(self.lengths, self.frames.shape[1])
+
+
+def valid_frames(lengths: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Boolean mask (B, T) of the frames before each utterance's end.
+
+    Example
+    -------
+    >>> valid_frames(torch.tensor([1, 2]), 3).tolist()
+    [[True, False, False], [True, True, False]]
+    """
+    return length_to_mask(lengths, max_len=num_frames, dtype=torch.bool)
+
+
+class FrontEnd(torch.nn.Module):
+    """Log-mel filterbank, normalised per utterance, neighbouring frames stacked.
+
+    Each mel channel gets mean 0 and variance 1 over the valid frames of its own
+    utterance, so the result depends neither on padding nor on the rest of the batch.
+    Without this normalisation the anchor labels fall to a few codes. Runs in float32
+    whatever autocast says.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Hz, of every waveform that comes in.
+    n_mels : int
+        Number of mel channels.
+    win_length : float
+        Analysis window in ms.
+    hop_length : float
+        Shift in ms.
+    stack : int
+        Neighbouring frames joined to one; an incomplete last group is dropped.
+        2 gives 50 frames a second at a shift of 10 ms.
+
+    Example
+    -------
+    >>> frontend = FrontEnd(n_mels=80, stack=2)
+    >>> frames, lengths = frontend(torch.randn(2, 16000), torch.tensor([1.0, 0.5]))
+    >>> frames.shape, lengths.tolist()
+    (torch.Size([2, 50, 160]), [50, 25])
+    """
+
+    def __init__(
+        self, *, sample_rate=16000, n_mels=80, win_length=25, hop_length=10, stack=2
+    ):
+        super().__init__()
+        self.sample_rate, self.n_mels, self.stack = sample_rate, n_mels, stack
+        self.hop_samples = round(sample_rate * hop_length / 1000)
+        self.fbank = Fbank(
+            sample_rate=sample_rate,
+            n_mels=n_mels,
+            n_fft=round(sample_rate * win_length / 1000),
+            win_length=win_length,
+            hop_length=hop_length,
+        )
+        # A floor 80 dB below the loudest frame would make every frame depend on the
+        # whole utterance, and on its padding.
+        self.fbank.compute_fbanks.top_db = math.inf
+
+    @property
+    def output_dim(self) -> int:
+        """Features of one stacked frame, d_i of the paper."""
+        return self.n_mels * self.stack
+
+    @property
+    def frame_ms(self) -> float:
+        """Time that one stacked frame covers, in ms."""
+        return 1000 * self.hop_samples * self.stack / self.sample_rate
+
+    def num_frames(self, num_samples):
+        """Stacked frames that ``num_samples`` samples give (int or tensor)."""
+        return (num_samples // self.hop_samples + 1) // self.stack
+
+    def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> Frames:
+        """Compute frames.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            (B, S) waveforms, padded on the right.
+        wav_lens : torch.Tensor
+            (B,) relative lengths.
+
+        Returns
+        -------
+        Frames
+            frames (B, T, D) float32, zero on padding; lengths (B,) int64.
+        """
+        with torch.autocast(wavs.device.type, enabled=False), torch.no_grad():
+            samples = torch.round(wav_lens * wavs.shape[1]).long()
+            mels = self.fbank(wavs.float())
+            mels = normalize(mels, samples // self.hop_samples + 1)
+            return Frames(self._stacked(mels), self.num_frames(samples))
+
+    def _stacked(self, mels):
+        batch, time, channels = mels.shape
+        groups = time // self.stack
+        mels = mels[:, : groups * self.stack]
+        return mels.reshape(batch, groups, self.stack * channels)
+
+
+def normalize(mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Mean 0 and variance 1 for each channel over the valid frames; padding is 0.
+
+    Arguments
+    ---------
+    mels : torch.Tensor
+        (B, T, C)
+    lengths : torch.Tensor
+        (B,) valid frames, at least 1.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, T, C)
+
+    Example
+    -------
+    >>> normalize(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([2])).squeeze()
+    tensor([-1.0000,  1.0000,  0.0000])
+    """
+    valid = valid_frames(lengths, mels.shape[1]).unsqueeze(-1)
+    count = valid.sum(1, keepdim=True)
+    mean = (mels * valid).sum(1, keepdim=True) / count
+    centred = (mels - mean) * valid
+    variance = centred.square().sum(1, keepdim=True) / count
+    # 1e-5 square decibels: only digital silence has less variance than that.
+    return centred * torch.rsqrt(variance + 1e-5)

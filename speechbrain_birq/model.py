@@ -1,0 +1,132 @@
+"""BiRQ: clean pass to labels, masked pass to losses (Algorithm 1 of the paper)."""
+
+from typing import NamedTuple
+
+import torch
+
+from speechbrain_birq.frontend import Frames
+from speechbrain_birq.masking import fill_masked
+from speechbrain_birq.objectives import Objective, masked_objective
+
+
+class Labels(NamedTuple):
+    """Codes of both kinds for every frame."""
+
+    anchor: torch.Tensor  # (B, T, G) int64
+    enhanced: torch.Tensor  # (B, T, G) int64, without noise
+    lengths: torch.Tensor  # (B,) int64
+
+
+class BiRQ(torch.nn.Module):
+    """Masked prediction of anchor labels (input) and enhanced labels (layer k).
+
+    Arguments
+    ---------
+    frontend : FrontEnd
+    encoder : torch.nn.Module
+        ``encoder(frames, lengths, num_layers=None)``, as ``SpeechBrainEncoder``.
+    anchor_quantizer : RandomProjectionQuantizer
+        Of the stacked frames.
+    enhanced_quantizer : RandomProjectionQuantizer
+        Of the normalised output of layer k.
+    selector : GumbelSoftmaxSelector
+    heads : PredictionHeads
+    label_layer : int
+        k, 1 to K.
+    label_norm : LabelNorm
+    mask_noise_std : float
+        Standard deviation of the noise in masked frames.
+    chunk : int
+        Masked frames whose logits exist at once.
+
+    Raises
+    ------
+    ValueError
+        If ``label_layer`` is not one of the encoder's layers, or parts do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        frontend,
+        encoder,
+        anchor_quantizer,
+        enhanced_quantizer,
+        selector,
+        heads,
+        label_layer,
+        label_norm,
+        mask_noise_std=0.1,
+        chunk=2048,
+    ):
+        super().__init__()
+        if not 1 <= label_layer <= encoder.num_layers:
+            raise ValueError(
+                f"label_layer {label_layer} is out of range: the encoder has layers 1 "
+                f"to {encoder.num_layers}"
+            )
+        self.frontend, self.encoder = frontend, encoder
+        self.anchor_quantizer = anchor_quantizer
+        self.enhanced_quantizer = enhanced_quantizer
+        self.selector, self.heads = selector, heads
+        self.label_layer, self.label_norm = label_layer, label_norm
+        self.mask_noise_std, self.chunk = mask_noise_std, chunk
+        self.generator = None  # of mask noise and Gumbel noise; None: torch's own
+
+    def forward(self, wavs, wav_lens, mask, enhanced=True, targets=None) -> Objective:
+        """Labels, then losses.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            (B, S) clean waveforms.
+        wav_lens : torch.Tensor
+            (B,) relative lengths.
+        mask : torch.Tensor
+            (B, T) bool, True = hidden.
+        enhanced : bool
+            Whether enhanced labels are wanted; without them no label pass is run.
+        targets : torch.Tensor, optional
+            (B, T, G) int64 stored codes in place of the anchor labels.
+
+        Returns
+        -------
+        Objective
+        """
+        clean = self.frontend(wavs, wav_lens)
+        mask = mask & clean.valid
+        anchor_codes = self._anchor_codes(clean, mask, targets)
+        enhanced_labels = self.select_labels(clean, mask) if enhanced else None
+        hidden = self.encode_masked(clean, mask)
+        return masked_objective(
+            hidden[mask], self.heads, anchor_codes, enhanced_labels, self.chunk
+        )
+
+    def select_labels(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
+        """y^(k) at the masked frames: layers 1..k on the clean input; (M, G, N)."""
+        wants_gradient = self.selector.gradient and torch.is_grad_enabled()
+        with torch.set_grad_enabled(wants_gradient):
+            distances = self.enhanced_quantizer.distances(self._states(clean)[mask])
+            return self.selector(distances, self.generator)
+
+    def encode_masked(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
+        """Last layer's output on x̃; (B, T, H)."""
+        hidden = fill_masked(clean.frames, mask, self.mask_noise_std, self.generator)
+        return self.encoder(hidden, clean.lengths)
+
+    @torch.no_grad()
+    def labels(self, wavs, wav_lens) -> Labels:
+        """Codes of both kinds for all frames, for diagnostics and relabelling."""
+        clean = self.frontend(wavs, wav_lens)
+        enhanced = self.enhanced_quantizer(self._states(clean))
+        return Labels(self.anchor_quantizer(clean.frames), enhanced, clean.lengths)
+
+    def _states(self, clean):
+        """z^(k): the normalised output of layer k on the clean input."""
+        states = self.encoder(clean.frames, clean.lengths, num_layers=self.label_layer)
+        return self.label_norm(states, clean.valid)
+
+    def _anchor_codes(self, clean, mask, targets):
+        if targets is None:
+            return self.anchor_quantizer(clean.frames[mask])
+        return targets[mask]

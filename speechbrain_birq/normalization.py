@@ -1,0 +1,84 @@
+"""The "normalised" of z^(k): what happens to layer k's output before its projection."""
+
+import torch
+from torch.nn.functional import layer_norm
+
+
+class LabelNorm(torch.nn.Module):
+    """Normalise layer k's output, without trainable parameters.
+
+    The paper does not say how. ``layer`` normalises every frame over its channels.
+    ``channel`` normalises every channel over the valid frames of the batch; running
+    statistics are buffers, saved in the checkpoint and used in evaluation. With
+    ``layer``, channels that are always large decide the label of every frame: in small
+    trials the labels fell to one code within 50 steps.
+
+    Arguments
+    ---------
+    kind : str
+        ``layer`` or ``channel``.
+    dim : int
+        H, channels of the encoder.
+    momentum : float
+        Weight of a new batch in the running statistics; the first 1 / momentum batches
+        are averaged evenly.
+
+    Raises
+    ------
+    ValueError
+        If ``kind`` is neither of the two.
+
+    Example
+    -------
+    >>> z, valid = torch.randn(2, 5, 4), torch.ones(2, 5, dtype=torch.bool)
+    >>> LabelNorm(kind="channel", dim=4)(z, valid).mean((0, 1)).abs().max() < 1e-6
+    tensor(True)
+    """
+
+    EPS = 1e-5
+
+    def __init__(self, *, kind, dim, momentum=0.01):
+        super().__init__()
+        if kind not in ("layer", "channel"):
+            raise ValueError(f"label_norm must be 'layer' or 'channel', got {kind!r}")
+        self.kind, self.momentum = kind, momentum
+        self.register_buffer("running_mean", torch.zeros(dim))
+        self.register_buffer("running_var", torch.ones(dim))
+        self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
+
+    def forward(self, states: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Normalise.
+
+        Arguments
+        ---------
+        states : torch.Tensor
+            (B, T, H)
+        valid : torch.Tensor
+            (B, T) bool; padding enters no statistic.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T, H) float32
+        """
+        states = states.float()
+        if self.kind == "layer":
+            return layer_norm(states, states.shape[-1:], eps=self.EPS)
+        mean, var = self._statistics(states, valid.unsqueeze(-1))
+        return (states - mean) * torch.rsqrt(var + self.EPS)
+
+    def _statistics(self, states, valid):
+        if not self.training:
+            return self.running_mean, self.running_var
+        count = valid.sum()
+        mean = (states * valid).sum((0, 1)) / count
+        var = ((states - mean) * valid).square().sum((0, 1)) / count
+        self._update(mean.detach(), var.detach())
+        return mean, var
+
+    @torch.no_grad()
+    def _update(self, mean, var):
+        self.num_batches += 1
+        weight = (1 / self.num_batches).clamp_min(self.momentum)
+        self.running_mean.lerp_(mean, weight)
+        self.running_var.lerp_(var, weight)

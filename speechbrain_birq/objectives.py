@@ -1,0 +1,198 @@
+"""Masked cross-entropy against hard and soft labels: G, F and their penalty sum."""
+
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import one_hot
+from torch.utils.checkpoint import checkpoint
+
+
+class Objective(NamedTuple):
+    """Sums over the masked frames of a batch, per codebook, still on the device.
+
+    Sums and not means, so that any split of a batch into parts gives the same gradient.
+    """
+
+    anchor_loss: torch.Tensor  # (G,) lower level: sum of L(θ; x̃, y)
+    enhanced_loss: torch.Tensor  # (G,) upper level: sum of L(θ; x̃, y^(k)); 0 without
+    num_frames: torch.Tensor  # () int64, masked frames M
+    anchor_correct: torch.Tensor  # (G,) frames whose label is the most probable code
+    enhanced_correct: torch.Tensor  # (G,)
+    anchor_codes: torch.Tensor  # (M, G) int64
+    enhanced_codes: torch.Tensor  # (M, G) int64, argmax of y^(k); (0, G) without
+
+
+class PredictionHeads(torch.nn.Module):
+    """Linear layers from the encoder's output to the logits of every codebook.
+
+    Arguments
+    ---------
+    input_dim : int
+        H, width of the encoder.
+    num_codebooks : int
+        G
+    num_codes : int
+        N
+    shared : bool
+        One layer for both kinds of labels (the paper), or one for each.
+
+    Example
+    -------
+    >>> heads = PredictionHeads(input_dim=4, num_codebooks=2, num_codes=8)
+    >>> heads.anchor_logits(torch.randn(5, 4)).shape
+    torch.Size([5, 2, 8])
+    """
+
+    def __init__(self, *, input_dim, num_codebooks, num_codes, shared=True):
+        super().__init__()
+        self.shape = (num_codebooks, num_codes)
+        self.shared = shared
+        self.anchor = torch.nn.Linear(input_dim, num_codebooks * num_codes)
+        self.enhanced = None
+        if not shared:
+            self.enhanced = torch.nn.Linear(input_dim, num_codebooks * num_codes)
+
+    def anchor_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(M, H) -> (M, G, N)"""
+        return self.anchor(hidden).unflatten(-1, self.shape)
+
+    def enhanced_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(M, H) -> (M, G, N)"""
+        head = self.anchor if self.shared else self.enhanced
+        return head(hidden).unflatten(-1, self.shape)
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """L = −Σ_t y_tᵀ log softmax(o_t) for each codebook, in float32.
+
+    Arguments
+    ---------
+    logits : torch.Tensor
+        (M, G, N)
+    labels : torch.Tensor
+        (M, G) int64, or (M, G, N) distributions, through which the gradient flows.
+
+    Returns
+    -------
+    torch.Tensor
+        (G,)
+
+    Example
+    -------
+    >>> cross_entropy(torch.zeros(3, 1, 2), torch.zeros(3, 1, dtype=torch.long))
+    tensor([2.0794])
+    """
+    log_probs = logits.float().log_softmax(-1)
+    if labels.dim() == logits.dim():
+        return -(labels * log_probs).sum((0, 2))
+    return -log_probs.gather(-1, labels.unsqueeze(-1)).sum((0, 2))
+
+
+def masked_objective(hidden, heads, anchor_codes, enhanced_labels, chunk=2048):
+    """F and G of the masked frames, chunk by chunk.
+
+    The logits of a chunk are recomputed in the backward pass where there is more than
+    one chunk, so those of all frames never exist at once.
+
+    Arguments
+    ---------
+    hidden : torch.Tensor
+        (M, H) last layer at the masked frames.
+    heads : PredictionHeads
+    anchor_codes : torch.Tensor
+        (M, G) int64
+    enhanced_labels : torch.Tensor or None
+        (M, G, N) soft labels y^(k); None: the anchor alone, which is BEST-RQ.
+    chunk : int
+        Frames to treat at once.
+
+    Returns
+    -------
+    Objective
+    """
+    parts = [
+        _chunk_sums(
+            hidden[start : start + chunk],
+            heads,
+            anchor_codes[start : start + chunk],
+            None if enhanced_labels is None else enhanced_labels[start : start + chunk],
+            recompute=hidden.shape[0] > chunk and torch.is_grad_enabled(),
+        )
+        # A batch without masked frames still gives a (zero) loss with a graph.
+        for start in range(0, max(1, hidden.shape[0]), chunk)
+    ]
+    anchor, enhanced, anchor_correct, enhanced_correct = (
+        torch.stack(column).sum(0) for column in zip(*parts, strict=True)
+    )
+    if enhanced_labels is None:
+        enhanced_codes = anchor_codes[:0]
+    else:
+        enhanced_codes = enhanced_labels.detach().argmax(-1)
+    return Objective(
+        anchor_loss=anchor,
+        enhanced_loss=enhanced,
+        num_frames=torch.tensor(hidden.shape[0], device=hidden.device),
+        anchor_correct=anchor_correct,
+        enhanced_correct=enhanced_correct,
+        anchor_codes=anchor_codes,
+        enhanced_codes=enhanced_codes,
+    )
+
+
+def _chunk_sums(hidden, heads, anchor_codes, enhanced_labels, recompute):
+    if recompute:
+        return checkpoint(
+            _sums, hidden, heads, anchor_codes, enhanced_labels, use_reentrant=False
+        )
+    return _sums(hidden, heads, anchor_codes, enhanced_labels)
+
+
+def _sums(hidden, heads, anchor_codes, enhanced_labels):
+    logits = heads.anchor_logits(hidden)
+    anchor = cross_entropy(logits, anchor_codes)
+    anchor_correct = _num_correct(logits, anchor_codes)
+    if enhanced_labels is None:
+        zero = torch.zeros_like(anchor.detach())
+        return anchor, zero, anchor_correct, torch.zeros_like(anchor_correct)
+    if not heads.shared:
+        logits = heads.enhanced_logits(hidden)
+    enhanced = cross_entropy(logits, enhanced_labels)
+    enhanced_correct = _num_correct(logits, enhanced_labels.detach().argmax(-1))
+    return anchor, enhanced, anchor_correct, enhanced_correct
+
+
+def _num_correct(logits, codes):
+    return (logits.detach().argmax(-1) == codes).sum(0)
+
+
+def penalty_sum(objective: Objective, enhanced_weight, anchor_weight) -> torch.Tensor:
+    """w₁ F + w₂ G: the bilevel problem in its penalty form, still a sum over frames.
+
+    Several codebooks enter with the mean of their losses.
+
+    Arguments
+    ---------
+    objective : Objective
+    enhanced_weight : float
+        w₁
+    anchor_weight : float
+        w₂ (penalty constant γ = w₂ / w₁)
+
+    Returns
+    -------
+    torch.Tensor
+        ()
+    """
+    upper = enhanced_weight * objective.enhanced_loss.mean()
+    return upper + anchor_weight * objective.anchor_loss.mean()
+
+
+def code_counts(codes: torch.Tensor, num_codes: int) -> torch.Tensor:
+    """How often each code occurs: (M, G) int64 -> (G, N) int64.
+
+    Example
+    -------
+    >>> code_counts(torch.tensor([[0], [2], [2]]), 3).tolist()
+    [[1, 0, 2]]
+    """
+    return one_hot(codes, num_codes).sum(0)
