@@ -35,6 +35,10 @@ class AtomicCheckpointer(Checkpointer):
         path = super()._new_checkpoint_dirpath()
         return path.with_name(f"partial+{path.name}")
 
+    def _custom_checkpoint_dirpath(self, name):
+        path = super()._custom_checkpoint_dirpath(name)
+        return path.with_name(f"partial+{path.name}")
+
     def save_checkpoint(self, *args, **kwargs):
         """Save into a partial folder, flush it to the disk, then rename it."""
         if if_main_process():
@@ -42,13 +46,19 @@ class AtomicCheckpointer(Checkpointer):
                 shutil.rmtree(left_over)
         ddp_barrier()
         saved = super().save_checkpoint(*args, **kwargs)
-        final = saved.path.with_name(saved.path.name.removeprefix("partial+"))
-        if if_main_process():
-            for file in saved.path.iterdir():
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
-            saved.path.rename(final)
+        if saved is not None:  # as on every rank but the first
+            saved = self._finished(saved.path)
         ddp_barrier()
+        return saved
+
+    def _finished(self, partial):
+        for file in partial.iterdir():
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+        final = partial.with_name(partial.name.removeprefix("partial+"))
+        if final.exists():  # a name that is used again
+            shutil.rmtree(final)
+        partial.rename(final)
         return self._construct_checkpoint_objects([final])[0]
 
 
@@ -70,12 +80,13 @@ class RandomStates:
         """Save all states."""
         states = {
             "python": random.getstate(),
-            "numpy": np.random.get_state(legacy=False)["state"],
+            "numpy": np.random.get_state(legacy=False),
             "torch": torch.get_rng_state(),
             "generator": self.generator.get_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        states["numpy"]["key"] = states["numpy"]["key"].tolist()
+        key = states["numpy"]["state"]["key"]
+        states["numpy"]["state"]["key"] = key.tolist()
         torch.save(states, path)
 
     @mark_as_loader
@@ -84,8 +95,9 @@ class RandomStates:
         states = torch.load(path, weights_only=True)
         version, internal, gauss = states["python"]
         random.setstate((version, tuple(internal), gauss))
-        key = np.array(states["numpy"]["key"], dtype=np.uint32)
-        np.random.set_state(("MT19937", key, states["numpy"]["pos"]))
+        key = states["numpy"]["state"]["key"]
+        states["numpy"]["state"]["key"] = np.array(key, dtype=np.uint32)
+        np.random.set_state(states["numpy"])
         torch.set_rng_state(states["torch"])
         self.generator.set_state(states["generator"])
         if states["cuda"]:
@@ -134,8 +146,13 @@ def load_architecture(run_folder, trust=()) -> dict:
             f"output_folder of a finished training"
         )
     text = path.read_text(encoding="utf-8")
-    check_tags(text, path, (*TRUSTED, *trust))
-    return load_hyperpyyaml(text)
+    try:
+        check_tags(text, path, (*TRUSTED, *trust))
+        parts = load_hyperpyyaml(text)
+        return {name: parts[name] for name in ARCHITECTURE}
+    except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path} is damaged ({reason}): train again") from None
 
 
 def check_tags(text, path, trusted) -> None:
@@ -149,22 +166,29 @@ def check_tags(text, path, trusted) -> None:
     loader = ruamel.yaml.YAML(typ="rt", pure=True)
     for token in loader.scan(text):
         if isinstance(token, ruamel.yaml.tokens.TagToken):
-            value = token.value if isinstance(token.value, str) else str(token.value)
-            _check_tag(value, path, trusted)
+            handle, suffix = token.value
+            _check_tag(f"{handle or ''}{suffix}", path, trusted)
 
 
 def _check_tag(tag, path, trusted):
     kind, _, name = tag.partition(":")
     if tag in ("!tuple", "!!python/tuple"):
         return
-    known = any(name == p or name.startswith(f"{p}.") for p in trusted)
-    if kind not in ("!new", "!name") or not known:
-        raise BadInput(
-            f"{path} wants to run {tag}, which is not trusted: if you know where the "
-            f"folder comes from, name its package with --trust"
-        )
-    if not isinstance(pydoc.locate(name), type):
-        raise BadInput(f"{path}: {tag} names no class")
+    if kind in ("!new", "!name") and _is_under(name, trusted):
+        found = pydoc.locate(name)
+        if not isinstance(found, type):
+            raise BadInput(f"{path}: {tag} names no class")
+        # A trusted module may import others: ...superpowers.subprocess.Popen.
+        if _is_under(found.__module__, trusted):
+            return
+    raise BadInput(
+        f"{path} wants to run {tag}, which is not trusted: if you know where the "
+        f"folder comes from, name its package with --trust"
+    )
+
+
+def _is_under(name, packages):
+    return any(name == p or name.startswith(f"{p}.") for p in packages)
 
 
 def newest_checkpoint(run_folder, min_key=None) -> Path:
@@ -176,7 +200,9 @@ def newest_checkpoint(run_folder, min_key=None) -> Path:
         If there is none.
     """
     save = Path(run_folder) / "save"
-    found = Checkpointer(save).find_checkpoint(min_key=min_key) if save.is_dir() else None
+    found = (
+        Checkpointer(save).find_checkpoint(min_key=min_key) if save.is_dir() else None
+    )
     if found is None:
         raise BadInput(f"no checkpoint in {save}: the run did not get that far")
     return found.path
@@ -199,7 +225,9 @@ def load_weights(modules: dict, run_folder, checkpoint: Path) -> None:
     BadInput
         If the weights belong to another architecture.
     """
-    weights = torch.load(checkpoint / "model.ckpt", map_location="cpu", weights_only=True)
+    weights = torch.load(
+        checkpoint / "model.ckpt", map_location="cpu", weights_only=True
+    )
     for part, module in modules.items():
         prefix = f"{part}."
         mine = {

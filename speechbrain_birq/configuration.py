@@ -1,7 +1,10 @@
 """HyperPyYAML with deltas, and without silent mistakes."""
 
 import difflib
+import inspect
+import pydoc
 import re
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,8 +62,10 @@ def load_configuration(path, overrides=None) -> Configuration:
     try:
         with open(base, encoding="utf-8") as file:
             resolved = resolve_references(file, changes).getvalue()
-        return Configuration(load_hyperpyyaml(resolved), resolved)
-    except (TypeError, ValueError, AttributeError) as error:
+        hparams = load_hyperpyyaml(resolved)
+        _check_partials(hparams)
+        return Configuration(hparams, resolved)
+    except (TypeError, ValueError, AttributeError, ImportError) as error:
         raise BadInput(f"{path}: {_readable(error)}") from None
     except ruamel.yaml.YAMLError as error:
         raise BadInput(f"{path} is not valid YAML: {_one_line(error)}") from None
@@ -162,7 +167,9 @@ def _check_all_keys(base):
     referenced = set(re.findall(r"<([A-Za-z_]\w*)", text))
     for key, node in tree.items():
         if key not in referenced and key not in READ_BY_CODE and key not in options:
-            raise BadInput(_unknown(key, READ_BY_CODE | referenced | set(options), base))
+            raise BadInput(
+                _unknown(key, READ_BY_CODE | referenced | set(options), base)
+            )
         included = _included(node)
         if included is not None:
             part = base.parent / included
@@ -178,11 +185,23 @@ def _unknown(key, known, where):
     return f"{where}: nothing reads the key {key!r}{hint}"
 
 
+def _check_partials(hparams):
+    """A ``!name:`` takes any argument until it is called, perhaps hours later."""
+    for value in hparams.values():
+        if isinstance(value, partial):
+            known = inspect.signature(value.func).parameters
+            for key in value.keywords.keys() - known.keys():
+                raise ValueError(_unknown(key, known, value.func.__qualname__))
+
+
 def _readable(error):
     """A constructor's complaint, without the traceback that SpeechBrain adds."""
     text = _one_line(error)
-    wrong = re.search(r"unexpected keyword argument '(\w+)'", text)
-    return f"nothing reads the key {wrong[1]!r} ({text})" if wrong else text
+    wrong = re.search(r"class (\S+) .*unexpected keyword argument '(\w+)'", text)
+    if not wrong:
+        return text
+    known = inspect.signature(pydoc.locate(wrong[1])).parameters
+    return _unknown(wrong[2], known, wrong[1])
 
 
 def _one_line(error):

@@ -19,7 +19,7 @@ class GreedyDecoder:
     -------
     >>> import torch
     >>> from speechbrain_birq.tokens import CharacterTokens
-    >>> log_probs = torch.eye(3)[[[2, 2, 0, 2, 1]]].log()
+    >>> log_probs = torch.eye(3)[torch.tensor([[2, 2, 0, 2, 1]])].log()
     >>> decode = GreedyDecoder(CharacterTokens(["<blank>", "A", "B"]))
     >>> decode(log_probs, torch.tensor([4]))
     ['BB']

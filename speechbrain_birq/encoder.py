@@ -151,7 +151,9 @@ class SpeechBrainEncoder(torch.nn.Module):
         """Let no convolution see what stands behind an utterance's end."""
         if hasattr(layer, "convolution_module"):
             # Not before `.conv`: chunked training bypasses that module.
-            layer.convolution_module.bottleneck.register_forward_hook(self._zero_channels)
+            layer.convolution_module.bottleneck.register_forward_hook(
+                self._zero_channels
+            )
         if hasattr(layer, "convolution_branch"):
             gate = layer.convolution_branch.csgu
             gate.norm.register_forward_hook(self._zero_frames)
@@ -267,5 +269,7 @@ class ConvolutionalInput(torch.nn.Module):
         for block in self.convolutions.values():
             repeat = states.shape[1] // valid.shape[1]
             inside = valid.repeat_interleave(repeat, 1)
-            states = block(states * inside.view(*inside.shape, *[1] * (states.dim() - 2)))
+            states = block(
+                states * inside.view(*inside.shape, *[1] * (states.dim() - 2))
+            )
         return self.linear(states.flatten(2))

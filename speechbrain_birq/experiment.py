@@ -74,7 +74,6 @@ def pretrain(prepare, argv=None) -> dict:
         )
         for stage in ("train", "valid")
     )
-    save_architecture(experiment.resolved, experiment.folder / "architecture.yaml")
     brain = _brain(experiment, hparams["modules"])
     _fit(experiment, brain, train, valid)
     return _finish(experiment, brain)
@@ -138,16 +137,14 @@ def _start(argv):
     ddp_init_group(options)
     seed = overrides.get("seed", 1234)
     sb.utils.seed.seed_everything(int(seed) if str(seed).isdigit() else 1234)
-    hparams, resolved = load_configuration(path, overrides)
-    folder = Path(hparams["output_folder"])
-    try:
+    try:  # the checkpointer makes the folder, as soon as the YAML is loaded
+        hparams, resolved = load_configuration(path, overrides)
+        folder = Path(hparams["output_folder"])
         sb.create_experiment_directory(folder, save_env_desc=False)
-        if if_main_process():
-            (folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
     except OSError as error:
         raise BadInput(
-            f"cannot write the output folder {folder} ({error.strerror}): give another "
-            f"one with --output_folder"
+            f"cannot write {error.filename} ({error.strerror}): give another output "
+            f"folder with --output_folder"
         ) from None
     return Experiment(hparams, options, folder, resolved)
 
@@ -214,9 +211,10 @@ def _brain(experiment, modules):
 
 def _fit(experiment, brain, train, valid):
     brain.train_sampler = train.batch_sampler
+    brain.checkpointer.add_recoverable("loader", train)  # its place within the epoch
     started = time.time()
     try:
-        brain.fit(experiment.hparams["epoch_counter"], train, valid)
+        brain.fit(_epochs(experiment), train, valid)
     except torch.OutOfMemoryError:
         raise BadInput(
             f"out of memory at batch_seconds {experiment.hparams['batch_seconds']}: "
@@ -224,6 +222,24 @@ def _fit(experiment, brain, train, valid):
         ) from None
     if if_main_process():
         add_result(experiment.folder, "seconds", round(time.time() - started, 1))
+
+
+def _epochs(experiment):
+    """Epochs to go.
+
+    What describes the run is written first: the checkpoint, if there is one, is known
+    to fit by now, so a refused run leaves the folder of the one before as it was.
+    """
+    folder, run = experiment.folder, experiment.hparams.get("pretrained")
+    if if_main_process():
+        (folder / "hyperparams.yaml").write_text(experiment.resolved, encoding="utf-8")
+        if run is None:
+            save_architecture(experiment.resolved, folder / "architecture.yaml")
+        else:
+            shutil.copyfile(
+                Path(run) / "architecture.yaml", folder / "architecture.yaml"
+            )
+    yield from experiment.hparams["epoch_counter"]
 
 
 def _finish(experiment, brain):
@@ -235,15 +251,12 @@ def _finish(experiment, brain):
 
 def _architecture(experiment):
     """Front end and encoder: the pretrained run's, else those of the YAML."""
-    hparams, target = experiment.hparams, experiment.folder / "architecture.yaml"
+    hparams = experiment.hparams
     if hparams["pretrained"] is None:
-        save_architecture(experiment.resolved, target)
         return hparams["frontend"], hparams["encoder"]
     run = Path(hparams["pretrained"])
     parts = load_architecture(run, tuple(hparams["trust"]))
     load_weights({"encoder": parts["encoder"]}, run, newest_checkpoint(run))
-    if if_main_process():
-        shutil.copyfile(run / "architecture.yaml", target)
     hparams.update(parts)
     logger.info("front end and encoder from %s", run)
     return tuple(parts[name] for name in ARCHITECTURE)
@@ -254,8 +267,8 @@ def _tokens(experiment, manifest):
     texts = [row.text for row in read_manifest(manifest) if row.text]
     if not texts:
         raise BadInput(
-            f"no transcripts in the split {hparams['train_split']!r}: fine-tuning needs "
-            f"<speaker>-<chapter>.trans.txt files"
+            f"no transcripts in the split {hparams['train_split']!r}: fine-tuning "
+            f"needs <speaker>-<chapter>.trans.txt files"
         )
     return make_tokens(
         hparams["tokens"], texts, hparams["num_tokens"], experiment.folder

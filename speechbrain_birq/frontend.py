@@ -111,7 +111,10 @@ class FrontEnd(torch.nn.Module):
             samples = torch.round(wav_lens * wavs.shape[1]).long()
             mels = self.fbank(wavs.float())
             mels = normalize(mels, samples // self.hop_samples + 1)
-            return Frames(self._stacked(mels), self.num_frames(samples))
+            frames, lengths = self._stacked(mels), self.num_frames(samples)
+            # The group that an utterance's last frames do not fill is padding, too.
+            valid = valid_frames(lengths, frames.shape[1])
+            return Frames(frames.masked_fill(~valid.unsqueeze(-1), 0.0), lengths)
 
     def _stacked(self, mels):
         batch, time, channels = mels.shape

@@ -78,7 +78,9 @@ class LabelNorm(torch.nn.Module):
 
     @torch.no_grad()
     def _update(self, mean, var):
-        self.num_batches += 1
-        weight = (1 / self.num_batches).clamp_min(self.momentum)
-        self.running_mean.lerp_(mean, weight)
-        self.running_var.lerp_(var, weight)
+        # A batch whose step will be skipped leaves no trace (and no NaN) here either.
+        finite = torch.isfinite(mean).all() & torch.isfinite(var).all()
+        self.num_batches += finite
+        weight = (1 / self.num_batches.clamp_min(1)).clamp_min(self.momentum) * finite
+        self.running_mean.lerp_(torch.where(finite, mean, self.running_mean), weight)
+        self.running_var.lerp_(torch.where(finite, var, self.running_var), weight)

@@ -36,7 +36,9 @@ class Codebook(torch.nn.Module):
         shape = (num_codebooks, num_codes, code_dim)
         codes = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         self.l2_normalize = l2_normalize
-        self.register_buffer("codes", normalize(codes, dim=-1) if l2_normalize else codes)
+        self.register_buffer(
+            "codes", normalize(codes, dim=-1) if l2_normalize else codes
+        )
 
     @property
     def shape(self) -> torch.Size:
@@ -47,8 +49,8 @@ class Codebook(torch.nn.Module):
 class RandomProjectionQuantizer(torch.nn.Module):
     """A frozen random projection and the distances to every code.
 
-    distances(x)[g, n] = ‖P_gᵀ x − C_gn‖², codes(x)[g] = argmin_n of it. Float32 whatever
-    autocast says: in bfloat16 0.7 % of the labels flip.
+    distances(x)[g, n] = ‖P_gᵀ x − C_gn‖², codes(x)[g] = argmin_n of it. Float32
+    whatever autocast says: in bfloat16 0.7 % of the labels flip.
 
     Arguments
     ---------

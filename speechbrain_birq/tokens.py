@@ -135,10 +135,14 @@ def make_tokens(kind, texts, num_tokens, folder):
     """
     if kind not in ("characters", "sentencepiece"):
         raise BadInput(f"tokens must be characters or sentencepiece, got {kind!r}")
-    if kind == "sentencepiece":
-        tokens = SentencePieceTokens.from_texts(texts, num_tokens, folder)
-    else:
+    characters = kind == "characters"
+    name = "characters.json" if characters else "sentencepiece.model"
+    if (Path(folder) / name).is_file():
+        return load_tokens(folder)
+    if characters:
         tokens = CharacterTokens.from_texts(texts)
+    else:
+        tokens = SentencePieceTokens.from_texts(texts, num_tokens, folder)
     tokens.save(folder)
     logging.getLogger(__name__).info("%d tokens (%s)", len(tokens), kind)
     return tokens

@@ -13,6 +13,12 @@ from speechbrain_birq.errors import BadInput
 logger = logging.getLogger(__name__)
 
 
+NOTHING_READ = (
+    "no utterance of the %s split could be read: log.txt names the files, replace them "
+    "or take another split"
+)
+
+
 class SumBrain(sb.Brain):
     """A Brain whose losses are sums over items (masked frames, target tokens).
 
@@ -107,6 +113,11 @@ class SumBrain(sb.Brain):
         self.pending_ids = []
         self.optimizer_step += 1
 
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        """Only between two steps: gradients in the making are not in a checkpoint."""
+        due = super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+        return due and self.at_boundary()
+
     def _divide(self, parameters):
         """DDP has averaged the ranks' sums: undo that, divide by all ranks' items."""
         total, ranks = self.num_items.double(), 1
@@ -127,10 +138,10 @@ class SumBrain(sb.Brain):
         )
         if self.nonfinite_count > self.nonfinite_patience:
             raise BadInput(
-                f"{self.nonfinite_count} steps of this epoch had a gradient that is not "
-                f"finite (nonfinite_patience {self.nonfinite_patience}), the last with "
-                f"the utterances {', '.join(self.pending_ids[:20])}: lower the learning "
-                f"rate, or look at these recordings"
+                f"{self.nonfinite_count} steps of this epoch had a gradient that is "
+                f"not finite (nonfinite_patience {self.nonfinite_patience}), the last "
+                f"with {', '.join(self.pending_ids[:20])}: lower the learning rate, or "
+                f"look at these recordings"
             )
 
     def _set_learning_rates(self, optimizer):

@@ -8,8 +8,9 @@ from pathlib import Path
 import speechbrain as sb
 import torch
 
-from speechbrain_birq.brains.base import SumBrain
+from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.decoding import ErrorCounter, GreedyDecoder
+from speechbrain_birq.errors import BadInput
 
 
 class CTCBrain(SumBrain):
@@ -38,8 +39,8 @@ class CTCBrain(SumBrain):
             loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
         num_tokens = num_targets(batch).sum()
         self.accumulate(loss, num_tokens, batch)
-        self.train_sum += loss.detach()
-        self.train_tokens += num_tokens
+        self.loss_sum += loss.detach()
+        self.num_tokens += num_tokens
         return loss.detach() / num_tokens.clamp_min(1)
 
     def compute_forward(self, batch, stage):
@@ -65,8 +66,11 @@ class CTCBrain(SumBrain):
         with self.evaluation_ctx:
             outputs = self.compute_forward(batch.to(self.device), stage)
             loss = self.compute_objectives(outputs, batch, stage)
-        self.errors.append(batch.id, self.decoder(*outputs), batch.text)
-        return (loss / num_targets(batch).sum().clamp_min(1)).cpu()
+        self.errors.append(batch.id, self.decoder(*outputs), batch.reference)
+        num_tokens = num_targets(batch).sum()
+        self.loss_sum += loss
+        self.num_tokens += num_tokens
+        return (loss / num_tokens.clamp_min(1)).cpu()
 
     def on_stage_start(self, stage, epoch=None):
         """Fresh counters."""
@@ -74,21 +78,24 @@ class CTCBrain(SumBrain):
         self.decoder = GreedyDecoder(self.hparams.tokens)
         if stage == sb.Stage.TEST:
             self.decoder = self.hparams.decoder
-        if stage == sb.Stage.TRAIN:
-            self.train_sum = torch.zeros((), device=self.device)
-            self.train_tokens = torch.zeros((), device=self.device)
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.num_tokens = torch.zeros((), device=self.device)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Report; keep the checkpoint with the lowest character error rate."""
+        if stage != sb.Stage.TRAIN and not self.errors.words.scores:
+            kind = "validation" if stage == sb.Stage.VALID else "test"
+            raise BadInput(NOTHING_READ % kind)
+        # Weighted by tokens, not by batches; nothing unreadable in it.
+        loss = (self.loss_sum / self.num_tokens.clamp_min(1)).item()
         if stage == sb.Stage.TRAIN:
-            loss = (self.train_sum / self.train_tokens.clamp_min(1)).item()
             figures = {"loss": loss, "grad_norm": self.grad_norm.item()}
             figures["lr"] = self.optimizer.param_groups[-1]["lr"]
             self.hparams.run_log.report("train", self.optimizer_step, figures)
             return
         if stage == sb.Stage.VALID:
             rates = self.errors.rates()
-            figures = {"loss": stage_loss, **rates._asdict()}
+            figures = {"loss": loss, **rates._asdict()}
             self.hparams.run_log.report("valid", self.optimizer_step, figures)
             self.checkpointer.save_and_keep_only(
                 meta={"cer": rates.cer, "step": self.optimizer_step}, min_keys=["cer"]

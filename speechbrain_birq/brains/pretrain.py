@@ -8,12 +8,13 @@ import speechbrain as sb
 import torch
 import torch.distributed as dist
 
-from speechbrain_birq.brains.base import SumBrain
+from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.diagnostics.codebook import (
     agreement,
     code_usage,
     mutual_information,
 )
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.objectives import Objective, penalty_sum
 
 logger = logging.getLogger(__name__)
@@ -55,14 +56,13 @@ class BiRQBrain(SumBrain):
 
     def outer_step(self, objective: Objective, batch):
         """Encoder: gradient of w₁ F + w₂ G over the masked frames."""
-        loss = penalty_sum(objective, *self.weights())
+        loss = penalty_sum(objective, *self.weights(self.optimizer_step))
         self.accumulate(loss, objective.num_frames, batch)
         self._remember(objective, batch)
         return loss.detach() / objective.num_frames.clamp_min(1)
 
-    def weights(self) -> tuple[float, float]:
-        """w₁, w₂ at this step."""
-        step = self.optimizer_step
+    def weights(self, step) -> tuple[float, float]:
+        """w₁, w₂ at an optimiser step."""
         return self.hparams.enhanced_weight(step), self.hparams.anchor_weight(step)
 
     def compute_forward(self, batch, stage):
@@ -77,7 +77,7 @@ class BiRQBrain(SumBrain):
         with self.evaluation_ctx:
             objective = self.compute_forward(batch.to(self.device), stage)
         self._remember(objective, batch)
-        loss = penalty_sum(objective, *self.weights())
+        loss = penalty_sum(objective, *self.weights(self.optimizer_step))
         return (loss / objective.num_frames.clamp_min(1)).cpu()
 
     def on_stage_start(self, stage, epoch=None):
@@ -93,7 +93,9 @@ class BiRQBrain(SumBrain):
         """Report validation, save a checkpoint."""
         if stage == sb.Stage.TRAIN:
             return
-        figures = self._figures()
+        if not self.recent:
+            raise BadInput(NOTHING_READ % "validation")
+        figures = self._figures(self.optimizer_step)
         self.hparams.run_log.report("valid", self.optimizer_step, figures)
         self.recent, self.frames, self.started = self._kept
         self.model.generator = self.generator
@@ -121,22 +123,23 @@ class BiRQBrain(SumBrain):
         )
 
     def _report_training(self):
-        figures = self._figures()
+        step = self.optimizer_step - 1  # the one that was just made
+        figures = self._figures(step)
         figures["grad_norm"] = self.grad_norm.item()
         figures["lr"] = self.optimizer.param_groups[0]["lr"]
         elapsed = max(1e-9, time.time() - self.started)
         figures["frames_per_second"] = self.frames[0] / elapsed
         figures["padding"] = 1 - self.frames[0] / self.frames[1]
-        self.hparams.run_log.report("train", self.optimizer_step - 1, figures)
+        self.hparams.run_log.report("train", step, figures)
         self._warn_of_collapse(figures)
         self._forget()
 
-    def _figures(self):
+    def _figures(self, step):
         """Means per masked frame and the usage of both label sets, off the device."""
         sums = self._sums()
         num_codes = self.model.heads.shape[1]
         frames = max(1.0, sums["num_frames"])
-        w_enhanced, w_anchor = self.weights()
+        w_enhanced, w_anchor = self.weights(step)
         figures = {"G": sums["anchor_loss"] / frames}
         figures["anchor_accuracy"] = sums["anchor_correct"] / frames
         codes = torch.cat([o.anchor_codes for o in self.recent]).cpu()
@@ -179,7 +182,7 @@ class BiRQBrain(SumBrain):
 
 REMEDY = {
     "anchor": "Look for silent or constant recordings, or set l2_normalize: True.",
-    "enhanced": "Set label_gradient: False, label_norm: channel and shared_head: False.",
+    "enhanced": "Set label_gradient: False, label_norm: channel, shared_head: False.",
 }
 
 

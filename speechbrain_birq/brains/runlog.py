@@ -1,4 +1,4 @@
-"""Figures of a run: a text line, a JSON line and TensorBoard scalars for each report."""
+"""Figures of a run: text, JSON lines and TensorBoard scalars."""
 
 import json
 import logging
@@ -51,9 +51,3 @@ def _writer(folder):
     except OSError as error:
         logger.warning("no TensorBoard: cannot write %s (%s)", folder, error)
         return None
-
-
-def read_metrics(folder, stage: str) -> list[dict]:
-    """Reports of one stage, oldest first."""
-    lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [row for row in map(json.loads, lines) if row["stage"] == stage]

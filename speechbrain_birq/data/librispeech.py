@@ -43,7 +43,11 @@ def prepare_librispeech(data_folder, splits, manifest_folder) -> dict[str, Path]
     return {
         split: write_manifest(
             Path(manifest_folder) / f"{split}.csv",
-            [u for part in split.split("+") for u in find_utterances(data_folder, part)],
+            [
+                u
+                for part in split.split("+")
+                for u in find_utterances(data_folder, part)
+            ],
         )
         for split in splits
     }
@@ -86,8 +90,8 @@ def _missing(data_folder, split):
         return f"data folder {data_folder} does not exist: give --data_folder"
     there = sorted(p.name for p in data_folder.iterdir() if p.is_dir())
     return (
-        f"no split {split!r} in {data_folder} (it holds {', '.join(there) or 'nothing'}):"
-        f" give the folder above the splits as --data_folder, or other splits"
+        f"no split {split!r} in {data_folder} (it has {', '.join(there) or 'none'}): "
+        f"give the folder above the splits as --data_folder, or other splits"
     )
 
 

@@ -111,7 +111,7 @@ def read_manifest(path) -> list[Utterance]:
         missing = set(FIELDS) - set(reader.fieldnames or ())
         if missing:
             raise BadInput(
-                f"{path} lacks the columns {', '.join(sorted(missing))}: a manifest has "
+                f"{path} lacks the columns {', '.join(sorted(missing))}: it must have "
                 f"{','.join(FIELDS)}"
             )
         return [_utterance(row, path, number) for number, row in enumerate(reader, 2)]

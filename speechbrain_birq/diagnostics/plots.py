@@ -1,8 +1,9 @@
 """Curves of a run, drawn from its metrics.jsonl."""
 
-import json
 import logging
 from pathlib import Path
+
+from speechbrain_birq.diagnostics.metrics import read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +24,7 @@ def plot_training(folder) -> dict:
 
     Without matplotlib (extra ``demo``) nothing is drawn.
     """
-    path = Path(folder) / "metrics.jsonl"
-    if not path.is_file():
-        return {}
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = read_metrics(folder)
     last = next((row for row in reversed(rows) if row["stage"] == "valid"), {})
     try:
         from matplotlib.figure import Figure
@@ -48,10 +46,45 @@ def _draw(axes, title, names, rows):
     axes.set_visible(True)
     for colour, name in zip(("C0", "C1", "C2"), names, strict=False):
         for stage, style in (("train", "-"), ("valid", "--")):
-            points = [(r["step"], r[name]) for r in rows if r["stage"] == stage and name in r]
+            points = [
+                (r["step"], r[name]) for r in rows if r["stage"] == stage and name in r
+            ]
             if points:
-                axes.plot(*zip(*points, strict=True), style, color=colour, label=f"{name}, {stage}")
+                axes.plot(
+                    *zip(*points, strict=True),
+                    style,
+                    color=colour,
+                    label=f"{name}, {stage}",
+                )
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("optimiser step", fontsize=8)
     axes.legend(fontsize=7)
     axes.grid(alpha=0.3)
+
+
+def plot_comparison(runs: dict, path) -> None:
+    """Validation character error rate of several fine-tunings over their updates.
+
+    Arguments
+    ---------
+    runs : dict
+        name -> run folder
+    path : str or Path
+        PNG to write.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        logger.info('no %s: pip install "speechbrain_birq[demo]"', path)
+        return
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, folder in runs.items():
+        rows = read_metrics(folder, "valid")
+        axes.plot([r["step"] for r in rows], [r["cer"] for r in rows], label=name)
+    axes.set_xlabel("fine-tuning update")
+    axes.set_ylabel("character error rate on dev, %")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,148 @@
+"""The command ``birq``: corpora, demo, inference and comparisons."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from speechbrain_birq.errors import BadInput, one_sentence
+
+EXAMPLES = """examples:
+  birq demo                                   the whole way, in minutes, no download
+  birq minispeech corpus --hours 0.5 --seed 0 a synthetic corpus
+  birq transcribe results/ctc_tiny a.wav      text of recordings
+  birq features results/birq_tiny a.wav --layer 3 --output_folder features
+  birq compare results/a results/b --split test
+"""
+
+
+@one_sentence
+def main(argv=None) -> None:
+    """Run one of the commands; a user's mistake ends with one sentence and status 2."""
+    arguments = _parser().parse_args(argv)
+    arguments.command(arguments)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="birq",
+        description="BiRQ and BEST-RQ in SpeechBrain.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", _demo, "pretrain, fine-tune, score: one table")
+    demo.add_argument("folder", nargs="?", default="demo", help="where all of it goes")
+    demo.add_argument("--steps", type=int, default=450, help="pretraining steps an arm")
+    demo.add_argument("--epochs", type=int, default=40, help="of fine-tuning")
+    demo.add_argument("--seed", type=int, default=0)
+
+    corpus = _command(commands, "minispeech", _minispeech, "make a synthetic corpus")
+    corpus.add_argument("folder")
+    corpus.add_argument("--hours", type=float, default=0.5)
+    corpus.add_argument("--seed", type=int, default=0)
+
+    transcribe = _run_command(commands, "transcribe", _transcribe, "audio to text")
+    transcribe.add_argument("--decoding", choices=("greedy", "beam"), default="greedy")
+
+    features = _run_command(
+        commands, "features", _features, "audio to .pt files (T, H)"
+    )
+    features.add_argument("--layer", type=int, help="0 to K; default: the last, normed")
+    features.add_argument("--output_folder", default="features")
+
+    compare = _command(commands, "compare", _compare, "difference with its interval")
+    compare.add_argument("first", help="run folder")
+    compare.add_argument("second", help="run folder")
+    compare.add_argument("--split", default="test")
+    compare.add_argument("--unit", choices=("cer", "wer"), default="cer")
+    return parser
+
+
+def _command(commands, name, function, text):
+    command = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(command=function)
+    return command
+
+
+def _run_command(commands, name, function, text):
+    command = _command(commands, name, function, text)
+    command.add_argument("run", help="run folder: the output_folder of a training")
+    command.add_argument("files", nargs="+", help="audio, any rate and format")
+    command.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
+    return command
+
+
+# Imports wait in the functions: `birq --help` should not load torch.
+
+
+def _demo(arguments):
+    from speechbrain_birq.demo import run_demo
+
+    run_demo(Path(arguments.folder), arguments.steps, arguments.epochs, arguments.seed)
+
+
+def _minispeech(arguments):
+    from speechbrain_birq.data.minispeech import make_minispeech
+
+    try:
+        seconds = make_minispeech(arguments.folder, arguments.hours, arguments.seed)
+    except (ValueError, ImportError, OSError) as error:
+        raise BadInput(str(error)) from None
+    for split, length in seconds.items():
+        print(f"{split:10} {length / 60:6.1f} min")
+
+
+def _transcribe(arguments):
+    from speechbrain_birq.inference import Recogniser
+
+    recogniser = Recogniser(arguments.run, arguments.decoding, tuple(arguments.trust))
+    _each_file(
+        arguments.files, lambda file: print(f"{file}\t{recogniser.transcribe(file)}")
+    )
+
+
+def _features(arguments):
+    import torch
+
+    from speechbrain_birq.inference import SpeechEncoder
+
+    encoder = SpeechEncoder(arguments.run, tuple(arguments.trust))
+    folder = Path(arguments.output_folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot write {folder} ({error.strerror})") from None
+
+    def save(file):
+        features = encoder.features(file, arguments.layer)
+        target = folder / f"{Path(file).stem}.pt"
+        torch.save(features.clone(), target)
+        print(f"{target}\t{features.shape[0]} x {features.shape[1]}")
+
+    _each_file(arguments.files, save)
+
+
+def _each_file(files, function):
+    """A bad file is named; the others are done; the exit status tells."""
+    failed = 0
+    for file in files:
+        try:
+            function(file)
+        except BadInput as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+    if failed:
+        raise BadInput(f"{failed} of {len(files)} files could not be used")
+
+
+def _compare(arguments):
+    from speechbrain_birq.diagnostics.significance import compare_runs
+
+    unit = arguments.unit
+    d = compare_runs(arguments.first, arguments.second, arguments.split, unit)
+    print(
+        f"{unit.upper()} on {arguments.split}: "
+        f"{d.first:.2f} % against {d.second:.2f} %, difference {d.first - d.second:+.2f} "
+        f"(95 % interval {d.low:+.2f} to {d.high:+.2f})"
+    )

@@ -1,0 +1,87 @@
+"""Is one recogniser better than another? Paired bootstrap over utterances."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from speechbrain_birq.errors import BadInput
+
+UNITS = {"cer": ("character_errors", "characters"), "wer": ("word_errors", "words")}
+
+
+class Difference(NamedTuple):
+    """Error rates in percent and the interval of their difference."""
+
+    first: float
+    second: float
+    low: float  # 95 % interval of first − second
+    high: float
+
+
+def compare_runs(first, second, split, unit="cer", samples=10000, seed=0) -> Difference:
+    """Compare two runs on a split that both have scored.
+
+    Arguments
+    ---------
+    first, second : str or Path
+        Run folders of fine-tunings.
+    split : str
+    unit : str
+        ``cer`` or ``wer``.
+    samples : int
+        Bootstrap samples of the utterances, the same ones for both runs.
+    seed : int
+
+    Returns
+    -------
+    Difference
+
+    Raises
+    ------
+    BadInput
+        If a run has no scores of the split, or they are of other utterances.
+    """
+    ours, theirs = (_errors(Path(run), split) for run in (first, second))
+    if ours.keys() != theirs.keys():
+        raise BadInput(f"{first} and {second} scored different utterances of {split!r}")
+    errors, lengths = UNITS[unit]
+    table = np.array(
+        [
+            (float(ours[u][errors]), float(theirs[u][errors]), float(ours[u][lengths]))
+            for u in sorted(ours)
+        ]
+    )
+    return bootstrap(table, samples, seed)
+
+
+def bootstrap(table: np.ndarray, samples: int, seed: int) -> Difference:
+    """Percentile interval of the difference of two error rates.
+
+    Arguments
+    ---------
+    table : np.ndarray
+        (U, 3): errors of the first, errors of the second, length of the reference.
+    samples, seed : int
+
+    Example
+    -------
+    >>> table = np.array([[1.0, 2.0, 10.0]] * 20)
+    >>> bootstrap(table, samples=100, seed=0)
+    Difference(first=10.0, second=20.0, low=-10.0, high=-10.0)
+    """
+    draws = np.random.default_rng(seed).integers(len(table), size=(samples, len(table)))
+    sums = table[draws].sum(1)
+    differences = 100 * (sums[:, 0] - sums[:, 1]) / sums[:, 2]
+    low, high = np.percentile(differences, (2.5, 97.5))
+    first, second = 100 * table[:, :2].sum(0) / table[:, 2].sum()
+    return Difference(*(round(float(x), 4) for x in (first, second, low, high)))
+
+
+def _errors(run, split):
+    path = run / f"errors_{split}.csv"
+    if not path.is_file():
+        raise BadInput(f"{run} has no scores of the split {split!r} ({path.name})")
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}

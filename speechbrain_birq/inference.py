@@ -1,0 +1,125 @@
+"""A finished run on anybody's audio: features of any layer, transcripts."""
+
+from pathlib import Path
+
+import torch
+from speechbrain.dataio import audio_io
+
+from speechbrain_birq.asr import CTCModel
+from speechbrain_birq.checkpoints import (
+    load_architecture,
+    load_weights,
+    newest_checkpoint,
+)
+from speechbrain_birq.data.pipeline import AudioReader
+from speechbrain_birq.decoding import make_decoder
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.tokens import load_tokens
+
+
+class SpeechEncoder:
+    """Front end and encoder of a run, pretrained or fine-tuned.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+        The ``output_folder`` of a training.
+    trust : tuple
+        Further packages whose classes the folder may build.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no run or its weights do not fit.
+    """
+
+    def __init__(self, run_folder, trust=()):
+        self.folder = Path(run_folder)
+        parts = load_architecture(self.folder, trust)
+        self.frontend, self.encoder = parts["frontend"], parts["encoder"].eval()
+        load_weights(
+            {"encoder": self.encoder},
+            self.folder,
+            newest_checkpoint(self.folder, min_key=self.BEST),
+        )
+        self.reader = AudioReader(self.frontend.sample_rate)
+
+    BEST = None  # a pretraining's newest checkpoint is its best
+
+    def read(self, path) -> torch.Tensor:
+        """(1, S) waveform at the run's sampling rate, any rate and channels on disk.
+
+        Raises
+        ------
+        BadInput
+            If the file cannot be read or is shorter than one frame.
+        """
+        if not Path(path).is_file():
+            raise BadInput(f"no audio file {path}")
+        try:
+            audio_io.info(str(path))
+        except Exception as error:  # soundfile raises many kinds
+            raise BadInput(f"cannot read {path} as audio ({error})") from None
+        signal = self.reader(str(path))
+        if self.frontend.num_frames(len(signal)) < 1:
+            raise BadInput(f"{path} is shorter than one frame")
+        return signal.unsqueeze(0)
+
+    @torch.no_grad()
+    def features(self, path, layer=None) -> torch.Tensor:
+        """Output of a layer for one file.
+
+        Arguments
+        ---------
+        path : str or Path
+        layer : int, optional
+            0 (input projection) to K; by default the normalised last layer.
+
+        Returns
+        -------
+        torch.Tensor
+            (T, H), one row each ``frontend.frame_ms``.
+
+        Raises
+        ------
+        BadInput
+            If there is no such layer.
+        """
+        frames = self.frontend(self.read(path), torch.ones(1))
+        if layer is None:
+            return self.encoder(*frames)[0]
+        states = self.encoder.hidden_states(*frames)
+        if not 0 <= layer < len(states):
+            raise BadInput(f"no layer {layer}: the encoder has 0 to {len(states) - 1}")
+        return states[layer][0]
+
+
+class Recogniser(SpeechEncoder):
+    """A fine-tuned run: audio to text.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+        The ``output_folder`` of a fine-tuning.
+    decoding : str
+        ``greedy`` or ``beam``.
+    trust : tuple
+    """
+
+    BEST = "cer"
+
+    def __init__(self, run_folder, decoding="greedy", trust=()):
+        tokens = load_tokens(run_folder)
+        super().__init__(run_folder, trust)
+        self.model = CTCModel(
+            frontend=self.frontend, encoder=self.encoder, num_tokens=len(tokens)
+        ).eval()
+        best = newest_checkpoint(self.folder, min_key=self.BEST)
+        load_weights({"head": self.model.head}, self.folder, best)
+        self.decoder = make_decoder(decoding, tokens)
+
+    @torch.no_grad()
+    def transcribe(self, path) -> str:
+        """Text of one file."""
+        log_probs = self.model(self.read(path), torch.ones(1))
+        return self.decoder(*log_probs)[0]

@@ -1,0 +1,188 @@
+"""Shared fixtures: a tiny corpus of tones, tiny encoders and tiny BiRQ models."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from speechbrain.utils.importutils import LazyModule
+
+from speechbrain_birq.encoder import SpeechBrainEncoder
+from speechbrain_birq.frontend import FrontEnd
+from speechbrain_birq.model import BiRQ
+from speechbrain_birq.normalization import LabelNorm
+from speechbrain_birq.objectives import PredictionHeads
+from speechbrain_birq.quantizer import Codebook, RandomProjectionQuantizer
+from speechbrain_birq.selection import GumbelSoftmaxSelector
+
+WORDS = ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
+
+# split -> (speaker, number, seconds, suffix, rate, channels)
+TONES = {
+    "train": [
+        (11, 0, 0.8, "flac", 16000, 1),
+        (11, 1, 1.0, "flac", 16000, 1),
+        (12, 0, 1.2, "wav", 16000, 1),
+        (12, 1, 1.5, "flac", 16000, 2),
+        (13, 0, 1.7, "flac", 8000, 1),
+        (13, 1, 2.0, "flac", 16000, 1),
+    ],
+    "dev": [
+        (21, 0, 0.9, "flac", 16000, 1),
+        (22, 0, 1.3, "flac", 16000, 1),
+        (23, 0, 1.6, "wav", 16000, 1),
+    ],
+    "test": [
+        (31, 0, 0.8, "flac", 16000, 1),
+        (32, 0, 1.1, "wav", 16000, 1),
+        (33, 0, 1.9, "flac", 16000, 1),
+    ],
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems():
+    """Keep hypothesis, which asks every module for its file, from loading lazy ones."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, LazyModule):
+            module.__file__ = None
+
+
+def tone(seconds, rate, seed, channels=1):
+    """Gliding harmonics with a little noise, (samples,) or (samples, channels)."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    pitch = rng.uniform(90, 220) * (1 + 0.2 * np.sin(2 * np.pi * 2 * time))
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    signal = sum(np.sin(n * phase) / n for n in range(1, 9))
+    signal *= 0.1 * (1.2 + np.sin(2 * np.pi * rng.uniform(2, 5) * time))
+    signal += 0.005 * rng.standard_normal(len(time))
+    if channels == 1:
+        return signal
+    return np.stack([signal * (c + 1) / channels for c in range(channels)], 1)
+
+
+def write_corpus(folder):
+    """<split>/<speaker>/1/<speaker>-1-<number>.<suffix> with transcripts."""
+    for split, files in TONES.items():
+        for seed, (speaker, number, seconds, suffix, rate, channels) in enumerate(
+            files
+        ):
+            chapter = folder / split / str(speaker) / "1"
+            chapter.mkdir(parents=True, exist_ok=True)
+            name = f"{speaker}-1-{number:04d}"
+            signal = tone(seconds, rate, speaker * 10 + number, channels)
+            soundfile.write(chapter / f"{name}.{suffix}", signal, rate)
+            words = " ".join(WORDS[(seed + i) % len(WORDS)] for i in range(3))
+            with open(
+                chapter / f"{speaker}-1.trans.txt", "a", encoding="utf-8"
+            ) as file:
+                file.write(f"{name} {words}\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _corpus_template(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture
+def corpus(_corpus_template, tmp_path):
+    """Folder in LibriSpeech's layout with the splits train, dev and test."""
+    return shutil.copytree(_corpus_template, tmp_path / "corpus")
+
+
+@pytest.fixture
+def make_encoder():
+    """make_encoder(kind="conformer", num_layers=2, **keywords), seeded, in eval."""
+
+    def make(kind="conformer", num_layers=2, *, seed=0, **keywords):
+        size = dict(
+            input_dim=40, d_model=16, nhead=2, d_ffn=32, kernel_size=5, dropout=0
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            encoder = SpeechBrainEncoder(
+                kind=kind, num_layers=num_layers, **(size | keywords)
+            )
+        return encoder.eval()
+
+    return make
+
+
+@pytest.fixture
+def make_model(make_encoder):
+    """make_model(**overrides): a seeded BiRQ of 2 layers x 16 in training mode."""
+
+    def make(**overrides):
+        options = dict(
+            kind="conformer",
+            num_layers=2,
+            attention_type="RoPEMHA",
+            label_layer=1,
+            num_codebooks=1,
+            num_codes=16,
+            code_dim=8,
+            l2_normalize=False,
+            gradient=True,
+            noise=True,
+            temperature=0.5,
+            shared_head=True,
+            label_norm="layer",
+            dropout=0,
+            mask_noise_std=0.1,
+            chunk=2048,
+            n_mels=20,
+            stack=2,
+            seed=0,
+        )
+        unknown = overrides.keys() - options.keys()
+        assert not unknown, f"make_model knows no {sorted(unknown)}"
+        o = options | overrides
+        frontend = FrontEnd(n_mels=o["n_mels"], stack=o["stack"])
+        encoder = make_encoder(
+            o["kind"],
+            o["num_layers"],
+            input_dim=frontend.output_dim,
+            dropout=o["dropout"],
+            attention_type=o["attention_type"],
+            seed=o["seed"],
+        )
+        codebook = Codebook(
+            num_codebooks=o["num_codebooks"],
+            num_codes=o["num_codes"],
+            code_dim=o["code_dim"],
+            l2_normalize=o["l2_normalize"],
+            seed=o["seed"],
+        )
+        anchor, enhanced = (
+            RandomProjectionQuantizer(input_dim=dim, codebook=codebook, seed=seed)
+            for dim, seed in ((frontend.output_dim, 1), (encoder.output_dim, 2))
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(o["seed"] + 1)
+            heads = PredictionHeads(
+                input_dim=encoder.output_dim,
+                num_codebooks=o["num_codebooks"],
+                num_codes=o["num_codes"],
+                shared=o["shared_head"],
+            )
+        model = BiRQ(
+            frontend=frontend,
+            encoder=encoder,
+            anchor_quantizer=anchor,
+            enhanced_quantizer=enhanced,
+            selector=GumbelSoftmaxSelector(
+                temperature=o["temperature"], noise=o["noise"], gradient=o["gradient"]
+            ),
+            heads=heads,
+            label_layer=o["label_layer"],
+            label_norm=LabelNorm(kind=o["label_norm"], dim=encoder.output_dim),
+            mask_noise_std=o["mask_noise_std"],
+            chunk=o["chunk"],
+        )
+        return model.train()
+
+    return make

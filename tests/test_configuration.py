@@ -1,0 +1,295 @@
+"""Configuration: shipped files load, misspelt keys and wrong types do not."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import speechbrain_birq
+from speechbrain_birq.configuration import (
+    READ_BY_CODE,
+    flatten,
+    load_configuration,
+    parse_arguments,
+)
+from speechbrain_birq.errors import BadInput
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path.name for path in (ROOT / "hparams").glob("*.yaml"))
+FOLDERS = {"data_folder": "nowhere"}
+
+
+@pytest.fixture
+def hparams(tmp_path):
+    """A copy of hparams/ whose runs write to the test's own folder."""
+    return shutil.copytree(ROOT / "hparams", tmp_path / "hparams")
+
+
+def load(path, **overrides):
+    folders = FOLDERS | {"output_folder": str(path.parent / "out")}
+    return load_configuration(path, folders | overrides)
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def delta(folder, text):
+    path = folder / "delta.yaml"
+    path.write_text(f"!include:birq_tiny.yaml\n{text}", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_shipped_file_loads(hparams, name):
+    loaded = load(hparams / name).hparams
+    assert loaded["data_folder"] == "nowhere"
+    assert {"frontend", "encoder", "brain_class", "checkpointer"} <= loaded.keys()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_key_that_nothing_reads_is_refused_in_every_shipped_file(hparams, name):
+    base, _ = flatten(hparams / name)
+    edit(base, "\nseed:", "\nuseless_key: 1\nseed:")
+    with pytest.raises(BadInput, match="nothing reads the key 'useless_key'"):
+        load(hparams / name)
+
+
+@pytest.mark.parametrize("part", sorted((ROOT / "hparams/parts").glob("encoder_*")))
+def test_every_encoder_part_can_be_included(hparams, part):
+    path = hparams / "birq_tiny.yaml"
+    edit(path, "parts/encoder_conformer.yaml", f"parts/{part.name}")
+    assert load(path).hparams["encoder"].output_dim == 144
+
+
+def test_the_resolved_text_loads_by_itself(hparams):
+    resolved = load(hparams / "birq_tiny.yaml", num_layers=3).resolved
+    (hparams / "resolved.yaml").write_text(resolved, encoding="utf-8")
+    assert "!ref" not in resolved
+    assert "!include" not in resolved
+    assert "!PLACEHOLDER" not in resolved
+    assert "num_layers: 3" in resolved
+
+
+def test_a_key_of_the_command_line_reaches_the_part_that_reads_it(hparams):
+    loaded = load(hparams / "birq_tiny.yaml", num_layers=3, temperature=0.7).hparams
+    assert loaded["encoder"].num_layers == 3
+    assert loaded["model"].selector.temperature == 0.7
+
+
+def test_a_delta_changes_its_keys_only(hparams):
+    base = load(hparams / "birq_tiny.yaml").hparams
+    loaded = load(delta(hparams, "num_layers: 3\nlr: 0.5\n")).hparams
+    assert (loaded["encoder"].num_layers, loaded["lr"]) == (3, 0.5)
+    assert loaded["d_model"] == base["d_model"]
+
+
+def test_a_delta_of_a_delta_has_the_last_word(hparams):
+    delta(hparams, "num_layers: 3\nlr: 0.5\n")
+    second = hparams / "second.yaml"
+    second.write_text("!include:delta.yaml\nlr: 0.25\n")
+    loaded = load(second).hparams
+    assert (loaded["encoder"].num_layers, loaded["lr"]) == (3, 0.25)
+
+
+def test_the_command_line_has_the_last_word_over_a_delta(hparams):
+    assert load(delta(hparams, "lr: 0.5\n"), lr=0.125).hparams["lr"] == 0.125
+
+
+def test_best_rq_is_birq_with_weight_zero(hparams):
+    loaded = load(hparams / "best_rq_tiny.yaml").hparams
+    assert loaded["enhanced_weight"](10**6) == 0
+    assert loaded["anchor_weight"](0) > 0
+
+
+def test_the_papers_form_has_the_papers_numbers(hparams):
+    loaded = load(hparams / "birq_paper_tiny.yaml").hparams
+    model = loaded["model"]
+    assert (loaded["enhanced_weight"](0), loaded["anchor_weight"](0)) == (0.1, 2.4)
+    assert model.selector.temperature == 0.5
+    assert model.selector.noise
+    assert model.selector.gradient
+    assert model.heads.shared
+    assert model.label_norm.kind == "layer"
+    assert not model.anchor_quantizer.codebook.l2_normalize
+    assert model.anchor_quantizer.codebook is model.enhanced_quantizer.codebook
+
+
+MISSPELT = [
+    ("birq_tiny.yaml", "\nlog_interval:", "\nlog_intervall:", "log_interval"),
+    ("birq_tiny.yaml", "\nkeep_checkpoints:", "\nkeep_checkpoint:", "keep_checkpoints"),
+    ("birq_tiny.yaml", "    num_layers: !ref", "    num_layer: !ref", "num_layers"),
+    (
+        "birq_tiny.yaml",
+        "    shared_head: !ref",
+        "    shared_heads: !ref",
+        "shared_head",
+    ),
+    ("birq_tiny.yaml", "    mask_prob: !ref", "    mask_pob: !ref", "mask_prob"),
+    ("birq_tiny.yaml", "    label_layer: !ref", "    lable_layer: !ref", "label_layer"),
+    ("birq_tiny.yaml", "    weight_decay: !", "    weight_decays: !", "weight_decay"),
+    ("ctc_tiny.yaml", "    dropout: !ref <head", "    dropuot: !ref <head", "dropout"),
+    ("ctc_tiny.yaml", "\nlr_encoder:", "\nlr_encode:", "lr_encoder"),
+    ("parts/labels.yaml", "    codebook: !ref", "    codebok: !ref", "codebook"),
+    (
+        "parts/encoder_conformer.yaml",
+        "attention_type:",
+        "attention_typ:",
+        "attention_type",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "nearest"), MISSPELT)
+def test_a_misspelt_key_is_refused_with_the_nearest_one(
+    hparams, file, old, new, nearest
+):
+    edit(hparams / file, old, new)
+    experiment = "ctc_tiny.yaml" if file == "ctc_tiny.yaml" else "birq_tiny.yaml"
+    key = re.match(r"\s*(\w+)", new)[1]
+    with pytest.raises(BadInput, match=f"key '{key}': did you mean '{nearest}'"):
+        load(hparams / experiment)
+
+
+def test_a_misspelt_key_of_the_command_line_is_refused_with_the_nearest_one(hparams):
+    with pytest.raises(BadInput, match=r"command line.*'temprature'.*'temperature'"):
+        load(hparams / "birq_tiny.yaml", temprature=1.0)
+
+
+def test_a_misspelt_key_of_a_delta_is_refused_with_the_nearest_one(hparams):
+    path = delta(hparams, "num_laeyrs: 3\n")
+    with pytest.raises(BadInput, match=r"delta\.yaml.*'num_laeyrs'.*'num_layers'"):
+        load(path)
+
+
+def test_a_class_that_does_not_exist_is_refused_by_name(hparams):
+    path = hparams / "birq_tiny.yaml"
+    edit(path, "masking.SpanMasking", "masking.SpamMasking")
+    with pytest.raises(BadInput, match="SpamMasking"):
+        load(path)
+
+
+def test_a_reference_to_nothing_is_refused_by_name(hparams):
+    path = hparams / "birq_tiny.yaml"
+    edit(path, "dim: !ref <n_mels>", "dim: !ref <n_meels>")
+    with pytest.raises(BadInput, match="n_meels"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", "abc"), ("num_layers", "four"), ("l2_normalize", 3), ("num_codes", True)],
+)
+def test_a_value_of_a_wrong_type_is_refused(hparams, key, value):
+    with pytest.raises(BadInput, match=key):
+        load(hparams / "birq_tiny.yaml", **{key: value})
+
+
+def test_a_wrong_type_in_a_delta_is_refused(hparams):
+    path = delta(hparams, "lr: abc\n")
+    with pytest.raises(BadInput, match=r"lr takes a number like 0\.002, got 'abc'"):
+        load(path)
+
+
+@pytest.mark.parametrize("layer", [0, 5, -1])
+def test_a_label_layer_out_of_range_is_refused_by_name(hparams, layer):
+    with pytest.raises(BadInput, match=f"label_layer {layer} is out of range"):
+        load(hparams / "birq_tiny.yaml", label_layer=layer)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("temperature", 0, "temperature"),
+        ("mask_prob", 1.5, "mask_prob"),
+        ("label_norm", "batch", "label_norm"),
+        ("nhead", 5, "nhead 5"),
+        ("kernel_size", 4, "kernel_size"),
+    ],
+)
+def test_a_value_that_a_part_refuses_is_told_in_a_sentence(hparams, key, value, words):
+    with pytest.raises(BadInput, match=words):
+        load(hparams / "birq_tiny.yaml", **{key: value})
+
+
+def test_a_branchformer_with_rotary_attention_is_refused_by_name(hparams):
+    part = hparams / "parts/encoder_branchformer.yaml"
+    edit(part, "attention_type: RelPosMHAXL", "attention_type: RoPEMHA")
+    path = hparams / "birq_tiny.yaml"
+    edit(path, "encoder_conformer", "encoder_branchformer")
+    with pytest.raises(BadInput, match="'RoPEMHA' does not go with a branchformer"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "parts"])
+def test_a_file_that_is_not_there_is_refused(hparams, name):
+    with pytest.raises(BadInput, match="no YAML file"):
+        load(hparams / name)
+
+
+def test_an_include_that_is_not_there_is_refused(hparams):
+    edit(hparams / "birq_tiny.yaml", "parts/features.yaml", "parts/feature.yaml")
+    with pytest.raises(BadInput, match=r"no YAML file .*feature\.yaml"):
+        load(hparams / "birq_tiny.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "just words\n", "- a\n- b\n"])
+def test_a_file_without_keys_is_refused(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(BadInput, match="holds no keys"):
+        load_configuration(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: [1\n", "a: 1\na: 2\n", "a: b: c\n"])
+def test_broken_yaml_is_refused_in_a_sentence(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(BadInput, match="not valid YAML") as caught:
+        load_configuration(tmp_path / "x.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_forgotten_data_folder_is_refused_by_name(hparams):
+    with pytest.raises(BadInput, match="data_folder"):
+        load_configuration(hparams / "birq_tiny.yaml", {})
+
+
+@pytest.mark.parametrize("form", [["--optimizer_step_limit", "1000"], None])
+def test_the_step_limit_of_the_command_line_is_a_number(form):
+    argv = ["x.yaml", *(form or ["--optimizer_step_limit=1000"])]
+    _, options, _ = parse_arguments(argv)
+    assert options.optimizer_step_limit == 1000
+    assert isinstance(options.optimizer_step_limit, int)
+
+
+def test_a_step_limit_that_is_no_number_is_refused():
+    with pytest.raises(BadInput, match="optimizer_step_limit takes a whole number"):
+        parse_arguments(["x.yaml", "--optimizer_step_limit", "many"])
+
+
+def test_options_that_nobody_gave_are_not_overridden():
+    """SpeechBrain writes its defaults over the YAML's precision and accumulation."""
+    _, options, _ = parse_arguments(["x.yaml", "--max_grad_norm", "3"])
+    assert set(options.overridden_args) == {"max_grad_norm"}
+
+
+def test_options_and_keys_of_the_command_line_are_told_apart():
+    argv = ["x.yaml", "--precision", "bf16", "--num_layers", "3", "--trust=[a]"]
+    path, options, overrides = parse_arguments(argv)
+    assert path == "x.yaml"
+    assert options.precision == "bf16"
+    assert overrides == {"num_layers": 3, "trust": ["a"]}
+
+
+@pytest.mark.parametrize("key", sorted(READ_BY_CODE))
+def test_keys_that_need_no_reference_are_read_by_the_code(key):
+    folder = Path(speechbrain_birq.__file__).parent
+    sources = [
+        path.read_text(encoding="utf-8")
+        for path in (*folder.glob("*.py"), *folder.glob("brains/*.py"))
+        if path.name != "configuration.py"
+    ]
+    patterns = (rf"[\"']{key}[\"']", rf"hparams\.{key}\b")
+    assert any(re.search(p, text) for p in patterns for text in sources)

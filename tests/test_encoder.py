@@ -1,0 +1,237 @@
+"""Encoder: padding, early exit, hidden states, unsupported pairs."""
+
+import pytest
+import torch
+
+from speechbrain_birq.encoder import ATTENTION, ConvolutionalInput
+
+PAIRS = [(kind, attention) for kind, names in ATTENTION.items() for attention in names]
+LENGTHS = (1, 2, 3, 9, 40)
+DIM = 40
+
+
+@pytest.fixture(params=[*PAIRS, ("conformer", "convolutional")], ids="-".join)
+def encoder(request, make_encoder):
+    kind, attention = request.param
+    if attention != "convolutional":
+        return scramble(make_encoder(kind, attention_type=attention))
+    torch.manual_seed(0)
+    conv = ConvolutionalInput(input_dim=160, d_model=16, channels=(8, 4))
+    return scramble(make_encoder(kind, input_dim=160, input_module=conv))
+
+
+def scramble(encoder):
+    """Away from the initial weights: a Branchformer's convolutions start at zero."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.1 * noise)
+    return encoder
+
+
+def utterances(dim, lengths=LENGTHS, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(length, dim, generator=generator) for length in lengths]
+
+
+def padded(signals, fill=0.0, extra=0):
+    longest = max(map(len, signals)) + extra
+    batch = torch.full((len(signals), longest, signals[0].shape[1]), fill)
+    for row, signal in zip(batch, signals, strict=True):
+        row[: len(signal)] = signal
+    return batch, torch.tensor([len(s) for s in signals])
+
+
+def close(first, second):
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_utterance_does_not_depend_on_its_batch(encoder):
+    signals = utterances(encoder.input_dim)
+    together = encoder(*padded(signals))
+    for signal, mine in zip(signals, together, strict=True):
+        alone = encoder(signal.unsqueeze(0), torch.tensor([len(signal)]))
+        close(mine[: len(signal)], alone[0])
+
+
+@torch.no_grad()
+def test_junk_in_the_padding_changes_nothing(encoder):
+    signals = utterances(encoder.input_dim)
+    clean, junk = encoder(*padded(signals)), encoder(*padded(signals, 1000.0))
+    for length, one, other in zip(LENGTHS, clean, junk, strict=True):
+        close(one[:length], other[:length])
+
+
+@torch.no_grad()
+def test_more_padding_changes_nothing(encoder):
+    signals = utterances(encoder.input_dim)
+    short, long = encoder(*padded(signals)), encoder(*padded(signals, extra=23))
+    for length, one, other in zip(LENGTHS, short, long, strict=True):
+        close(one[:length], other[:length])
+
+
+@torch.no_grad()
+def test_every_hidden_state_ignores_padding(encoder):
+    signals = utterances(encoder.input_dim)
+    clean = encoder.hidden_states(*padded(signals))
+    junk = encoder.hidden_states(*padded(signals, -50.0, extra=5))
+    for one, other in zip(clean, junk, strict=True):
+        for b, length in enumerate(LENGTHS):
+            close(one[b, :length], other[b, :length])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@torch.no_grad()
+def test_very_short_utterances_work_alone(encoder, length):
+    frames = torch.randn(1, length, encoder.input_dim)
+    out = encoder(frames, torch.tensor([length]))
+    assert out.shape == (1, length, encoder.output_dim)
+    assert out.isfinite().all()
+
+
+def test_gradients_are_finite_with_very_short_utterances(encoder):
+    frames, lengths = padded(utterances(encoder.input_dim))
+    out = encoder.train()(frames, lengths)
+    out[torch.arange(out.shape[1]) < lengths.unsqueeze(1)].square().sum().backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+def test_padding_receives_no_gradient(encoder):
+    frames, lengths = padded(utterances(encoder.input_dim))
+    frames.requires_grad_()
+    valid = torch.arange(frames.shape[1]) < lengths.unsqueeze(1)
+    encoder(frames, lengths)[valid].square().sum().backward()
+    assert frames.grad[~valid].abs().max() < 1e-6
+
+
+@torch.no_grad()
+def test_leaving_after_layer_k_gives_hidden_state_k(encoder):
+    batch = padded(utterances(encoder.input_dim))
+    states = encoder.hidden_states(*batch)
+    assert len(states) == encoder.num_layers + 1
+    for k in range(1, encoder.num_layers + 1):
+        assert torch.equal(encoder(*batch, num_layers=k), states[k])
+
+
+@torch.no_grad()
+def test_leaving_after_layer_k_calls_k_layers(encoder):
+    calls = []
+    for index, layer in enumerate(encoder.layers):
+        layer.register_forward_hook(lambda *_, index=index: calls.append(index))
+    batch = padded(utterances(encoder.input_dim))
+    for k in (1, 2, None):
+        calls.clear()
+        encoder(*batch, num_layers=k)
+        assert calls == list(range(k or encoder.num_layers))
+
+
+@torch.no_grad()
+def test_the_output_is_the_normalised_last_layer(encoder):
+    batch = padded(utterances(encoder.input_dim))
+    last = encoder.hidden_states(*batch)[-1]
+    assert torch.equal(encoder(*batch), encoder.norm(last))
+
+
+@torch.no_grad()
+def test_hidden_state_zero_is_the_input_before_any_layer(make_encoder):
+    encoder = make_encoder("transformer")
+    frames, lengths = padded(utterances(DIM))
+    first = encoder.hidden_states(frames, lengths)[0]
+    assert torch.equal(first, encoder.input.linear(frames))
+
+
+def test_every_parameter_is_used(encoder):
+    frames, lengths = padded(utterances(encoder.input_dim))
+    encoder(frames, lengths).square().sum().backward()
+    assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
+
+
+def without_hooks(encoder):
+    """The layers as SpeechBrain ships them."""
+    for module in encoder.modules():
+        module._forward_hooks.clear()
+        if hasattr(module, "csgu"):
+            module.csgu.conv.padding_mode = "reflect"
+    return encoder
+
+
+@pytest.mark.parametrize("kind", ["conformer", "branchformer"])
+@torch.no_grad()
+def test_the_stock_layers_see_their_padding(make_encoder, kind):
+    """The power of the padding tests: without our hooks they would fail."""
+    stock = without_hooks(make_encoder(kind, attention_type="RelPosMHAXL"))
+    scramble(stock)
+    signals = utterances(DIM, (25, 40))
+    alone = stock(signals[0].unsqueeze(0), torch.tensor([25]))[0]
+    assert (stock(*padded(signals))[0, :25] - alone).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_hooks_change_nothing_without_padding(make_encoder):
+    frames, lengths = torch.randn(2, 20, DIM), torch.tensor([20, 20])
+    stock = without_hooks(make_encoder())
+    assert torch.equal(make_encoder()(frames, lengths), stock(frames, lengths))
+
+
+@torch.no_grad()
+def test_order_matters_to_every_encoder(encoder):
+    """Not tested by reversal: SpeechBrain's RelPosEncXL is blind to direction."""
+    frames, lengths = torch.randn(1, 12, encoder.input_dim), torch.tensor([12])
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    shuffled = encoder(frames[:, order], lengths)
+    assert (encoder(frames, lengths)[:, order] - shuffled).abs().max() > 1e-3
+
+
+def test_dropout_acts_in_training_only(make_encoder):
+    encoder, batch = make_encoder(dropout=0.5), padded(utterances(DIM))
+    assert torch.equal(encoder(*batch), encoder(*batch))
+    encoder.train()
+    assert not torch.equal(encoder(*batch), encoder(*batch))
+
+
+@torch.no_grad()
+def test_a_state_travels_to_an_encoder_of_another_seed(make_encoder):
+    first, second = make_encoder(seed=0), make_encoder(seed=1)
+    batch = padded(utterances(DIM))
+    assert not torch.equal(first(*batch), second(*batch))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(*batch), second(*batch))
+
+
+@torch.no_grad()
+def test_a_hidden_step_of_the_convolution_hides_all_of_its_frames():
+    torch.manual_seed(0)
+    conv = ConvolutionalInput(input_dim=160, d_model=8, channels=(8, 4)).eval()
+    frames, valid = torch.randn(1, 20, 160), torch.ones(1, 20, dtype=torch.bool)
+    changed = frames.clone()
+    changed[:, 10] += 1
+    moved = (conv(frames, valid) - conv(changed, valid)).abs().amax((0, 2)) > 0
+    assert moved[10]
+    assert not moved[:9].any()
+    assert not moved[12:].any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("squeezeformer", {}, "squeezeformer"),
+        ("branchformer", {"attention_type": "RoPEMHA"}, "RoPEMHA.*branchformer"),
+        ("conformer", {"attention_type": "hypermixing"}, "hypermixing.*conformer"),
+        ("conformer", {"num_layers": 0}, "num_layers"),
+        ("conformer", {"d_model": 15, "nhead": 2}, "d_model 15.*nhead 2"),
+        ("conformer", {"kernel_size": 4}, "kernel_size must be odd"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_by_name(
+    make_encoder, kind, options, words
+):
+    with pytest.raises(ValueError, match=words):
+        make_encoder(kind, **options)
+
+
+def test_a_convolution_over_a_wrong_stack_is_refused():
+    with pytest.raises(ValueError, match="stack: 4"):
+        ConvolutionalInput(input_dim=150, d_model=8)

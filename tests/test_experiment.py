@@ -1,0 +1,593 @@
+"""Whole runs on a tiny corpus, and every bad input told in one sentence."""
+
+import contextlib
+import csv
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ruamel.yaml
+import soundfile
+import torch
+
+from speechbrain_birq import experiment
+from speechbrain_birq.brains import BiRQBrain
+from speechbrain_birq.checkpoints import newest_checkpoint
+from speechbrain_birq.data.librispeech import prepare_librispeech
+from speechbrain_birq.diagnostics.metrics import read_metrics
+
+ROOT = Path(__file__).parents[1]
+TINY = dict(
+    n_mels=40,
+    num_layers=2,
+    d_model=16,
+    nhead=2,
+    d_ffn=32,
+    kernel_size=5,
+    number_of_epochs=1,
+    optimizer_step_limit=3,
+    batch_seconds=4,
+    tensorboard=False,
+    device="cpu",
+)
+PRETRAIN = TINY | dict(train_split="train", label_layer=1, num_codes=16)
+FINETUNE = {k: v for k, v in TINY.items() if k != "n_mels"} | dict(batch_seconds=5)
+
+
+@contextlib.contextmanager
+def process_wide_settings_restored():
+    """An experiment installs log handlers and an exception hook, for good."""
+    root, hook = logging.getLogger(), sys.excepthook
+    handlers, level = root.handlers[:], root.level
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers[:], sys.excepthook = handlers, hook
+        root.setLevel(level)
+        torch.set_rng_state(state)
+
+
+def run(main, yaml, settings, **more):
+    """Call pretrain or finetune in this process; None leaves a setting out."""
+    settings = settings | more
+    argv = [str(ROOT / "hparams" / yaml), "--noprogressbar"]
+    for key, value in settings.items():
+        if value is not None:
+            argv += [f"--{key}={value}"]
+    with process_wide_settings_restored():
+        return main(prepare_librispeech, argv)
+
+
+def pretrain(corpus, output, **more):
+    folders = dict(data_folder=corpus, output_folder=output)
+    return run(experiment.pretrain, "birq_tiny.yaml", PRETRAIN, **folders | more)
+
+
+def finetune(corpus, output, **more):
+    folders = dict(data_folder=corpus, output_folder=output)
+    return run(experiment.finetune, "ctc_tiny.yaml", FINETUNE, **folders | more)
+
+
+@pytest.fixture
+def fails(capsys):
+    """fails(call, words...): exit status 2 and one sentence with these words."""
+
+    def check(call, *words):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            call()
+        assert caught.value.code == 2
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        errors = [line for line in told.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, told
+        assert told.splitlines()[-1] == errors[0]
+        assert len(errors[0]) < 500
+        for word in words:
+            assert word in errors[0], errors[0]
+        return errors[0]
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def pretrained(_corpus_template, tmp_path_factory):
+    """Run folder of a finished pretraining, and what it returned."""
+    folder = tmp_path_factory.mktemp("runs") / "pretrained"
+    return folder, pretrain(_corpus_template, folder)
+
+
+@pytest.fixture
+def own_pretrained(pretrained, tmp_path):
+    """A copy that may be damaged."""
+    return shutil.copytree(pretrained[0], tmp_path / "pretrained")
+
+
+def weights(folder):
+    path = newest_checkpoint(folder) / "model.ckpt"
+    return torch.load(path, weights_only=True)
+
+
+def encoder_weights(folder):
+    return {k: v for k, v in weights(folder).items() if k.startswith("encoder.")}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def log(folder):
+    return (folder / "log.txt").read_text()
+
+
+def manifest(folder, split):
+    with open(folder / "manifests" / f"{split}.csv", newline="") as file:
+        return {row["ID"]: row for row in csv.DictReader(file)}
+
+
+def chapter(corpus, split="train", speaker=11):
+    return corpus / split / str(speaker) / "1"
+
+
+# From pretraining to error rates.
+
+
+def test_pretraining_leaves_a_self_contained_run_folder(pretrained):
+    folder, figures = pretrained
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "hyperparams.yaml",
+        "architecture.yaml",
+        "metrics.jsonl",
+        "results.json",
+        "manifests",
+        "save",
+        "log.txt",
+    }
+    assert "tensorboard" not in names
+    resolved = (folder / "hyperparams.yaml").read_text()
+    assert "d_model: 16" in resolved
+    assert "!ref" not in resolved and "!include" not in resolved
+    architecture = ruamel.yaml.YAML().load(folder / "architecture.yaml")
+    assert list(architecture) == ["frontend", "encoder"]
+    results = json.loads((folder / "results.json").read_text())
+    assert results["steps"] == 3 and results["seconds"] > 0
+    (checkpoint,) = (folder / "save").iterdir()
+    assert {path.name for path in checkpoint.iterdir()} == {
+        "CKPT.yaml",
+        "brain.ckpt",
+        "epoch_counter.ckpt",
+        "model.ckpt",
+        "optimizer.ckpt",
+        "random.ckpt",
+    }
+    assert [row["step"] for row in read_metrics(folder, "train")] == [0]
+    (valid,) = read_metrics(folder, "valid")
+    assert valid["step"] == 3
+    assert figures == valid
+
+
+def test_the_checkpoint_holds_quantizers_and_front_end(pretrained):
+    state = weights(pretrained[0])
+    for name in (
+        "anchor_quantizer.projection",
+        "enhanced_quantizer.projection",
+        "anchor_quantizer.codebook.codes",
+        "label_norm.running_mean",
+    ):
+        assert name in state
+    assert torch.isfinite(state["label_norm.running_mean"]).all()
+    assert state["label_norm.num_batches"] == 3
+
+
+def test_fine_tuning_starts_from_the_pretrained_encoder(
+    _corpus_template, pretrained, tmp_path
+):
+    output = tmp_path / "ctc"
+    run_folder, _ = pretrained
+    rates = finetune(_corpus_template, output, pretrained=run_folder, freeze_steps=1000)
+    assert_equal(encoder_weights(output), encoder_weights(run_folder))
+    # The front end is the pretrained one too: 40 mel channels against the YAML's 80.
+    copied = (output / "architecture.yaml").read_text()
+    assert copied == (run_folder / "architecture.yaml").read_text()
+    assert "n_mels: 40" in copied
+
+    assert rates.keys() == {"test"}
+    assert rates["test"]["utterances"] == 3
+    results = json.loads((output / "results.json").read_text())
+    assert results["test"] == rates["test"]
+    assert results["steps"] == 3
+    for name in ("wer_test.txt", "errors_test.csv", "characters.json", "metrics.jsonl"):
+        assert (output / name).stat().st_size > 0
+    assert all(f"{s}-1-0000" in (output / "wer_test.txt").read_text() for s in (31, 33))
+    (valid,) = read_metrics(output, "valid")
+    assert valid["step"] == 3 and valid["cer"] >= 0
+    assert f"from {run_folder}" in log(output)
+
+
+def test_fine_tuning_moves_an_encoder_that_is_not_frozen(
+    _corpus_template, pretrained, tmp_path
+):
+    finetune(_corpus_template, tmp_path / "ctc", pretrained=pretrained[0])
+    before, after = encoder_weights(pretrained[0]), encoder_weights(tmp_path / "ctc")
+    assert before.keys() == after.keys()
+    name = "encoder.input.linear.weight"
+    assert not torch.equal(before[name], after[name])
+    # Three small steps, not another start.
+    assert (before[name] - after[name]).abs().max() < 0.01
+
+
+def test_recognition_can_be_trained_from_scratch(_corpus_template, tmp_path):
+    rates = finetune(
+        _corpus_template, tmp_path / "ctc", n_mels=40, test_splits="[dev, test]"
+    )
+    assert rates.keys() == {"dev", "test"}
+    assert "n_mels: 40" in (tmp_path / "ctc" / "architecture.yaml").read_text()
+    assert (tmp_path / "ctc" / "wer_dev.txt").is_file()
+
+
+def test_best_rq_runs_from_its_own_yaml(_corpus_template, tmp_path):
+    folders = dict(data_folder=_corpus_template, output_folder=tmp_path / "run")
+    figures = run(experiment.pretrain, "best_rq_tiny.yaml", PRETRAIN, **folders)
+    assert "F" not in figures and figures["loss"] == figures["G"]
+
+
+def test_the_papers_form_runs_from_its_own_yaml(_corpus_template, tmp_path):
+    folders = dict(data_folder=_corpus_template, output_folder=tmp_path / "run")
+    settings = PRETRAIN | folders | dict(precision="bf16")
+    figures = run(experiment.pretrain, "birq_paper_tiny.yaml", settings)
+    assert figures["loss"] == pytest.approx(0.1 * figures["F"] + 2.4 * figures["G"])
+    assert "--precision=bf16" in log(tmp_path / "run")
+
+
+# Resuming.
+
+
+def test_a_resumed_run_goes_on_from_its_step_as_if_never_stopped(
+    _corpus_template, tmp_path
+):
+    more = dict(optimizer_step_limit=None, label_noise=True, dropout=0.1)
+    pretrain(_corpus_template, tmp_path / "straight", number_of_epochs=2, **more)
+    pretrain(_corpus_template, tmp_path / "resumed", number_of_epochs=1, **more)
+    half = json.loads((tmp_path / "resumed" / "results.json").read_text())["steps"]
+    pretrain(_corpus_template, tmp_path / "resumed", number_of_epochs=2, **more)
+    steps = json.loads((tmp_path / "resumed" / "results.json").read_text())["steps"]
+    assert steps == 2 * half > 2
+    valid = read_metrics(tmp_path / "resumed", "valid")
+    assert [row["step"] for row in valid] == [half, steps]
+    assert valid == read_metrics(tmp_path / "straight", "valid")
+    assert_equal(weights(tmp_path / "straight"), weights(tmp_path / "resumed"))
+
+
+def test_a_finished_run_is_not_trained_again(_corpus_template, own_pretrained):
+    before = weights(own_pretrained)
+    pretrain(_corpus_template, own_pretrained)
+    assert_equal(weights(own_pretrained), before)
+    assert len(read_metrics(own_pretrained, "valid")) == 1
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_run_killed_within_an_epoch_resumes_exactly(
+    _corpus_template, tmp_path, monkeypatch, accumulation
+):
+    more = dict(
+        optimizer_step_limit=None,
+        label_noise=True,
+        dropout=0.1,
+        batch_seconds=2,
+        ckpt_interval_minutes=0,
+        ckpt_interval_steps=3,
+        grad_accumulation_factor=accumulation,
+    )
+    pretrain(_corpus_template, tmp_path / "straight", **more)
+
+    fit_batch = BiRQBrain.fit_batch
+
+    def killed(self, batch):
+        if self.step == 5:
+            raise Killed
+        return fit_batch(self, batch)
+
+    monkeypatch.setattr(BiRQBrain, "fit_batch", killed)
+    with pytest.raises(Killed):
+        pretrain(_corpus_template, tmp_path / "killed", **more)
+    monkeypatch.undo()
+    pretrain(_corpus_template, tmp_path / "killed", **more)
+    straight, resumed = (
+        json.loads((tmp_path / name / "results.json").read_text())["steps"]
+        for name in ("straight", "killed")
+    )
+    assert straight == resumed
+    assert_equal(weights(tmp_path / "straight"), weights(tmp_path / "killed"))
+
+
+def test_another_width_in_the_same_folder_is_refused(
+    _corpus_template, own_pretrained, fails
+):
+    before = {p: p.read_bytes() for p in own_pretrained.glob("*.yaml")}
+    fails(
+        lambda: pretrain(
+            _corpus_template, own_pretrained, d_model=32, optimizer_step_limit=5
+        ),
+        "another architecture",
+        str(own_pretrained),
+        "another output_folder",
+    )
+    # What the folder says about its checkpoint is still true.
+    assert {p: p.read_bytes() for p in own_pretrained.glob("*.yaml")} == before
+
+
+# Data that is not as it should be.
+
+
+def test_stereo_and_8_khz_are_trained_on(corpus, tmp_path):
+    for path in corpus.glob("train/*/*/*.*"):
+        if path.stem not in ("12-1-0001", "13-1-0000") and path.suffix != ".txt":
+            path.unlink()
+    pretrain(corpus, tmp_path / "run", number_of_epochs=2)
+    assert manifest(tmp_path / "run", "train").keys() == {"12-1-0001", "13-1-0000"}
+    assert json.loads((tmp_path / "run/results.json").read_text())["steps"] == 3
+    assert "skipped" not in log(tmp_path / "run")
+
+
+def test_unreadable_files_are_named_and_left_out(corpus, tmp_path):
+    good = chapter(corpus) / "11-1-0000.flac"
+    (chapter(corpus) / "11-1-0007.flac").write_bytes(b"no audio at all")
+    (chapter(corpus) / "11-1-0008.wav").write_bytes(b"")
+    truncated = chapter(corpus) / "11-1-0009.flac"
+    truncated.write_bytes(good.read_bytes()[:3000])
+    pretrain(corpus, tmp_path / "run", optimizer_step_limit=None)
+    told = log(tmp_path / "run")
+    for name in ("11-1-0007.flac", "11-1-0008.wav"):
+        assert f"{name}: " in told
+    assert "skipped 2 of" in told
+    used = manifest(tmp_path / "run", "train")
+    assert "11-1-0000" in used and "11-1-0007" not in used and "11-1-0008" not in used
+    assert json.loads((tmp_path / "run/results.json").read_text())["steps"] >= 2
+
+
+@pytest.mark.parametrize("start", [pretrain, finetune])
+def test_a_split_of_truncated_files_is_told(corpus, tmp_path, fails, start):
+    """The headers are good, so only validation finds out."""
+    for path in corpus.glob("dev/*/*/*.flac"):
+        path.write_bytes(path.read_bytes()[:400])
+    for path in corpus.glob("dev/*/*/*.wav"):
+        path.unlink()
+    fails(
+        lambda: start(corpus, tmp_path / "run", n_mels=40),
+        "no utterance of the validation split could be read",
+    )
+    assert "21-1-0000.flac: unreadable" in log(tmp_path / "run")
+
+
+def test_transcripts_and_audio_that_do_not_match_are_named(corpus, tmp_path):
+    transcripts = chapter(corpus) / "11-1.trans.txt"
+    first, *_ = transcripts.read_text().splitlines()
+    transcripts.write_text(f"{first}\n11-1-0099 NO AUDIO HERE\n")
+    finetune(corpus, tmp_path / "ctc", n_mels=40)
+    told = log(tmp_path / "ctc")
+    assert "1 transcripts without audio: 11-1-0099" in told
+    assert "1 recordings without a transcript: 11-1-0001" in told
+    assert "left out 1 of 6 utterances" in told
+    assert "H" in json.loads((tmp_path / "ctc/characters.json").read_text())
+
+
+def test_an_utterance_shorter_than_one_span_is_trained_on(corpus, tmp_path):
+    shutil.rmtree(corpus / "train")
+    folder = chapter(corpus)
+    folder.mkdir(parents=True)
+    signal, rate = soundfile.read(chapter(corpus, "dev", 21) / "21-1-0000.flac")
+    soundfile.write(folder / "11-1-0000.flac", signal[: rate // 4], rate)
+    pretrain(corpus, tmp_path / "run", min_seconds=0.1, optimizer_step_limit=1)
+    (row,) = read_metrics(tmp_path / "run", "train")
+    assert row["G"] > 0 and row["anchor_used_codes"] >= 1
+
+
+def test_a_missing_data_folder_is_told(tmp_path, fails):
+    fails(
+        lambda: pretrain(tmp_path / "nowhere", tmp_path / "run"),
+        str(tmp_path / "nowhere"),
+        "does not exist",
+        "--data_folder",
+    )
+
+
+def test_no_data_folder_is_told(tmp_path, fails):
+    fails(lambda: pretrain(None, tmp_path / "run"), "data_folder")
+
+
+def test_an_empty_data_folder_is_told(tmp_path, fails):
+    (tmp_path / "empty").mkdir()
+    fails(lambda: pretrain(tmp_path / "empty", tmp_path / "run"), "no split 'train'")
+
+
+def test_a_split_that_is_not_there_is_told_with_those_that_are(corpus, tmp_path, fails):
+    fails(
+        lambda: pretrain(corpus, tmp_path / "run", train_split="train-clean-100"),
+        "no split 'train-clean-100'",
+        "dev, test, train",
+    )
+
+
+def test_a_split_without_audio_is_told(corpus, tmp_path, fails):
+    for path in corpus.glob("train/*/*/*"):
+        if path.suffix != ".txt":
+            path.unlink()
+    fails(lambda: pretrain(corpus, tmp_path / "run"), "no readable audio", ".flac")
+
+
+def test_a_split_of_nothing_readable_is_told(corpus, tmp_path, fails):
+    for path in corpus.glob("train/*/*/*"):
+        if path.suffix != ".txt":
+            path.write_bytes(b"")
+    fails(lambda: pretrain(corpus, tmp_path / "run"), "no readable audio")
+
+
+def test_utterances_all_too_short_are_told(corpus, tmp_path, fails):
+    fails(
+        lambda: pretrain(corpus, tmp_path / "run", min_seconds=10), "shorter than 10 s"
+    )
+
+
+def test_fine_tuning_without_transcripts_is_told(corpus, tmp_path, fails):
+    for path in corpus.glob("train/*/*/*.txt"):
+        path.unlink()
+    fails(lambda: finetune(corpus, tmp_path / "ctc"), "no transcripts", "'train'")
+
+
+# Settings that are not as they should be.
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+def test_a_label_layer_out_of_range_is_told(_corpus_template, tmp_path, fails, layer):
+    fails(
+        lambda: pretrain(_corpus_template, tmp_path / "run", label_layer=layer),
+        f"label_layer {layer} is out of range",
+        "layers 1 to 2",
+    )
+
+
+def test_a_misspelt_key_is_told_with_the_nearest(_corpus_template, tmp_path, fails):
+    fails(
+        lambda: pretrain(_corpus_template, tmp_path / "run", label_layr=1),
+        "'label_layr'",
+        "did you mean 'label_layer'",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (dict(temperature=-1.0), "temperature must be positive"),
+        (dict(nhead=3), "not a multiple of nhead 3"),
+        (dict(label_norm="both"), "label_norm must be"),
+        (dict(mask_prob=0.0), "mask_prob must be in"),
+        (dict(d_model="wide"), "takes a number"),
+        (dict(optimizer_step_limit="many"), "takes a whole number"),
+    ],
+)
+def test_a_bad_value_is_told(_corpus_template, tmp_path, fails, settings, words):
+    fails(lambda: pretrain(_corpus_template, tmp_path / "run", **settings), words)
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_an_output_folder_that_cannot_be_written_is_told(
+    _corpus_template, tmp_path, fails, below
+):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file in its place")
+    fails(
+        lambda: pretrain(_corpus_template, blocked / below),
+        str(blocked),
+        "--output_folder",
+    )
+    assert blocked.read_text() == "a file in its place"
+
+
+def test_a_missing_yaml_is_told(tmp_path, fails):
+    fails(
+        lambda: run(experiment.pretrain, tmp_path / "none.yaml", {}),
+        "no YAML file",
+        "none.yaml",
+    )
+
+
+def test_a_missing_pretrained_folder_is_told(_corpus_template, tmp_path, fails):
+    fails(
+        lambda: finetune(
+            _corpus_template, tmp_path / "ctc", pretrained=tmp_path / "nowhere"
+        ),
+        "is not a run folder",
+        str(tmp_path / "nowhere"),
+    )
+
+
+def test_a_pretrained_folder_without_checkpoint_is_told(
+    _corpus_template, own_pretrained, tmp_path, fails
+):
+    shutil.rmtree(own_pretrained / "save")
+    fails(
+        lambda: finetune(_corpus_template, tmp_path / "ctc", pretrained=own_pretrained),
+        "no checkpoint in",
+    )
+
+
+def test_a_pretrained_folder_of_another_architecture_is_told(
+    _corpus_template, own_pretrained, tmp_path, fails
+):
+    path = own_pretrained / "architecture.yaml"
+    path.write_text(path.read_text().replace("d_model: 16", "d_model: 32"))
+    fails(
+        lambda: finetune(_corpus_template, tmp_path / "ctc", pretrained=own_pretrained),
+        "of another architecture",
+        str(own_pretrained),
+    )
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "frontend: !apply:os.system [touch {target}]\nencoder: 1\n",
+        "frontend: !new:subprocess.Popen\n    args: [touch, {target}]\nencoder: 1\n",
+        'frontend: !!python/object/apply:os.system ["touch {target}"]\nencoder: 1\n',
+        "frontend: !new:torch.nn.modules.module.os.system [touch {target}]\n",
+        "frontend: !include:{target}\nencoder: 1\n",
+    ],
+)
+def test_a_malicious_run_folder_runs_nothing(
+    _corpus_template, own_pretrained, tmp_path, fails, attack
+):
+    target = tmp_path / "owned"
+    (own_pretrained / "architecture.yaml").write_text(attack.format(target=target))
+    fails(
+        lambda: finetune(_corpus_template, tmp_path / "ctc", pretrained=own_pretrained),
+        "architecture.yaml",
+    )
+    assert not target.exists()
+
+
+def test_broken_yaml_in_a_run_folder_is_told(
+    _corpus_template, own_pretrained, tmp_path, fails
+):
+    (own_pretrained / "architecture.yaml").write_text("frontend: [1, 2\nencoder: }")
+    fails(
+        lambda: finetune(_corpus_template, tmp_path / "ctc", pretrained=own_pretrained),
+        "architecture.yaml",
+    )
+
+
+def test_a_recipe_tells_a_bad_key_in_one_sentence(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "recipes/LibriSpeech/pretrain.py",
+            ROOT / "hparams/birq_tiny.yaml",
+            f"--data_folder={tmp_path}",
+            "--num_layer=3",
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "did you mean 'num_layers'" in done.stderr
+    assert not list(tmp_path.iterdir())
