@@ -9,6 +9,12 @@ import soundfile
 import torch
 from speechbrain.utils.importutils import LazyModule
 
+from speechbrain_birq.asr import CTCModel
+from speechbrain_birq.checkpoints import (
+    AtomicCheckpointer,
+    load_architecture,
+    save_architecture,
+)
 from speechbrain_birq.encoder import SpeechBrainEncoder
 from speechbrain_birq.frontend import FrontEnd
 from speechbrain_birq.model import BiRQ
@@ -16,6 +22,7 @@ from speechbrain_birq.normalization import LabelNorm
 from speechbrain_birq.objectives import PredictionHeads
 from speechbrain_birq.quantizer import Codebook, RandomProjectionQuantizer
 from speechbrain_birq.selection import GumbelSoftmaxSelector
+from speechbrain_birq.tokens import CharacterTokens
 
 WORDS = ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
 
@@ -186,3 +193,32 @@ def make_model(make_encoder):
         return model.train()
 
     return make
+
+
+ARCHITECTURE = """
+frontend: !new:speechbrain_birq.frontend.FrontEnd
+    n_mels: 40
+    stack: 4
+encoder: !new:speechbrain_birq.encoder.SpeechBrainEncoder
+    kind: conformer
+    input_dim: 160
+    num_layers: 2
+    d_model: 16
+    nhead: 2
+    d_ffn: 32
+    kernel_size: 5
+"""
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A fine-tuned run as finetune.py leaves it, its model untrained."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    save_architecture(ARCHITECTURE, folder / "architecture.yaml")
+    tokens = CharacterTokens.from_texts(WORDS)
+    tokens.save(folder)
+    model = CTCModel(**load_architecture(folder), num_tokens=len(tokens))
+    checkpointer = AtomicCheckpointer(folder / "save", {"model": model})
+    checkpointer.save_checkpoint(meta={"cer": 50.0})
+    return folder

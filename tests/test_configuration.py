@@ -62,7 +62,7 @@ def test_a_key_that_nothing_reads_is_refused_in_every_shipped_file(hparams, name
 def test_every_encoder_part_can_be_included(hparams, part):
     path = hparams / "birq_tiny.yaml"
     edit(path, "parts/encoder_conformer.yaml", f"parts/{part.name}")
-    assert load(path).hparams["encoder"].output_dim == 144
+    assert load(path, d_model=16).hparams["encoder"].output_dim == 16
 
 
 def test_the_resolved_text_loads_by_itself(hparams):
@@ -190,14 +190,14 @@ def test_a_value_of_a_wrong_type_is_refused(hparams, key, value):
 
 def test_a_wrong_type_in_a_delta_is_refused(hparams):
     path = delta(hparams, "lr: abc\n")
-    with pytest.raises(BadInput, match=r"lr takes a number like 0\.002, got 'abc'"):
+    with pytest.raises(BadInput, match=r"lr takes a number like [0-9.]+, got 'abc'"):
         load(path)
 
 
 @pytest.mark.parametrize("layer", [0, 5, -1])
 def test_a_label_layer_out_of_range_is_refused_by_name(hparams, layer):
     with pytest.raises(BadInput, match=f"label_layer {layer} is out of range"):
-        load(hparams / "birq_tiny.yaml", label_layer=layer)
+        load(hparams / "birq_tiny.yaml", num_layers=4, label_layer=layer)
 
 
 @pytest.mark.parametrize(

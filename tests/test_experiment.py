@@ -168,6 +168,7 @@ def test_pretraining_leaves_a_self_contained_run_folder(pretrained):
         "CKPT.yaml",
         "brain.ckpt",
         "epoch_counter.ckpt",
+        "loader.ckpt",
         "model.ckpt",
         "optimizer.ckpt",
         "random.ckpt",

@@ -170,3 +170,14 @@ def test_no_manifest_is_written_when_a_split_is_missing(corpus, tmp_path):
     with pytest.raises(BadInput):
         prepare_librispeech(corpus, ["train+valid"], tmp_path / "manifests")
     assert not list(tmp_path.glob("manifests/*"))
+
+
+def test_of_two_files_with_one_name_the_first_is_taken_and_the_other_named(
+    corpus, caplog
+):
+    flac = next((corpus / "train").rglob("*.flac"))
+    signal, rate = soundfile.read(flac)
+    soundfile.write(flac.with_suffix(".wav"), signal, rate)
+    ids = [u.ID for u in find_utterances(corpus, "train")]
+    assert len(ids) == len(set(ids))
+    assert f"skipped {flac.with_suffix('.wav')}" in caplog.text

@@ -65,7 +65,7 @@ def find_utterances(data_folder, split) -> list[Utterance]:
     if not folder.is_dir():
         raise BadInput(_missing(Path(data_folder), split))
     texts = _transcripts(folder)
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+    paths = _audio_files(folder)
     durations = measure_all(paths)
     if not durations:
         raise BadInput(
@@ -83,6 +83,16 @@ def find_utterances(data_folder, split) -> list[Utterance]:
         )
         for path, duration in durations.items()
     ]
+
+
+def _audio_files(folder):
+    """Audio files by name; of two with one name (a.flac, a.wav) the first is taken."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+    named = {}
+    for path in paths:
+        if named.setdefault(path.stem, path) != path:
+            logger.warning("skipped %s: %s has the same name", path, named[path.stem])
+    return list(named.values())
 
 
 def _missing(data_folder, split):

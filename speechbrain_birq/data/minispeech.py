@@ -1,14 +1,12 @@
 """minispeech: a small corpus of synthetic English speech in LibriSpeech layout.
 
-espeak-ng speaks the sentences of :mod:`minispeech_grammar` offline and reports when
+:mod:`espeak` speaks the sentences of :mod:`minispeech_grammar` offline and reports when
 each phone begins, so the corpus comes with exact phone times. Every speaker is one
 fresh process, because espeak-ng carries state from one voice to the next. That
 process imports neither torch nor scipy: scipy.signal alone takes longer to import
 than a speaker takes to say everything.
 """
 
-import ctypes
-import importlib
 import itertools
 import json
 import math
@@ -26,6 +24,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from speechbrain_birq.data.espeak import SILENCE, Espeak, find_espeak
 from speechbrain_birq.data.minispeech_grammar import sentence, transcript
 
 VERSION = 1
@@ -43,31 +42,11 @@ SPLITS = {
 EVALUATION_BUCKETS = {"dev": 0, "test": 1}
 # espeak-ng knows British English, en-gb, by the file name "en" only.
 ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc")
-VARIANTS = (
-    "m1",
-    "f1",
-    "m2",
-    "f2",
-    "m3",
-    "f3",
-    "m4",
-    "f4",
-    "m5",
-    "f5",
-    "m6",
-    "m7",
-    "m8",
-)
+VARIANTS = tuple("m1 f1 m2 f2 m3 f3 m4 f4 m5 f5 m6 m7 m8".split())
+# Between which values a speaker is drawn, whole numbers apart from decibels and tilt.
+WHOLE_TRAITS = {"rate": (145, 195), "pitch": (35, 65), "pitch_range": (35, 70)}
+TRAITS = {"gain_db": (-12, -1), "snr_db": (25, 35), "noise_tilt": (0, 0.9)}
 UTTERANCES_PER_CHAPTER = 25
-STOPS = tuple("pbtdk\u0261\u0294")
-SILENCE = "SIL"
-
-# From espeak-ng's speak_lib.h.
-_EVENT_PHONEME = 7
-_SYNCHRONOUS = 2
-_PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 0x0001, 0x0002, 0x8000
-_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
-_CHARS_UTF8, _END_PAUSE = 0x0001, 0x1000
 
 
 @dataclass(frozen=True)
@@ -85,158 +64,6 @@ class Speaker:
     noise_tilt: float
     seconds: float
     stream: str
-
-
-class _EventId(ctypes.Union):
-    _fields_ = [
-        ("number", ctypes.c_int),
-        ("name", ctypes.c_char_p),
-        ("string", ctypes.c_char * 8),
-    ]
-
-
-class _Event(ctypes.Structure):
-    _fields_ = [
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int),
-        ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p),
-        ("id", _EventId),
-    ]
-
-
-_Samples = ctypes.POINTER(ctypes.c_short)
-_Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int, _Samples, ctypes.c_int, ctypes.POINTER(_Event)
-)
-_SIGNATURES = {
-    "espeak_Initialize": [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int],
-    "espeak_ng_SetRandSeed": [ctypes.c_long],
-    "espeak_SetSynthCallback": [_Callback],
-    "espeak_SetVoiceByName": [ctypes.c_char_p],
-    "espeak_SetParameter": [ctypes.c_int, ctypes.c_int, ctypes.c_int],
-    "espeak_Synth": [
-        *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
-        *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
-    ],
-}
-
-
-def _espeakng_loader():
-    """Imports the package that carries the espeak-ng library and its data."""
-    try:
-        return importlib.import_module("espeakng_loader")
-    except ImportError as error:
-        raise ImportError(
-            "minispeech needs the package espeakng-loader: "
-            'pip install "speechbrain_birq[demo]"'
-        ) from error
-
-
-class _Espeak:
-    """espeak-ng through its C API, set to one speaker."""
-
-    def __init__(self, speaker):
-        loader = _espeakng_loader()
-        self._library = ctypes.CDLL(loader.get_library_path())
-        for name, argtypes in _SIGNATURES.items():
-            getattr(self._library, name).argtypes = argtypes
-        data = os.fsencode(loader.get_data_path())
-        options = _PHONEME_EVENTS | _PHONEME_IPA | _DONT_EXIT
-        self.rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, options)
-        if self.rate <= 0:
-            raise RuntimeError(f"espeak-ng cannot read its data in {data!r}")
-        # espeak-ng starts its breath and flutter noise from the clock.
-        self._call("espeak_ng_SetRandSeed", zlib.crc32(speaker.stream.encode()))
-        # The library keeps a bare pointer to the callback: it must outlive this call.
-        self._callback = _Callback(self._receive)
-        self._library.espeak_SetSynthCallback(self._callback)
-        self._call("espeak_SetVoiceByName", speaker.voice.encode())
-        # At the full volume of 100 the loudest voices reach the limits of 16 bits.
-        settings = {_VOLUME: 60, _RATE: speaker.rate, _PITCH: speaker.pitch}
-        for parameter, value in {**settings, _RANGE: speaker.pitch_range}.items():
-            self._call("espeak_SetParameter", parameter, value, 0)
-
-    def _call(self, name, *arguments):
-        """Calls a function of the library and raises if it reports an error."""
-        status = getattr(self._library, name)(*arguments)
-        if status != 0:
-            raise RuntimeError(f"{name}{arguments} failed with status {status}")
-
-    def _receive(self, samples, count, events):
-        """Collects what espeak-ng hands over; 0 asks it to go on."""
-        if count > 0:
-            self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        every = (events[index] for index in itertools.count())
-        for event in itertools.takewhile(lambda event: event.type, every):
-            if event.type == _EVENT_PHONEME:
-                self._marks.append((event.sample, _phone(event.id.string)))
-        return 0
-
-    def say(self, text):
-        """Returns samples in [-1, 1] and the (sample, phone) marks of a sentence."""
-        self._chunks, self._marks = [], []
-        data = text.encode()
-        flags = _CHARS_UTF8 | _END_PAUSE
-        self._call("espeak_Synth", data, len(data) + 1, 0, 1, 0, flags, None, None)
-        samples = np.concatenate(self._chunks) / 32768
-        marks = _without_glides(samples, self._marks)
-        return samples, _with_closures(samples, marks, self.rate)
-
-
-def _phone(name):
-    """Reads espeak-ng's name of a phone, without its stress mark."""
-    # The name is cut at 8 bytes, which may fall inside a character.
-    text = name.decode(errors="ignore").strip("ˈˌ").replace(":", "\u02d0")
-    return text or SILENCE
-
-
-def _without_glides(samples, marks):
-    """Drops the nameless marks that are heard: linking sounds of the phone before."""
-    # Pauses lie 18 dB or more below the utterance, echo included; glides 12 at most.
-    loud = samples.std() * 10 ** (-15 / 20)
-    kept = []
-    for (start, phone), (end, _) in itertools.pairwise([*marks, (len(samples), "")]):
-        if phone != SILENCE or (end > start and samples[start:end].std() < loud):
-            kept.append((start, phone))
-    return kept
-
-
-def _with_closures(samples, marks, rate):
-    """Moves the start of each stop from its release back to its closure.
-
-    espeak-ng marks a stop after the silence of up to 60 ms in which the mouth is
-    closed, which would count that silence to the phone before.
-    """
-    hop, previous, moved = rate // 200, 0, []
-    for start, phone in marks:
-        if phone.startswith(STOPS):
-            level = np.abs(samples[previous:start])
-            quiet = level < 0.1 * level.max(initial=0)
-            back = 0
-            while back < 12 and quiet[::-1][back * hop : (back + 1) * hop].all():
-                back += 1
-            start -= min(back * hop, (start - previous) // 2)
-        moved.append((start, phone))
-        previous = start
-    return moved
-
-
-def _resample(samples, rate):
-    """Band-limited change of rate in the frequency domain, aligned in time."""
-    divisor = math.gcd(SAMPLE_RATE, rate)
-    block = rate // divisor
-    length = -(-len(samples) // block) * block
-    target = length // block * (SAMPLE_RATE // divisor)
-    spectrum = np.fft.rfft(samples, length)[: target // 2 + 1]
-    # A soft edge over the top 400 Hz keeps the filter from ringing.
-    edge = np.clip((1 - np.linspace(0, 1, len(spectrum))) * 20, 0, 1)
-    return np.fft.irfft(spectrum * np.sin(edge * np.pi / 2) ** 2, target) * (
-        target / length
-    )
 
 
 def _noise(rng, length, tilt):
@@ -259,15 +86,13 @@ def _intervals(marks, total):
 
 def _record(engine, speaker, text, rng):
     """Speaks a sentence into the speaker's room; returns samples and intervals."""
-    samples, marks = engine.say(text)
-    speech = _resample(samples, engine.rate)
+    speech, marks = engine.say(text)
     lead = int(rng.uniform(0.1, 0.4) * SAMPLE_RATE)
     audio = np.concatenate([np.zeros(lead), speech])
     floor = speech.std() * 10 ** (-speaker.snr_db / 20)
     audio = audio + floor * _noise(rng, len(audio), speaker.noise_tilt)
     audio *= 10 ** (speaker.gain_db / 20)
-    ratio = SAMPLE_RATE / engine.rate
-    marks = [(lead + round(start * ratio), phone) for start, phone in marks]
+    marks = [(lead + start, phone) for start, phone in marks]
     return audio, _intervals(marks, len(audio))
 
 
@@ -281,9 +106,16 @@ def _split_sentence(rng, split):
             return text
 
 
+def _engine(speaker):
+    """Sets espeak-ng to the voice of a speaker."""
+    seed = zlib.crc32(speaker.stream.encode())
+    traits = speaker.rate, speaker.pitch, speaker.pitch_range
+    return Espeak(speaker.voice, *traits, seed=seed, sample_rate=SAMPLE_RATE)
+
+
 def _utterances(speaker):
     """Speaks sentences until the speaker's seconds are as near as they get."""
-    engine, words = _Espeak(speaker), random.Random(speaker.stream)
+    engine, words = _engine(speaker), random.Random(speaker.stream)
     rng = np.random.default_rng(words.getrandbits(64))
     spoken = 0.0
     while True:
@@ -381,19 +213,10 @@ def plan_speakers(hours: float, seed: int) -> list:
 def _cast(name, split, voice, seconds, stream):
     """Draws how one speaker sounds."""
     rng = random.Random(f"{stream}/cast")
-    return Speaker(
-        name=name,
-        split=split,
-        voice=voice,
-        rate=rng.randint(145, 195),
-        pitch=rng.randint(35, 65),
-        pitch_range=rng.randint(35, 70),
-        gain_db=round(rng.uniform(-12, -1), 2),
-        snr_db=round(rng.uniform(25, 35), 2),
-        noise_tilt=round(rng.uniform(0, 0.9), 2),
-        seconds=seconds,
-        stream=stream,
-    )
+    traits = {trait: rng.randint(*span) for trait, span in WHOLE_TRAITS.items()}
+    for trait, span in TRAITS.items():
+        traits[trait] = round(rng.uniform(*span), 2)
+    return Speaker(name, split, voice, **traits, seconds=seconds, stream=stream)
 
 
 def _existing(folder, identity):
@@ -428,7 +251,7 @@ def _synthesise(folder, identity, num_workers):
 
 def _build(folder, identity, num_workers):
     """Synthesises beside the folder and moves the whole corpus there at the end."""
-    _espeakng_loader()
+    find_espeak()
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A killed run leaves only this hidden folder, never half a corpus.
     with tempfile.TemporaryDirectory(prefix=".mini", dir=folder.parent) as scratch:

@@ -1,0 +1,44 @@
+"""Paired bootstrap of two error rates."""
+
+import numpy as np
+import pytest
+
+from speechbrain_birq.diagnostics.significance import bootstrap, compare_runs
+from speechbrain_birq.errors import BadInput
+
+
+def test_rates_are_errors_over_lengths_not_means_of_utterances():
+    table = np.array([[1.0, 0.0, 1.0], [0.0, 3.0, 9.0]])
+    found = bootstrap(table, samples=10, seed=0)
+    assert (found.first, found.second) == (10.0, 30.0)
+
+
+def test_interval_of_equal_systems_holds_zero():
+    rng = np.random.default_rng(0)
+    errors = rng.integers(0, 5, (80, 2))
+    table = np.concatenate((errors, np.full((80, 1), 20)), 1).astype(float)
+    found = bootstrap(table, samples=2000, seed=0)
+    assert found.low < 0 < found.high
+
+
+def test_interval_agrees_with_the_normal_approximation():
+    rng = np.random.default_rng(1)
+    difference = rng.normal(-0.5, 1.0, 400)
+    table = np.stack((difference + 5, np.full(400, 5.0), np.full(400, 10.0)), 1)
+    found = bootstrap(table, samples=5000, seed=0)
+    mean, half = 10 * difference.mean(), 10 * 1.96 * difference.std() / 20
+    assert found.low == pytest.approx(mean - half, abs=0.1)
+    assert found.high == pytest.approx(mean + half, abs=0.1)
+
+
+def test_pairing_makes_the_interval_narrow():
+    rng = np.random.default_rng(2)
+    hard = rng.integers(0, 10, 100).astype(float)
+    paired = np.stack((hard, hard + 1, np.full(100, 10.0)), 1)
+    found = bootstrap(paired, samples=1000, seed=0)
+    assert found.high - found.low < 1e-9
+
+
+def test_a_run_without_scores_is_named(tmp_path):
+    with pytest.raises(BadInput, match="no scores of the split 'test'"):
+        compare_runs(tmp_path, tmp_path, "test")
