@@ -1,6 +1,7 @@
 """Atomic checkpoints, random states, and the safe loading of a run folder."""
 
 import os
+import pickle
 import pydoc
 import random
 import shutil
@@ -223,11 +224,16 @@ def load_weights(modules: dict, run_folder, checkpoint: Path) -> None:
     Raises
     ------
     BadInput
-        If the weights belong to another architecture.
+        If the file is damaged or the weights belong to another architecture.
     """
-    weights = torch.load(
-        checkpoint / "model.ckpt", map_location="cpu", weights_only=True
-    )
+    path = checkpoint / "model.ckpt"
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise BadInput(
+            f"{path} is damaged ({reason}): take another run folder"
+        ) from None
     for part, module in modules.items():
         prefix = f"{part}."
         mine = {

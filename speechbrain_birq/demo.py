@@ -66,6 +66,7 @@ def _run_arm(name, folder, common, steps, epochs):
                 *("--output_folder", str(target)),
                 *("--total_steps", str(steps)),
                 *("--warmup_steps", str(steps // 10)),
+                *("--enhanced_ramp_steps", str(steps // 3)),
                 *("--number_of_epochs", "1000"),
                 *("--log_interval", "25"),
             ],
@@ -77,7 +78,10 @@ def _run_arm(name, folder, common, steps, epochs):
             str(HPARAMS / "ctc_tiny.yaml"),
             *argv,
             *("--output_folder", str(run)),
+            *("--batch_seconds", "20"),
             *("--number_of_epochs", str(epochs)),
+            *("--warmup_epochs", str(epochs // 6)),
+            *("--hold_epochs", str(epochs // 2)),
             *extra,
         ],
     )

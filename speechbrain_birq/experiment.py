@@ -211,7 +211,8 @@ def _brain(experiment, modules):
 
 def _fit(experiment, brain, train, valid):
     brain.train_sampler = train.batch_sampler
-    brain.checkpointer.add_recoverable("loader", train)  # its place within the epoch
+    # Its place within the epoch; the oldest checkpoints lack it.
+    brain.checkpointer.add_recoverable("loader", train, optional_load=True)
     started = time.time()
     try:
         brain.fit(_epochs(experiment), train, valid)

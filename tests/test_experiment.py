@@ -529,6 +529,19 @@ def test_a_pretrained_folder_without_checkpoint_is_told(
     )
 
 
+@pytest.mark.parametrize("keep", [0, 100, 5000])
+def test_damaged_weights_in_a_pretrained_folder_are_told(
+    _corpus_template, own_pretrained, tmp_path, fails, keep
+):
+    path = newest_checkpoint(own_pretrained) / "model.ckpt"
+    path.write_bytes(path.read_bytes()[:keep])
+    fails(
+        lambda: finetune(_corpus_template, tmp_path / "ctc", pretrained=own_pretrained),
+        "model.ckpt",
+        "damaged",
+    )
+
+
 def test_a_pretrained_folder_of_another_architecture_is_told(
     _corpus_template, own_pretrained, tmp_path, fails
 ):

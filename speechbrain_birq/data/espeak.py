@@ -16,49 +16,38 @@ import numpy as np
 SILENCE = "SIL"
 STOPS = tuple("pbtdk\u0261\u0294")
 
+_INT, _UINT = ctypes.c_int, ctypes.c_uint
+_TEXT, _ANY = ctypes.c_char_p, ctypes.c_void_p
+
 # From espeak-ng's speak_lib.h.
 _EVENT_PHONEME = 7
 _SYNCHRONOUS = 2
-_PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 0x0001, 0x0002, 0x8000
+_OPTIONS = 0x0001 | 0x0002 | 0x8000  # phone events, in IPA, no exit on errors
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
-_CHARS_UTF8, _END_PAUSE = 0x0001, 0x1000
+_FLAGS = 0x0001 | 0x1000  # text in UTF-8, a pause at the end
 
 
 class _EventId(ctypes.Union):
-    _fields_ = [
-        ("number", ctypes.c_int),
-        ("name", ctypes.c_char_p),
-        ("string", ctypes.c_char * 8),
-    ]
+    _fields_ = [("number", _INT), ("name", _TEXT), ("string", ctypes.c_char * 8)]
 
 
 class _Event(ctypes.Structure):
     _fields_ = [
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int),
-        ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p),
-        ("id", _EventId),
+        *[("type", _INT), ("unique_identifier", _UINT), ("text_position", _INT)],
+        *[("length", _INT), ("audio_position", _INT), ("sample", _INT)],
+        *[("user_data", _ANY), ("id", _EventId)],
     ]
 
 
-_Samples = ctypes.POINTER(ctypes.c_short)
-_Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int, _Samples, ctypes.c_int, ctypes.POINTER(_Event)
-)
+_Samples, _Events = ctypes.POINTER(ctypes.c_short), ctypes.POINTER(_Event)
+_Callback = ctypes.CFUNCTYPE(_INT, _Samples, _INT, _Events)
 _SIGNATURES = {
-    "espeak_Initialize": [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int],
+    "espeak_Initialize": [_INT, _INT, _TEXT, _INT],
     "espeak_ng_SetRandSeed": [ctypes.c_long],
     "espeak_SetSynthCallback": [_Callback],
-    "espeak_SetVoiceByName": [ctypes.c_char_p],
-    "espeak_SetParameter": [ctypes.c_int, ctypes.c_int, ctypes.c_int],
-    "espeak_Synth": [
-        *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
-        *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
-    ],
+    "espeak_SetVoiceByName": [_TEXT],
+    "espeak_SetParameter": [_INT, _INT, _INT],
+    "espeak_Synth": [_TEXT, ctypes.c_size_t, _UINT, _INT, _UINT, _UINT, _ANY, _ANY],
 }
 
 
@@ -87,12 +76,11 @@ def find_espeak():
 def _open_library():
     """Loads and initialises espeak-ng; returns it and its sampling rate."""
     loader = find_espeak()
+    data = os.fsencode(loader.get_data_path())
     library = ctypes.CDLL(loader.get_library_path())
     for name, argtypes in _SIGNATURES.items():
         getattr(library, name).argtypes = argtypes
-    data = os.fsencode(loader.get_data_path())
-    options = _PHONEME_EVENTS | _PHONEME_IPA | _DONT_EXIT
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, options)
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _OPTIONS)
     if rate <= 0:
         raise RuntimeError(f"espeak-ng cannot read its data in {data!r}")
     return library, rate
@@ -105,7 +93,8 @@ class Espeak:
     ---------
     voice : str
         Name of a language and a variant, such as "en-us+f2".
-    words_per_minute : int
+    speed : int
+        Words per minute.
     pitch, pitch_range : int
         From 0 to 100.
     seed : int
@@ -122,13 +111,7 @@ class Espeak:
     """
 
     def __init__(
-        self,
-        voice,
-        words_per_minute=175,
-        pitch=50,
-        pitch_range=50,
-        seed=0,
-        sample_rate=16000,
+        self, voice, speed=175, pitch=50, pitch_range=50, seed=0, sample_rate=16000
     ):
         self._library, self._native_rate = _open_library()
         self._sample_rate = sample_rate
@@ -139,7 +122,7 @@ class Espeak:
         self._library.espeak_SetSynthCallback(self._callback)
         self._call("espeak_SetVoiceByName", voice.encode())
         # At the full volume of 100 the loudest voices reach the limits of 16 bits.
-        settings = {_VOLUME: 60, _RATE: words_per_minute, _PITCH: pitch}
+        settings = {_VOLUME: 60, _RATE: speed, _PITCH: pitch}
         for parameter, value in {**settings, _RANGE: pitch_range}.items():
             self._call("espeak_SetParameter", parameter, value, 0)
 
@@ -175,14 +158,38 @@ class Espeak:
         """
         self._chunks, self._marks = [], []
         data = text.encode()
-        flags = _CHARS_UTF8 | _END_PAUSE
-        self._call("espeak_Synth", data, len(data) + 1, 0, 1, 0, flags, None, None)
+        self._call("espeak_Synth", data, len(data) + 1, 0, 1, 0, _FLAGS, None, None)
         samples = np.concatenate(self._chunks) / 32768
         marks = _without_glides(samples, self._marks)
         marks = _with_closures(samples, marks, self._native_rate)
         ratio = self._sample_rate / self._native_rate
         marks = [(round(start * ratio), phone) for start, phone in marks]
         return _resample(samples, self._native_rate, self._sample_rate), marks
+
+
+def phone_intervals(marks, total):
+    """Turns the starts of phones into intervals that leave no gap.
+
+    Arguments
+    ---------
+    marks : list of tuple
+        (start, phone), in order of time.
+    total : int
+        Where the last interval ends.
+
+    Returns
+    -------
+    intervals : list of tuple
+        (start, end, phone) from 0 to the total, neighbouring silences joined.
+    """
+    intervals = []
+    marks = [(0, SILENCE), *marks, (total, SILENCE)]
+    for (start, phone), (end, _) in itertools.pairwise(marks):
+        if intervals and intervals[-1][2] == phone == SILENCE:
+            start = intervals.pop()[0]
+        if end > start:
+            intervals.append((start, end, phone))
+    return intervals
 
 
 def _phone(name):
@@ -205,12 +212,10 @@ def _without_glides(samples, marks):
 
 def _with_closures(samples, marks, rate):
     """Moves the start of each stop from its release back to its closure."""
-    # espeak-ng marks a stop after the silence of up to 60 ms in which the mouth is
-    # closed, which would count that silence to the phone before.
     previous, moved = 0, []
     for start, phone in marks:
         if phone.startswith(STOPS):
-            closed = _closure(samples[previous:start], rate // 200)
+            closed = _closure(samples[previous:start], hop=rate // 200)
             start -= min(closed, (start - previous) // 2)
         moved.append((start, phone))
         previous = start
@@ -218,7 +223,8 @@ def _with_closures(samples, marks, rate):
 
 
 def _closure(samples, hop, most=12):
-    """Counts the samples of the quiet hops at the end, at most 12 of them."""
+    """Counts the samples in the quiet hops at the end."""
+    # espeak-ng counts up to 60 ms of a closed mouth to the phone before the stop.
     level = np.abs(samples)
     quiet = (level < 0.1 * level.max(initial=0))[::-1]
     hops = 0
@@ -230,12 +236,10 @@ def _closure(samples, hop, most=12):
 def _resample(samples, old_rate, new_rate):
     """Band-limited change of rate in the frequency domain, aligned in time."""
     divisor = math.gcd(new_rate, old_rate)
-    block = old_rate // divisor
-    length = -(-len(samples) // block) * block
-    target = length // block * (new_rate // divisor)
-    spectrum = np.fft.rfft(samples, length)[: target // 2 + 1]
+    old, new = old_rate // divisor, new_rate // divisor
+    blocks = -(-len(samples) // old)
+    spectrum = np.fft.rfft(samples, blocks * old)[: blocks * new // 2 + 1]
     # A soft edge over the top 400 Hz keeps the filter from ringing.
     edge = np.clip((1 - np.linspace(0, 1, len(spectrum))) * 20, 0, 1)
-    return np.fft.irfft(spectrum * np.sin(edge * np.pi / 2) ** 2, target) * (
-        target / length
-    )
+    spectrum *= np.sin(edge * np.pi / 2) ** 2
+    return np.fft.irfft(spectrum, blocks * new) * (new / old)

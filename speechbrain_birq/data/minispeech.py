@@ -1,10 +1,8 @@
 """minispeech: a small corpus of synthetic English speech in LibriSpeech layout.
 
-:mod:`espeak` speaks the sentences of :mod:`minispeech_grammar` offline and reports when
-each phone begins, so the corpus comes with exact phone times. Every speaker is one
-fresh process, because espeak-ng carries state from one voice to the next. That
-process imports neither torch nor scipy: scipy.signal alone takes longer to import
-than a speaker takes to say everything.
+Every speaker is one fresh process, because espeak-ng carries state from one voice to
+the next. That process imports neither torch nor scipy: scipy.signal alone takes longer
+to import than a speaker takes to say everything.
 """
 
 import itertools
@@ -24,7 +22,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from speechbrain_birq.data.espeak import SILENCE, Espeak, find_espeak
+from speechbrain_birq.data.espeak import Espeak, find_espeak, phone_intervals
 from speechbrain_birq.data.minispeech_grammar import sentence, transcript
 
 VERSION = 1
@@ -32,21 +30,16 @@ SAMPLE_RATE = 16000
 MIN_HOURS = 0.01
 SUMMARY = "minispeech.json"
 # Share of the hours, and number of speakers at half an hour.
-SPLITS = {
-    "pretrain": (0.75, 10),
-    "train": (0.125, 5),
-    "dev": (0.05, 3),
-    "test": (0.075, 4),
-}
+SPLITS = dict(pretrain=(0.75, 10), train=(0.125, 5), dev=(0.05, 3), test=(0.075, 4))
 # One sentence in eight is kept for dev and one for test; the rest is for training.
 EVALUATION_BUCKETS = {"dev": 0, "test": 1}
 # espeak-ng knows British English, en-gb, by the file name "en" only.
 ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc")
 VARIANTS = tuple("m1 f1 m2 f2 m3 f3 m4 f4 m5 f5 m6 m7 m8".split())
-# Between which values a speaker is drawn, whole numbers apart from decibels and tilt.
+# A speaker's manner is drawn between these, in whole numbers or to two decimals.
 WHOLE_TRAITS = {"rate": (145, 195), "pitch": (35, 65), "pitch_range": (35, 70)}
 TRAITS = {"gain_db": (-12, -1), "snr_db": (25, 35), "noise_tilt": (0, 0.9)}
-UTTERANCES_PER_CHAPTER = 25
+CHAPTER_LENGTH = 25
 
 
 @dataclass(frozen=True)
@@ -56,32 +49,20 @@ class Speaker:
     name: str
     split: str
     voice: str
-    rate: int
+    rate: int  # words per minute
     pitch: int
     pitch_range: int
     gain_db: float
     snr_db: float
     noise_tilt: float
-    seconds: float
-    stream: str
+    seconds: float  # of audio in all
+    stream: str  # seed of everything random about this speaker
 
 
 def _noise(rng, length, tilt):
     """Noise of unit power, white at tilt 0 and without its highest tones at 1."""
     white = rng.standard_normal(length + 1)
     return (white[1:] + tilt * white[:-1]) / math.sqrt(1 + tilt**2)
-
-
-def _intervals(marks, total):
-    """Turns (start, phone) marks into (start, end, phone) from 0 to the end."""
-    intervals = []
-    marks = [(0, SILENCE), *marks, (total, SILENCE)]
-    for (start, phone), (end, _) in itertools.pairwise(marks):
-        if intervals and intervals[-1][2] == phone == SILENCE:
-            start = intervals.pop()[0]
-        if end > start:
-            intervals.append((start, end, phone))
-    return intervals
 
 
 def _record(engine, speaker, text, rng):
@@ -93,7 +74,7 @@ def _record(engine, speaker, text, rng):
     audio = audio + floor * _noise(rng, len(audio), speaker.noise_tilt)
     audio *= 10 ** (speaker.gain_db / 20)
     marks = [(lead + start, phone) for start, phone in marks]
-    return audio, _intervals(marks, len(audio))
+    return audio, phone_intervals(marks, len(audio))
 
 
 def _split_sentence(rng, split):
@@ -148,13 +129,10 @@ def _write_chapter(folder, chapter, utterances):
 def _speak():
     """Body of the process of one speaker: the job is on the standard input."""
     job = json.load(sys.stdin)
-    speaker = Speaker(**job["speaker"])
-    folder = Path(job["folder"], speaker.split, speaker.name)
+    speaker, folder = Speaker(**job["speaker"]), Path(job["folder"])
     utterances, samples = _utterances(speaker), 0
-    for number in itertools.count(1):
-        chapter = list(itertools.islice(utterances, UTTERANCES_PER_CHAPTER))
-        if not chapter:
-            break
+    chapters = iter(lambda: list(itertools.islice(utterances, CHAPTER_LENGTH)), [])
+    for number, chapter in enumerate(chapters, 1):
         name = f"{speaker.name}{number:02d}"
         samples += _write_chapter(folder / name, f"{speaker.name}-{name}", chapter)
     print(json.dumps(samples / SAMPLE_RATE))
@@ -163,15 +141,12 @@ def _speak():
 def _run_speaker(speaker, folder):
     """Has a fresh process speak for one speaker; returns the seconds of audio."""
     # Not multiprocessing: its children import the main script, hence often torch.
-    code = f"from {__spec__.name} import _speak; _speak()"
+    command = [sys.executable, "-c", f"from {__spec__.name} import _speak; _speak()"]
     path = [str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=json.dumps({"speaker": asdict(speaker), "folder": str(folder)}),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-        capture_output=True,
-        text=True,
-    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    folder = str(folder / speaker.split / speaker.name)
+    job = json.dumps({"speaker": asdict(speaker), "folder": folder})
+    done = subprocess.run(command, input=job, env=env, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"minispeech speaker {speaker.name}: {done.stderr.strip()}")
     return json.loads(done.stdout)
@@ -219,6 +194,15 @@ def _cast(name, split, voice, seconds, stream):
     return Speaker(name, split, voice, **traits, seconds=seconds, stream=stream)
 
 
+def _identity(hours, seed):
+    """Returns what tells one corpus from another."""
+    if not MIN_HOURS <= hours < math.inf:
+        wanted = f"{MIN_HOURS} or more, so that every split gets a sentence."
+        raise ValueError(f"minispeech: hours is {hours}; ask for {wanted}")
+    settings = {"seed": int(seed), "hours": float(hours)}
+    return {"corpus": "minispeech", "version": VERSION, **settings}
+
+
 def _existing(folder, identity):
     """Returns the summary of this corpus if the folder holds it, None if empty."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -256,7 +240,6 @@ def _build(folder, identity, num_workers):
     # A killed run leaves only this hidden folder, never half a corpus.
     with tempfile.TemporaryDirectory(prefix=".mini", dir=folder.parent) as scratch:
         corpus = Path(scratch, "corpus")
-        corpus.mkdir()
         summary = _synthesise(corpus, identity, num_workers)
         corpus.replace(folder)
     return summary
@@ -265,8 +248,7 @@ def _build(folder, identity, num_workers):
 def make_minispeech(folder, hours=0.5, seed=0, num_workers=None) -> dict:
     """Synthesises the minispeech corpus, unless the folder already holds it.
 
-    The layout is LibriSpeech's, ``split/speaker/chapter/*.flac`` with a ``.trans.txt``
-    per chapter, and beside it a ``.phones.tsv`` with the time of every phone.
+    Beside each ``.trans.txt`` a ``.phones.tsv`` gives the time of every phone.
 
     Arguments
     ---------
@@ -297,13 +279,7 @@ def make_minispeech(folder, hours=0.5, seed=0, num_workers=None) -> dict:
     >>> list(make_minispeech(folder, hours=0.01))
     ['pretrain', 'train', 'dev', 'test']
     """
-    if not MIN_HOURS <= hours < math.inf:
-        raise ValueError(
-            f"minispeech: hours is {hours}; ask for {MIN_HOURS} or more, so that "
-            "every split gets a sentence."
-        )
-    identity = {"corpus": "minispeech", "version": VERSION}
-    identity.update(seed=int(seed), hours=float(hours))
+    identity = _identity(hours, seed)
     folder = Path(folder).resolve()
     summary = _existing(folder, identity) or _build(folder, identity, num_workers)
     return summary["seconds"]
