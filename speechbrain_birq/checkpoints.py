@@ -52,6 +52,11 @@ class AtomicCheckpointer(Checkpointer):
         ddp_barrier()
         return saved
 
+    def save_and_keep_only(self, *args, importance_keys=(), **kwargs):
+        """As the stock one, which appends to its own default argument."""
+        keys = list(importance_keys)
+        super().save_and_keep_only(*args, importance_keys=keys, **kwargs)
+
     def _finished(self, partial):
         for file in partial.iterdir():
             with open(file, "rb") as handle:
