@@ -247,7 +247,9 @@ def _finish(experiment, brain):
     if not if_main_process():
         return {}
     add_result(experiment.folder, "steps", brain.optimizer_step)
-    return plot_training(experiment.folder)
+    figures = plot_training(experiment.folder)
+    add_result(experiment.folder, "valid", figures)
+    return figures
 
 
 def _architecture(experiment):
