@@ -6,7 +6,11 @@ import pytest
 
 from speechbrain_birq.brains.runlog import RunLog
 from speechbrain_birq.diagnostics.metrics import read_metrics
-from speechbrain_birq.diagnostics.plots import plot_comparison, plot_training
+from speechbrain_birq.diagnostics.plots import (
+    draw_training,
+    plot_comparison,
+    plot_training,
+)
 
 PNG = b"\x89PNG"
 
@@ -32,6 +36,15 @@ def test_a_folder_without_reports_has_none(tmp_path):
 def test_training_is_drawn_and_the_last_validation_returned(run):
     assert plot_training(run)["cer"] == 50.0
     assert (run / "curves.png").read_bytes().startswith(PNG)
+
+
+def test_every_reported_figure_has_its_line_in_a_visible_panel(run):
+    figure = draw_training(read_metrics(run))
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
+    assert set(panels) == {"loss per item", "learning rate", "error rate, %"}
+    train, valid = panels["loss per item"].get_lines()
+    assert (list(train.get_xdata()), list(train.get_ydata())) == ([0, 1], [5.0, 3.0])
+    assert list(valid.get_ydata()) == [4.0]
 
 
 def test_comparison_is_drawn(run):

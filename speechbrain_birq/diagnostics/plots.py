@@ -27,39 +27,47 @@ def plot_training(folder) -> dict:
     rows = read_metrics(folder)
     last = next((row for row in reversed(rows) if row["stage"] == "valid"), {})
     try:
-        from matplotlib.figure import Figure
+        figure = draw_training(rows)
     except ImportError:
         logger.info('no curves.png: pip install "speechbrain_birq[demo]"')
         return last
-    panels = [(t, n) for t, n in PANELS if any(name in r for r in rows for name in n)]
-    figure = Figure(figsize=(10, 2.4 * ((len(panels) + 1) // 2)), layout="constrained")
-    grid = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat
-    for axes in grid:
-        axes.set_visible(False)
-    for axes, (title, names) in zip(grid, panels, strict=False):
-        _draw(axes, title, names, rows)
     figure.savefig(Path(folder) / "curves.png", dpi=120)
     return last
 
 
-def _draw(axes, title, names, rows):
-    axes.set_visible(True)
-    for colour, name in zip(("C0", "C1", "C2"), names, strict=False):
-        for stage, style in (("train", "-"), ("valid", "--")):
-            points = [
-                (r["step"], r[name]) for r in rows if r["stage"] == stage and name in r
-            ]
-            if points:
-                axes.plot(
-                    *zip(*points, strict=True),
-                    style,
-                    color=colour,
-                    label=f"{name}, {stage}",
-                )
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel("optimiser step", fontsize=8)
-    axes.legend(fontsize=7)
-    axes.grid(alpha=0.3)
+def draw_training(rows):
+    """A matplotlib figure with a panel for each group of figures that was reported.
+
+    Arguments
+    ---------
+    rows : list
+        Reports, as ``read_metrics`` gives them.
+    """
+    from matplotlib.figure import Figure
+
+    panels = [(t, n) for t, n in PANELS if any(name in r for r in rows for name in n)]
+    height = max(1, (len(panels) + 1) // 2)
+    figure = Figure(figsize=(10, 2.4 * height), layout="constrained")
+    for place, (title, names) in enumerate(panels, 1):
+        axes = figure.add_subplot(height, 2, place)
+        for colour, name in zip(("C0", "C1", "C2"), names, strict=False):
+            _draw(axes, name, colour, rows)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("optimiser step", fontsize=8)
+        axes.legend(fontsize=7)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _draw(axes, name, colour, rows):
+    for stage, style in (("train", "-"), ("valid", "--o")):
+        points = [
+            (r["step"], r[name]) for r in rows if r["stage"] == stage and name in r
+        ]
+        if points:
+            steps, values = zip(*points, strict=True)
+            label = f"{name}, {stage}"
+            axes.plot(steps, values, style, color=colour, markersize=3, label=label)
 
 
 def plot_comparison(runs: dict, path) -> None:
