@@ -139,10 +139,11 @@ def _each_file(files, function):
 def _compare(arguments):
     from speechbrain_birq.diagnostics.significance import compare_runs
 
-    unit = arguments.unit
-    d = compare_runs(arguments.first, arguments.second, arguments.split, unit)
+    first, second, low, high = compare_runs(
+        arguments.first, arguments.second, arguments.split, arguments.unit
+    )
     print(
-        f"{unit.upper()} on {arguments.split}: "
-        f"{d.first:.2f} % against {d.second:.2f} %, difference {d.first - d.second:+.2f} "
-        f"(95 % interval {d.low:+.2f} to {d.high:+.2f})"
+        f"{arguments.unit.upper()} on {arguments.split}: "
+        f"{first:.2f} % against {second:.2f} %, difference {first - second:+.2f} "
+        f"(95 % interval {low:+.2f} to {high:+.2f})"
     )
