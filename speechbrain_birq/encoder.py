@@ -130,6 +130,14 @@ class SpeechBrainEncoder(torch.nn.Module):
         """Input projection and the output of every layer: K + 1 times (B, T, H)."""
         return tuple(self._outputs(frames, lengths, None))
 
+    def set_dropout(self, dropout: float) -> None:
+        """Change every dropout: fine-tuning on little speech needs more of it."""
+        for module in self.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = dropout
+            elif isinstance(getattr(module, "dropout", None), float):
+                module.dropout = dropout  # attention hands it to a function
+
     def _outputs(self, frames, lengths, num_layers):
         valid = valid_frames(lengths, frames.shape[1])
         self._padding = ~valid

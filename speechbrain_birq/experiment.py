@@ -260,6 +260,7 @@ def _architecture(experiment):
     run = Path(hparams["pretrained"])
     parts = load_architecture(run, tuple(hparams["trust"]))
     load_weights({"encoder": parts["encoder"]}, run, newest_checkpoint(run))
+    parts["encoder"].set_dropout(hparams["dropout"])
     hparams.update(parts)
     logger.info("front end and encoder from %s", run)
     return tuple(parts[name] for name in ARCHITECTURE)

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from speechbrain_birq.encoder import ATTENTION, ConvolutionalInput
+from speechbrain_birq.encoder import (
+    ATTENTION,
+    ConvolutionalInput,
+    SpeechBrainEncoder,
+)
 
 PAIRS = [(kind, attention) for kind, names in ATTENTION.items() for attention in names]
 LENGTHS = (1, 2, 3, 9, 40)
@@ -235,3 +239,22 @@ def test_what_does_not_go_together_is_refused_by_name(
 def test_a_convolution_over_a_wrong_stack_is_refused():
     with pytest.raises(ValueError, match="stack: 4"):
         ConvolutionalInput(input_dim=150, d_model=8)
+
+
+@pytest.mark.parametrize("attention", ["RoPEMHA", "RelPosMHAXL", "regularMHA"])
+def test_set_dropout_equals_building_with_it(attention):
+    def dropouts(encoder):
+        found = {}
+        for name, module in encoder.named_modules():
+            value = getattr(module, "p", getattr(module, "dropout", None))
+            if isinstance(value, float):
+                found[name] = value
+        return found
+
+    settings = dict(input_dim=8, num_layers=2, d_model=8, nhead=2, d_ffn=16)
+    settings |= dict(kind="conformer", attention_type=attention)
+    changed = SpeechBrainEncoder(**settings, dropout=0.0)
+    changed.set_dropout(0.3)
+    built = dropouts(SpeechBrainEncoder(**settings, dropout=0.3))
+    assert dropouts(changed) == built
+    assert set(built.values()) == {0.3}
