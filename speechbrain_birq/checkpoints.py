@@ -1,5 +1,6 @@
 """Atomic checkpoints, random states, and the safe loading of a run folder."""
 
+import math
 import os
 import pickle
 import pydoc
@@ -110,6 +111,49 @@ class RandomStates:
             torch.cuda.set_rng_state_all(states["cuda"])
 
 
+# What a run that goes on may do otherwise than it began.
+MAY_CHANGE = frozenset(
+    """
+    batch_seconds beam_size cache_audio_gb ckpt_interval_minutes collapse_perplexity
+    data_folder decoding keep_checkpoints lm_alpha lm_beta lm_path log_interval
+    nonfinite_patience num_workers number_of_epochs optimizer_step_limit output_folder
+    precision tensorboard test_splits total_steps trust
+    """.split()
+)
+
+
+def check_same_run(folder, resolved_yaml: str) -> None:
+    """Refuse to go on with a run under settings that would make it another one.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The output folder; without a checkpoint in it there is nothing to go on with.
+    resolved_yaml : str
+        HyperPyYAML text of the settings now.
+
+    Raises
+    ------
+    BadInput
+        Naming the first key that differs.
+    """
+    before = Path(folder) / "hyperparams.yaml"
+    if not before.is_file() or not list(Path(folder).glob("save/CKPT+*")):
+        return
+    old, new = (
+        ruamel.yaml.YAML().load(text)
+        for text in (before.read_text(encoding="utf-8"), resolved_yaml)
+    )
+    for key in sorted(new.keys() - MAY_CHANGE):
+        values = old.get(key), new[key]
+        plain = all(isinstance(v, (str, int, float, type(None))) for v in values)
+        if plain and values[0] != values[1]:
+            raise BadInput(
+                f"{folder} holds a run with {key}: {values[0]}, now it is {values[1]}: "
+                f"give another --output_folder, or the old value to go on"
+            )
+
+
 def save_architecture(resolved_yaml: str, path) -> None:
     """Keep the front end's and the encoder's part of a resolved YAML.
 
@@ -197,21 +241,40 @@ def _is_under(name, packages):
     return any(name == p or name.startswith(f"{p}.") for p in packages)
 
 
-def newest_checkpoint(run_folder, min_key=None) -> Path:
-    """Folder of a run's best checkpoint (smallest ``min_key``), else of its newest.
+def best_checkpoint(run_folder) -> Path:
+    """Folder of a run's checkpoint of smallest ``cer``; of its newest, if none has one.
 
     Raises
     ------
     BadInput
-        If there is none.
+        If there is none, or the description of one is damaged.
     """
     save = Path(run_folder) / "save"
-    found = (
-        Checkpointer(save).find_checkpoint(min_key=min_key) if save.is_dir() else None
-    )
-    if found is None:
+    found = {path.parent: _cer_and_age(path) for path in save.glob("CKPT*/CKPT.yaml")}
+    if not found:
         raise BadInput(f"no checkpoint in {save}: the run did not get that far")
-    return found.path
+    return min(found, key=found.get)
+
+
+newest_checkpoint = best_checkpoint  # its name of old
+
+
+def _cer_and_age(path):
+    try:
+        meta = ruamel.yaml.YAML(typ="safe", pure=True).load(path)
+        return float(meta.get("cer", math.inf)), -float(meta["unixtime"])
+    except (
+        ruamel.yaml.YAMLError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"{path} is damaged ({reason}): delete its folder to use another checkpoint"
+        ) from None
 
 
 def load_weights(modules: dict, run_folder, checkpoint: Path) -> None:

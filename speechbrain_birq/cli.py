@@ -103,12 +103,14 @@ def _transcribe(arguments):
 
 
 def _features(arguments):
+    folder = Path(arguments.output_folder)
+    targets = _feature_files(arguments.files, folder)
+
     import torch
 
     from speechbrain_birq.inference import SpeechEncoder
 
     encoder = SpeechEncoder(arguments.run, tuple(arguments.trust))
-    folder = Path(arguments.output_folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -116,11 +118,24 @@ def _features(arguments):
 
     def save(file):
         features = encoder.features(file, arguments.layer)
-        target = folder / f"{Path(file).stem}.pt"
-        torch.save(features.clone(), target)
-        print(f"{target}\t{features.shape[0]} x {features.shape[1]}")
+        torch.save(features.clone(), targets[file])
+        print(f"{targets[file]}\t{features.shape[0]} x {features.shape[1]}")
 
     _each_file(arguments.files, save)
+
+
+def _feature_files(files, folder):
+    """audio -> file of its features, no two the same"""
+    sources = {}
+    for file in files:
+        target = folder / f"{Path(file).stem}.pt"
+        if target in sources:
+            raise BadInput(
+                f"{sources[target]} and {file} would both become {target}: do them one "
+                f"by one, each with its own --output_folder"
+            )
+        sources[target] = file
+    return {file: target for target, file in sources.items()}
 
 
 def _each_file(files, function):

@@ -4,12 +4,14 @@ import difflib
 import inspect
 import pydoc
 import re
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml.constructor import DuplicateKeyError
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_birq.errors import BadInput
@@ -25,6 +27,30 @@ READ_BY_CODE = frozenset(
     test_splits tokens train_split trust valid_split
     """.split()
 )
+
+# What the keys take, wherever they are written; of other keys, the YAML's value tells.
+TAKES = {
+    "a whole number above 0": """beam_size code_dim d_ffn d_model
+        grad_accumulation_factor keep_checkpoints kernel_size log_interval n_mels nhead
+        num_codebooks num_codes num_layers num_tokens number_of_epochs sample_rate stack
+        total_steps""",
+    "a whole number from 0": """anchor_ramp_steps ckpt_interval_steps
+        enhanced_ramp_steps freeze_steps freq_drop_length freq_drops nonfinite_patience
+        num_workers optimizer_step_limit seed time_drop_length time_drops
+        warmup_steps""",
+    "a whole number": "data_parallel_count label_layer",  # the model knows its layers
+    "a number above 0": "batch_seconds lr mask_length_ms temperature",
+    "a number from 0": """anchor_weight_value cache_audio_gb ckpt_interval_minutes
+        collapse_perplexity dropout enhanced_weight_value head_dropout hold_epochs
+        lm_alpha lm_beta lr_encoder mask_noise_std mask_prob max_seconds min_seconds
+        warmup_epochs weight_decay""",
+    "a number": "max_grad_norm",  # SpeechBrain: negative switches clipping off
+    "a text": "decoding label_norm precision tokens train_split valid_split",
+    "a path": "data_folder lm_path output_folder pretrained",
+    "a list of texts": "test_splits trust",
+}
+KIND = {key: kind for kind, keys in TAKES.items() for key in keys.split()}
+MAY_BE_NULL = frozenset({"lm_path", "optimizer_step_limit", "pretrained"})
 
 
 class Configuration(NamedTuple):
@@ -57,7 +83,13 @@ def load_configuration(path, overrides=None) -> Configuration:
         If a file is missing, a key unknown, or a value not acceptable.
     """
     base, changes = flatten(Path(path))
-    changes |= _checked_overrides(base, overrides or {}, "the command line")
+    given = _checked_overrides(base, overrides or {}, "the command line")
+    sources = dict.fromkeys(changes, path) | dict.fromkeys(given, "the command line")
+    changes |= given
+    for key, value in (dict(_parse(base)) | changes).items():
+        fitted = _fitted(key, value, sources.get(key, base))
+        if key in changes or fitted is not value:
+            changes[key] = fitted
     _check_all_keys(base)
     try:
         with open(base, encoding="utf-8") as file:
@@ -110,34 +142,38 @@ def parse_arguments(argv) -> tuple[str, RunOptions, dict]:
     path, options, overrides = RunOptions.from_command_line_args(list(argv))
     values = {name: options[name] for name in options.overridden_args}
     limit = values.get("optimizer_step_limit")
-    if limit is not None:  # SpeechBrain leaves it a string
-        values["optimizer_step_limit"] = _whole_number("optimizer_step_limit", limit)
+    if limit and limit.isdecimal():  # SpeechBrain leaves it a string
+        values["optimizer_step_limit"] = int(limit)
     values.pop("param_file", None)
+    for name in values.keys() & KIND.keys():
+        _fitted(name, values[name], "the command line")
     options = RunOptions.from_dictionary(values)
-    return path, options, dict(ruamel.yaml.YAML().load(overrides) or {})
+    return path, options, _load(overrides, "the command line") or {}
 
 
-def _whole_number(name, text):
-    try:
-        return int(text)
-    except ValueError:
-        raise BadInput(f"--{name} takes a whole number, got {text!r}") from None
+def _load(text, where):
+    try:  # without tags first: below one, ruamel hides a key given twice
+        ruamel.yaml.YAML().load(re.sub(r"(?<!\S)!\w\S*", "", text))
+        return ruamel.yaml.YAML().load(text)
+    except ruamel.yaml.YAMLError as error:
+        raise BadInput(f"{where} is not valid YAML: {_one_line(error)}") from None
 
 
 def _parse(path):
     if not path.is_file():
         raise BadInput(f"no YAML file {path}")
-    try:
-        tree = ruamel.yaml.YAML().load(path.read_text(encoding="utf-8"))
-    except ruamel.yaml.YAMLError as error:
-        raise BadInput(f"{path} is not valid YAML: {_one_line(error)}") from None
+    tree = _load(path.read_text(encoding="utf-8"), path)
     if not isinstance(tree, dict):
         raise BadInput(f"{path} holds no keys")
     return tree
 
 
+def _tag(node):
+    return getattr(getattr(node, "tag", None), "value", None) or ""
+
+
 def _included(node):
-    tag = getattr(getattr(node, "tag", None), "value", None) or ""
+    tag = _tag(node)
     return tag.removeprefix("!include:") if tag.startswith("!include:") else None
 
 
@@ -151,13 +187,45 @@ def _checked_overrides(base, overrides, where):
 
 
 def _check_type(key, value, old, where):
-    """Numbers stay numbers; references and null may become anything."""
-    if isinstance(old, bool) != isinstance(value, bool) and isinstance(
-        old, (bool, int, float)
-    ):
-        raise BadInput(f"{where}: {key} takes a value like {old}, got {value!r}")
-    if isinstance(old, (int, float)) and isinstance(value, str):
-        raise BadInput(f"{where}: {key} takes a number like {old}, got {value!r}")
+    """Numbers stay numbers, texts texts; references and null may become anything."""
+    wanted = None
+    if isinstance(old, (bool, int, float)) and not _tag(value):
+        if isinstance(old, bool) != isinstance(value, bool):
+            wanted = "value"
+        elif isinstance(value, (str, list, dict)):
+            wanted = "number"
+    elif isinstance(old, str) and key not in KIND and not isinstance(value, str):
+        wanted = None if _tag(value) else "text"
+    if wanted:
+        raise BadInput(f"{where}: {key} takes a {wanted} like {old}, got {value!r}")
+
+
+def _fitted(key, value, where):
+    """The value as its key takes it: a path written 5 is a text, one text is a list."""
+    if _tag(value) or (value is None and key in MAY_BE_NULL):
+        return value
+    kind = KIND.get(key, "a number from 0" if _is_number(value) else None)
+    if kind == "a path" and (_is_number(value) or isinstance(value, date)):
+        value = str(value)
+    if kind == "a list of texts" and isinstance(value, str):
+        value = [value]
+    if kind and not _fits(value, kind):
+        raise BadInput(f"{where}: {key} takes {kind}, got {value!r}")
+    return value
+
+
+def _fits(value, kind):
+    if "list" in kind:
+        return isinstance(value, list) and all(isinstance(v, str) for v in value)
+    if "number" not in kind:
+        return isinstance(value, str)
+    if not _is_number(value) or ("whole" in kind and not isinstance(value, int)):
+        return False
+    return value > 0 if "above 0" in kind else value >= 0 or "from 0" not in kind
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_all_keys(base):
@@ -205,5 +273,9 @@ def _readable(error):
 
 
 def _one_line(error):
+    if isinstance(error, DuplicateKeyError):
+        line = error.problem_mark.line + 1
+        key = re.search(r'duplicate key "(.*?)"', str(error.problem))[1]
+        return f"the key {key!r} is given twice (again in line {line}): keep one"
     texts = [str(argument) for argument in error.args] or [str(error)]
     return " ".join(" ".join(texts).split())[:400]

@@ -15,6 +15,7 @@ from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_o
 from speechbrain_birq.brains.ctc import add_result
 from speechbrain_birq.checkpoints import (
     ARCHITECTURE,
+    check_same_run,
     load_architecture,
     load_weights,
     newest_checkpoint,
@@ -97,6 +98,11 @@ def finetune(prepare, argv=None) -> dict:
     """
     experiment = _start(argv)
     hparams = experiment.hparams
+    if hparams["pretrained"] is None:  # nothing to protect: one rate, no freezing
+        hparams |= {
+            "lr_encoder": hparams["opt_class"].keywords["lr"],
+            "freeze_steps": 0,
+        }
     frontend, encoder = _architecture(experiment)
     manifests = _prepare(
         prepare, experiment, ["train_split", "valid_split", "test_splits"]
@@ -146,6 +152,7 @@ def _start(argv):
             f"cannot write {error.filename} ({error.strerror}): give another output "
             f"folder with --output_folder"
         ) from None
+    check_same_run(folder, resolved)
     return Experiment(hparams, options, folder, resolved)
 
 
@@ -183,8 +190,8 @@ def _loader(experiment, manifest, stage, items):
         needs_text=any(takes == "text" for _, takes, _ in items),
         items=items,
     )
-    ranks = (0, 1)
-    if dist.is_initialized():
+    ranks = (0, 1)  # every rank scores everything: figures are of the whole split
+    if stage == "train" and dist.is_initialized():
         ranks = (dist.get_rank(), dist.get_world_size())
     return make_loader(
         dataset,
@@ -200,13 +207,18 @@ def _loader(experiment, manifest, stage, items):
 
 def _brain(experiment, modules):
     hparams = experiment.hparams
-    return hparams["brain_class"](
-        modules=modules,
-        opt_class=hparams["opt_class"],
-        hparams=hparams,
-        run_opts=experiment.options,
-        checkpointer=hparams["checkpointer"],
-    )
+    if hparams.get("freeze_steps"):  # DDP otherwise waits for the frozen encoder
+        hparams["find_unused_parameters"] = True
+    try:
+        return hparams["brain_class"](
+            modules=modules,
+            opt_class=hparams["opt_class"],
+            hparams=hparams,
+            run_opts=experiment.options,
+            checkpointer=hparams["checkpointer"],
+        )
+    except (ValueError, RuntimeError) as error:  # a device or precision not to be had
+        raise BadInput(" ".join(str(error).split())[:400]) from None
 
 
 def _fit(experiment, brain, train, valid):

@@ -7,9 +7,9 @@ from speechbrain.dataio import audio_io
 
 from speechbrain_birq.asr import CTCModel
 from speechbrain_birq.checkpoints import (
+    best_checkpoint,
     load_architecture,
     load_weights,
-    newest_checkpoint,
 )
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.decoding import make_decoder
@@ -37,14 +37,9 @@ class SpeechEncoder:
         self.folder = Path(run_folder)
         parts = load_architecture(self.folder, trust)
         self.frontend, self.encoder = parts["frontend"], parts["encoder"].eval()
-        load_weights(
-            {"encoder": self.encoder},
-            self.folder,
-            newest_checkpoint(self.folder, min_key=self.BEST),
-        )
+        self.checkpoint = best_checkpoint(self.folder)
+        load_weights({"encoder": self.encoder}, self.folder, self.checkpoint)
         self.reader = AudioReader(self.frontend.sample_rate)
-
-    BEST = None  # a pretraining's newest checkpoint is its best
 
     def read(self, path) -> torch.Tensor:
         """(1, S) waveform at the run's sampling rate, any rate and channels on disk.
@@ -106,16 +101,13 @@ class Recogniser(SpeechEncoder):
     trust : tuple
     """
 
-    BEST = "cer"
-
     def __init__(self, run_folder, decoding="greedy", trust=()):
         tokens = load_tokens(run_folder)
         super().__init__(run_folder, trust)
         self.model = CTCModel(
             frontend=self.frontend, encoder=self.encoder, num_tokens=len(tokens)
         ).eval()
-        best = newest_checkpoint(self.folder, min_key=self.BEST)
-        load_weights({"head": self.model.head}, self.folder, best)
+        load_weights({"head": self.model.head}, self.folder, self.checkpoint)
         self.decoder = make_decoder(decoding, tokens)
 
     @torch.no_grad()

@@ -17,6 +17,16 @@ class Labels(NamedTuple):
     lengths: torch.Tensor  # (B,) int64
 
 
+class SoftLabels(NamedTuple):
+    """Enhanced labels of the masked frames."""
+
+    labels: torch.Tensor | None  # (M, G, N) y^(k); None: the anchor alone
+    codes: torch.Tensor | None  # (M, G) int64, nearest codes: no noise in them
+
+
+NO_LABELS = SoftLabels(None, None)
+
+
 class BiRQ(torch.nn.Module):
     """Masked prediction of anchor labels (input) and enhanced labels (layer k).
 
@@ -96,18 +106,19 @@ class BiRQ(torch.nn.Module):
         clean = self.frontend(wavs, wav_lens)
         mask = mask & clean.valid
         anchor_codes = self._anchor_codes(clean, mask, targets)
-        enhanced_labels = self.select_labels(clean, mask) if enhanced else None
+        labels = self.select_labels(clean, mask) if enhanced else NO_LABELS
         hidden = self.encode_masked(clean, mask)
         return masked_objective(
-            hidden[mask], self.heads, anchor_codes, enhanced_labels, self.chunk
+            hidden[mask], self.heads, anchor_codes, *labels, chunk=self.chunk
         )
 
-    def select_labels(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
-        """y^(k) at the masked frames: layers 1..k on the clean input; (M, G, N)."""
+    def select_labels(self, clean: Frames, mask: torch.Tensor) -> SoftLabels:
+        """y^(k) at the masked frames: layers 1..k on the clean input."""
         wants_gradient = self.selector.gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(wants_gradient):
             distances = self.enhanced_quantizer.distances(self._states(clean)[mask])
-            return self.selector(distances, self.generator)
+            labels = self.selector(distances, self.generator)
+            return SoftLabels(labels, distances.detach().argmin(-1))
 
     def encode_masked(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
         """Last layer's output on x̃; (B, T, H)."""

@@ -19,7 +19,7 @@ class Objective(NamedTuple):
     anchor_correct: torch.Tensor  # (G,) frames whose label is the most probable code
     enhanced_correct: torch.Tensor  # (G,)
     anchor_codes: torch.Tensor  # (M, G) int64
-    enhanced_codes: torch.Tensor  # (M, G) int64, argmax of y^(k); (0, G) without
+    enhanced_codes: torch.Tensor  # (M, G) int64, of y^(k) without noise; (0, G)
 
 
 class PredictionHeads(torch.nn.Module):
@@ -88,7 +88,9 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return -log_probs.gather(-1, labels.unsqueeze(-1)).sum((0, 2))
 
 
-def masked_objective(hidden, heads, anchor_codes, enhanced_labels, chunk=2048):
+def masked_objective(
+    hidden, heads, anchor_codes, enhanced_labels, enhanced_codes=None, chunk=2048
+):
     """F and G of the masked frames, chunk by chunk.
 
     The logits of a chunk are recomputed in the backward pass where there is more than
@@ -103,6 +105,9 @@ def masked_objective(hidden, heads, anchor_codes, enhanced_labels, chunk=2048):
         (M, G) int64
     enhanced_labels : torch.Tensor or None
         (M, G, N) soft labels y^(k); None: the anchor alone, which is BEST-RQ.
+    enhanced_codes : torch.Tensor, optional
+        (M, G) int64 codes to report their usage by; by default the labels' maxima,
+        which noise spreads over the codes even where layer k says nothing.
     chunk : int
         Frames to treat at once.
 
@@ -126,7 +131,7 @@ def masked_objective(hidden, heads, anchor_codes, enhanced_labels, chunk=2048):
     )
     if enhanced_labels is None:
         enhanced_codes = anchor_codes[:0]
-    else:
+    elif enhanced_codes is None:
         enhanced_codes = enhanced_labels.detach().argmax(-1)
     return Objective(
         anchor_loss=anchor,

@@ -10,6 +10,7 @@ import torch
 from speechbrain_birq.errors import BadInput
 
 BLANK = "<blank>"
+FILES = {"characters": "characters.json", "sentencepiece": "sentencepiece.model"}
 
 
 class CharacterTokens:
@@ -53,7 +54,7 @@ class CharacterTokens:
     def save(self, folder) -> None:
         """Keep the vocabulary in a run folder."""
         text = json.dumps(self.vocabulary, ensure_ascii=False)
-        (Path(folder) / "characters.json").write_text(text, encoding="utf-8")
+        (Path(folder) / FILES["characters"]).write_text(text, encoding="utf-8")
 
 
 class SentencePieceTokens:
@@ -110,7 +111,7 @@ class SentencePieceTokens:
 
     def save(self, folder) -> None:
         """Keep the model in a run folder."""
-        path = Path(folder) / "sentencepiece.model"
+        path = Path(folder) / FILES["sentencepiece"]
         path.write_bytes(self.model.serialized_model_proto())
 
 
@@ -131,15 +132,19 @@ def make_tokens(kind, texts, num_tokens, folder):
     Raises
     ------
     BadInput
-        If ``kind`` is neither.
+        If ``kind`` is neither, or the folder holds tokens of the other kind.
     """
-    if kind not in ("characters", "sentencepiece"):
+    if kind not in FILES:
         raise BadInput(f"tokens must be characters or sentencepiece, got {kind!r}")
-    characters = kind == "characters"
-    name = "characters.json" if characters else "sentencepiece.model"
-    if (Path(folder) / name).is_file():
+    there = [known for known, name in FILES.items() if (Path(folder) / name).is_file()]
+    if there == [kind]:
         return load_tokens(folder)
-    if characters:
+    if there:
+        raise BadInput(
+            f"{folder} holds tokens of the kind {' and '.join(there)}, not {kind} "
+            f"alone: take another output_folder"
+        )
+    if kind == "characters":
         tokens = CharacterTokens.from_texts(texts)
     else:
         tokens = SentencePieceTokens.from_texts(texts, num_tokens, folder)
@@ -154,12 +159,25 @@ def load_tokens(folder):
     Raises
     ------
     BadInput
-        If there are none.
+        If there are none, or their file is damaged.
     """
-    characters = Path(folder) / "characters.json"
-    if characters.is_file():
-        return CharacterTokens(json.loads(characters.read_text(encoding="utf-8")))
-    pieces = Path(folder) / "sentencepiece.model"
-    if pieces.is_file():
-        return SentencePieceTokens(pieces)
+    readers = {"characters": _read_characters, "sentencepiece": SentencePieceTokens}
+    for kind, name in FILES.items():
+        path = Path(folder) / name
+        if path.is_file():
+            try:
+                return readers[kind](path)
+            except (ValueError, RuntimeError, OSError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise BadInput(
+                    f"{path} is damaged ({reason}): take another run folder"
+                ) from None
     raise BadInput(f"{folder} holds no tokens: it is not the folder of a fine-tuning")
+
+
+def _read_characters(path):
+    vocabulary = json.loads(path.read_text(encoding="utf-8"))
+    is_list = isinstance(vocabulary, list) and vocabulary[:1] == [BLANK]
+    if not is_list or not all(isinstance(token, str) for token in vocabulary):
+        raise ValueError(f"no list of texts after {BLANK}")
+    return CharacterTokens(vocabulary)

@@ -16,10 +16,10 @@ from speechbrain_birq import checkpoints
 from speechbrain_birq.checkpoints import (
     AtomicCheckpointer,
     RandomStates,
+    best_checkpoint,
     check_tags,
     load_architecture,
     load_weights,
-    newest_checkpoint,
     save_architecture,
 )
 from speechbrain_birq.errors import BadInput
@@ -273,16 +273,39 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_run_without_checkpoint_is_refused(tmp_path, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
     with pytest.raises(BadInput, match="no checkpoint in"):
-        newest_checkpoint(tmp_path)
+        best_checkpoint(tmp_path)
 
 
-def test_the_best_checkpoint_of_a_run_is_found_by_its_smallest_figure(tmp_path):
+@pytest.mark.parametrize(
+    "metas, expected",
+    [
+        ([{"cer": 30}, {"cer": 9.5}, {"cer": 20}], 1),
+        ([{"cer": 30}, {"cer": 9.5}, {"cer": 9.5}], 2),
+        ([{"cer": 30}, {"cer": 9.5}, {}], 1),
+        ([{"loss": 3}, {"loss": 1}, {"loss": 2}], 2),
+    ],
+    ids=["smallest", "newest of equals", "of those with one", "newest"],
+)
+def test_the_best_checkpoint_has_the_smallest_cer_or_is_the_newest(
+    tmp_path, metas, expected
+):
     checkpointer, _ = make_checkpointer(tmp_path / "save")
-    saved = [
-        checkpointer.save_checkpoint(meta={"wer": wer}).path for wer in (30, 10, 20)
-    ]
-    assert newest_checkpoint(tmp_path, min_key="wer") == saved[1]
-    assert newest_checkpoint(tmp_path) == saved[2]
+    saved = [checkpointer.save_checkpoint(meta=meta).path for meta in metas]
+    assert best_checkpoint(tmp_path) == saved[expected]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"\xff\xfe\x00", b"{", b"- 1", b"cer: 1", b"cer: x\nunixtime: 1"],
+)
+def test_a_damaged_description_of_a_checkpoint_is_named(tmp_path, damage):
+    checkpointer, _ = make_checkpointer(tmp_path / "save")
+    path = checkpointer.save_checkpoint(meta={"cer": 1}).path / "CKPT.yaml"
+    path.write_bytes(damage)
+    with pytest.raises(BadInput, match="is damaged") as caught:
+        best_checkpoint(tmp_path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def save_weights(folder, module):

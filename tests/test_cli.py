@@ -31,6 +31,20 @@ def test_features_writes_a_matrix_a_file(run_folder, audio, tmp_path, capsys):
     assert f"x {16}" in capsys.readouterr().out
 
 
+def test_features_that_would_overwrite_each_other_are_refused(
+    run_folder, tmp_path, capsys
+):
+    target = tmp_path / "features"
+    files = ["a1/x.flac", "a1/y.flac", "a2/x.wav"]
+    with pytest.raises(SystemExit) as caught:
+        main(["features", str(run_folder), *files, "--output_folder", str(target)])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: a1/x.flac and a2/x.wav would both become")
+    assert len(told.splitlines()) == 1
+    assert not target.exists()
+
+
 def test_a_bad_file_is_named_and_the_others_are_done(run_folder, audio, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["transcribe", str(run_folder), "none.wav", *audio])
@@ -80,6 +94,16 @@ def test_compare_prints_difference_and_interval(tmp_path, capsys):
         "CER on test: 10.00 % against 20.00 %, difference -10.00 "
         "(95 % interval -10.00 to -10.00)\n"
     )
+
+
+def test_compare_of_an_empty_file_is_one_sentence(tmp_path, capsys):
+    write_errors(tmp_path / "a", [1])
+    path = tmp_path / "a" / "errors_test.csv"
+    path.write_text("")
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", str(tmp_path / "a"), str(tmp_path / "a")])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {path} ")
 
 
 def test_help_does_not_load_torch():

@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from speechbrain.utils.run_opts import RunOptions
 
 import speechbrain_birq
 from speechbrain_birq.configuration import (
+    KIND,
     READ_BY_CODE,
     flatten,
     load_configuration,
@@ -249,6 +251,150 @@ def test_broken_yaml_is_refused_in_a_sentence(tmp_path, text):
     with pytest.raises(BadInput, match="not valid YAML") as caught:
         load_configuration(tmp_path / "x.yaml")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["birq_tiny.yaml", "parts/encoder_conformer.yaml"])
+def test_a_key_given_twice_is_refused_by_name(hparams, file):
+    with (hparams / file).open("a", encoding="utf-8") as yaml:
+        yaml.write("dropout: 0.5\ndropout: 0.5\n")
+    with pytest.raises(BadInput, match=r"'dropout' is given twice \(again in line \d+"):
+        load(hparams / "birq_tiny.yaml")
+
+
+def test_a_key_given_twice_inside_a_part_is_refused_by_name(hparams):
+    path = hparams / "birq_tiny.yaml"
+    edit(path, "    d_model: !ref", "    nhead: 1\n    d_model: !ref")
+    with pytest.raises(BadInput, match="'nhead' is given twice"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--lr", "1", "--lr", "2"], "command line.*'lr' is given twice"),
+        (["--lr", "[1"], "command line is not valid YAML"),
+        (["--test_splits=a: b"], "command line is not valid YAML"),
+        (["--grad_accumulation_factor", "0"], "takes a whole number above 0, got 0"),
+        (["--nonfinite_patience=-1"], "takes a whole number from 0, got -1"),
+        (["--optimizer_step_limit=-1"], "takes a whole number from 0, got '-1'"),
+    ],
+)
+def test_a_command_line_that_cannot_be_meant_is_refused(argv, words):
+    with pytest.raises(BadInput, match=words):
+        parse_arguments(["x.yaml", *argv])
+
+
+UNFIT = [
+    ("train_split", 5, "a text"),
+    ("valid_split", ["dev"], "a text"),
+    ("decoding", None, "a text"),
+    ("data_folder", ["a"], "a path"),
+    ("output_folder", None, "a path"),
+    ("lm_path", True, "a path"),
+    ("test_splits", 5, "a list of texts"),
+    ("trust", [5], "a list of texts"),
+    ("num_layers", 1.0, "a whole number above 0"),
+    ("num_layers", None, "a whole number above 0"),
+    ("beam_size", 0, "a whole number above 0"),
+    ("grad_accumulation_factor", 0, "a whole number above 0"),
+    ("seed", -1, "a whole number from 0"),
+    ("optimizer_step_limit", "many", "a whole number from 0"),
+    ("lr", 0, "a number above 0"),
+    ("lr", float("nan"), "a number above 0"),
+    ("batch_seconds", -1.5, "a number above 0"),
+    ("lm_alpha", -0.5, "a number from 0"),
+    ("max_grad_norm", None, "a number"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "kind"), UNFIT)
+def test_a_value_that_does_not_fit_its_key_is_refused(hparams, key, value, kind):
+    with pytest.raises(BadInput, match=f"command line: {key} takes {kind}, got"):
+        load(hparams / "ctc_tiny.yaml", **{key: value})
+
+
+def test_a_label_layer_is_a_whole_number(hparams):
+    with pytest.raises(BadInput, match=r"label_layer takes a whole number, got 1\.0"):
+        load(hparams / "birq_tiny.yaml", label_layer=1.0)
+
+
+@pytest.mark.parametrize(
+    "value", ["abc", "[1]", "null", "0", "-1", "true", "2024-01-01"]
+)
+def test_a_value_that_does_not_fit_in_the_file_itself_is_refused(hparams, value):
+    edit(hparams / "birq_tiny.yaml", "\nlr: 0.001", f"\nlr: {value}")
+    with pytest.raises(BadInput, match=r"birq_tiny\.yaml: lr takes a number above 0"):
+        load(hparams / "birq_tiny.yaml")
+
+
+def test_a_value_that_does_not_fit_in_a_delta_is_refused(hparams):
+    with pytest.raises(
+        BadInput, match=r"delta\.yaml: stack takes a whole number above"
+    ):
+        load(delta(hparams, "stack: 0\n"))
+
+
+def test_an_unfit_value_that_is_overridden_does_no_harm(hparams):
+    assert load(delta(hparams, "lr: 0\n"), lr=0.5).hparams["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("default", "value", "kind"),
+    [("a", 5, "text like a"), (1, [1], "number like 1"), (1, -1, "number from 0")],
+)
+def test_a_key_of_ones_own_keeps_its_type_and_sign(hparams, default, value, kind):
+    path = hparams / "birq_tiny.yaml"
+    edit(path, "\nseed:", f"\nmy_own: {default}\nseed:")
+    with pytest.raises(BadInput, match=f"my_own takes a {kind}"):
+        load(path, my_own=value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "repaired"),
+    [
+        ("test_splits", "test-clean", ["test-clean"]),
+        ("trust", "mypkg", ["mypkg"]),
+        ("data_folder", 5, "5"),
+        ("output_folder", 5, "5"),
+        ("pretrained", 5, "5"),
+        ("lm_path", 5, "5"),
+        ("lm_path", None, None),
+        ("optimizer_step_limit", None, None),
+        ("optimizer_step_limit", 7, 7),
+        ("max_seconds", 12.5, 12.5),
+        ("max_grad_norm", -1, -1),
+        ("num_workers", 0, 0),
+    ],
+)
+def test_a_value_is_taken_as_its_key_needs_it(hparams, key, value, repaired):
+    path = hparams / "ctc_tiny.yaml"
+    folders = FOLDERS | {"output_folder": str(hparams / "out")} | {key: value}
+    if key == "output_folder":
+        edit(
+            path, "checkpoints_dir: !ref <output_folder>", f"checkpoints_dir: {hparams}"
+        )
+        edit(path, "folder: !ref <output_folder>", f"folder: {hparams}")
+    assert load_configuration(path, folders).hparams[key] == repaired
+
+
+def test_repairs_reach_a_file_s_own_values(hparams):
+    path = hparams / "ctc_tiny.yaml"
+    edit(path, "test_splits: [test]", "test_splits: test")
+    edit(path, "pretrained: null", "pretrained: 5")
+    loaded = load(path).hparams
+    assert (loaded["test_splits"], loaded["pretrained"]) == (["test"], "5")
+
+
+def test_a_reference_is_not_checked(hparams):
+    path = delta(hparams, "warmup_steps: !ref <total_steps>\nlr: !ref <dropout>\n")
+    loaded = load(path).hparams
+    assert (loaded["warmup_steps"], loaded["lr"]) == (5000, 0.0)
+
+
+@pytest.mark.parametrize("key", sorted(KIND.keys() - vars(RunOptions()).keys()))
+def test_keys_whose_kind_is_known_are_in_a_shipped_file(key):
+    bases = [ROOT / "hparams" / name for name in ("birq_tiny.yaml", "ctc_tiny.yaml")]
+    assert any(f"\n{key}:" in path.read_text(encoding="utf-8") for path in bases)
 
 
 def test_a_forgotten_data_folder_is_refused_by_name(hparams):

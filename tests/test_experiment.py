@@ -325,12 +325,37 @@ def test_another_width_in_the_same_folder_is_refused(
         lambda: pretrain(
             _corpus_template, own_pretrained, d_model=32, optimizer_step_limit=5
         ),
-        "another architecture",
         str(own_pretrained),
-        "another output_folder",
+        "d_model: 16, now it is 32",
+        "another --output_folder",
     )
     # What the folder says about its checkpoint is still true.
     assert {p: p.read_bytes() for p in own_pretrained.glob("*.yaml")} == before
+
+
+def test_from_scratch_then_pretrained_in_one_folder_is_refused(
+    corpus, pretrained, tmp_path, fails
+):
+    finetune(corpus, tmp_path / "run")
+    fails(
+        lambda: finetune(corpus, tmp_path / "run", pretrained=pretrained[0]),
+        "pretrained: None",
+        "another --output_folder",
+    )
+
+
+def test_from_scratch_nothing_is_frozen_and_one_rate_holds(corpus, tmp_path):
+    finetune(corpus, tmp_path / "run", freeze_steps=100, lr_encoder=1e-9, lr=1e-3)
+    weights = newest_checkpoint(tmp_path / "run") / "model.ckpt"
+    trained = torch.load(weights, weights_only=True)[
+        "encoder.layers.0.norm1.norm.weight"
+    ]
+    assert (trained != 1).any()
+
+
+@pytest.mark.parametrize("device", ["cuda:9", "nonsense"])
+def test_a_device_that_is_not_there_is_one_sentence(corpus, tmp_path, fails, device):
+    fails(lambda: pretrain(corpus, tmp_path / "run", device=device))
 
 
 # Data that is not as it should be.

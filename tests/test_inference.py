@@ -5,7 +5,11 @@ import soundfile
 import torch
 
 from speechbrain_birq.asr import CTCModel
-from speechbrain_birq.checkpoints import load_architecture, newest_checkpoint
+from speechbrain_birq.checkpoints import (
+    AtomicCheckpointer,
+    best_checkpoint,
+    load_architecture,
+)
 from speechbrain_birq.decoding import GreedyDecoder
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import Recogniser, SpeechEncoder
@@ -19,7 +23,7 @@ def audio(corpus):
 
 def saved_model(folder):
     model = CTCModel(**load_architecture(folder), num_tokens=len(load_tokens(folder)))
-    path = newest_checkpoint(folder) / "model.ckpt"
+    path = best_checkpoint(folder) / "model.ckpt"
     model.load_state_dict(torch.load(path, weights_only=True))
     return model.eval()
 
@@ -30,6 +34,18 @@ def test_text_is_what_the_saved_model_says(run_folder, audio):
         expected = saved_model(run_folder)(signal, torch.ones(1))
     decode = GreedyDecoder(load_tokens(run_folder))
     assert Recogniser(run_folder).transcribe(audio) == decode(*expected)[0]
+
+
+@pytest.mark.parametrize("kind", [SpeechEncoder, Recogniser])
+def test_the_weights_are_of_the_lowest_cer_not_the_newest(run_folder, kind):
+    good = saved_model(run_folder)
+    worse = CTCModel(**load_architecture(run_folder), num_tokens=good.head.out_features)
+    checkpointer = AtomicCheckpointer(run_folder / "save", {"model": worse})
+    checkpointer.save_checkpoint(meta={"cer": 60.0})
+    run = kind(run_folder)
+    torch.testing.assert_close(run.encoder.state_dict(), good.encoder.state_dict())
+    if kind is Recogniser:
+        torch.testing.assert_close(run.model.head.weight, good.head.weight)
 
 
 def test_beam_and_greedy_both_give_known_characters(run_folder, audio):

@@ -67,6 +67,10 @@ def reference(model, wavs, wav_lens, mask, generator):
         [argmin(distances(model.anchor_quantizer, x[b, t], g)) for g in range(groups)]
         for b, t in inside
     ]
+    nearest = [
+        [argmin(distances(model.enhanced_quantizer, z[b][t], g)) for g in range(groups)]
+        for b, t in inside
+    ]
     hidden = x.clone()
     for b, t in inside:
         hidden[b, t] = fill[b, t].double()
@@ -81,7 +85,7 @@ def reference(model, wavs, wav_lens, mask, generator):
                 upper[g] = upper[g] - y_k[g][n] * log_prob
     parameters = {f"encoder.{n}": p for n, p in encoder.named_parameters()}
     parameters |= {f"heads.{n}": p for n, p in heads.named_parameters()}
-    return lower, upper, hard, soft, parameters
+    return lower, upper, hard, nearest, soft, parameters
 
 
 def normalised(model, states, lengths):
@@ -151,15 +155,13 @@ def test_labels_losses_and_every_gradient_equal_the_reference(
         l2_normalize=l2_normalize,
         label_norm=label_norm,
     )
-    lower, upper, hard, soft, parameters = reference(model, *batch, seeded())
+    lower, upper, hard, nearest, _, parameters = reference(model, *batch, seeded())
     model.generator = seeded()
     objective = model(*batch)
 
     assert objective.num_frames == len(hard) == 8
     assert objective.anchor_codes.tolist() == hard
-    assert objective.enhanced_codes.tolist() == [
-        [max(range(6), key=lambda n, y=y: y[n].item()) for y in row] for row in soft
-    ]
+    assert objective.enhanced_codes.tolist() == nearest
     assert_close(objective.anchor_loss, torch.stack(lower))
     assert_close(objective.enhanced_loss, torch.stack(upper))
 
@@ -186,10 +188,10 @@ def test_soft_labels_equal_the_reference(make_model, batch, label_norm):
     model = make_model(
         num_codebooks=2, num_codes=6, label_norm=label_norm, gradient=False
     )
-    _, _, _, soft, _ = reference(model, *batch, seeded())
+    _, _, _, _, soft, _ = reference(model, *batch, seeded())
     model.generator = seeded()
     clean = model.frontend(*batch[:2])
-    labels = model.select_labels(clean, batch[2] & clean.valid)
+    labels, _ = model.select_labels(clean, batch[2] & clean.valid)
     assert labels.dtype == torch.float32
     assert_close(labels, torch.tensor(soft))
 
@@ -286,7 +288,7 @@ def test_labels_under_bfloat16_are_those_of_float32(make_model, batch):
     with torch.autocast("cpu", torch.bfloat16):
         half = model(*batch)
         clean = model.frontend(*batch[:2])
-        labels = model.select_labels(clean, batch[2] & clean.valid)
+        labels, _ = model.select_labels(clean, batch[2] & clean.valid)
     assert torch.equal(half.anchor_codes, full.anchor_codes)
     assert clean.frames.dtype == labels.dtype == torch.float32
     assert (labels.sum(-1) - 1).abs().max() < 1e-6
@@ -550,3 +552,12 @@ def test_quantizers_are_buffers_never_parameters(make_model):
         assert state[name].dtype == torch.float32
     assert all(name.startswith(("encoder.", "heads.")) for name in parameters)
     assert model.anchor_quantizer.codebook is model.enhanced_quantizer.codebook
+
+
+def test_noise_does_not_hide_a_collapse(make_model):
+    """Usage is counted from codes without noise: constant states, one code."""
+    model = make_model(noise=True, l2_normalize=True, num_codes=64).eval()
+    model.enhanced_quantizer.projection.zero_()
+    mask = torch.ones(2, model.frontend.num_frames(16000), dtype=torch.bool)
+    objective = model.train()(torch.randn(2, 16000), torch.ones(2), mask)
+    assert objective.enhanced_codes.unique().numel() == 1

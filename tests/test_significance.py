@@ -42,3 +42,29 @@ def test_pairing_makes_the_interval_narrow():
 def test_a_run_without_scores_is_named(tmp_path):
     with pytest.raises(BadInput, match="no scores of the split 'test'"):
         compare_runs(tmp_path, tmp_path, "test")
+
+
+HEADER = b"id,word_errors,words,character_errors,characters\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        HEADER,
+        b"\xff\xfe\x00garbage",
+        b"a,b\n1,2\n",
+        HEADER + b"u1,1\n",
+        HEADER + b"u1,1,2,x,10\n",
+        HEADER + b"u1,1,2,nan,10\n",
+        HEADER + b"u1,0,0,0,0\n",
+    ],
+    ids=["empty", "header", "bytes", "columns", "short", "text", "nan", "no length"],
+)
+def test_damaged_scores_are_named(tmp_path, damage):
+    path = tmp_path / "errors_test.csv"
+    path.write_bytes(damage)
+    with pytest.raises(BadInput) as caught:
+        compare_runs(tmp_path, tmp_path, "test")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -133,3 +133,32 @@ def test_an_unknown_kind_is_refused(tmp_path):
 def test_a_folder_without_tokens_is_refused(tmp_path):
     with pytest.raises(BadInput, match="holds no tokens"):
         load_tokens(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xff", b"[", b"{}", b"7", b"[]", b'["A"]', b'["<blank>", 1]']
+)
+def test_damaged_characters_are_named(tmp_path, damage):
+    path = tmp_path / "characters.json"
+    path.write_bytes(damage)
+    with pytest.raises(BadInput, match="is damaged") as caught:
+        load_tokens(tmp_path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage"])
+def test_damaged_pieces_are_named(tmp_path, damage):
+    (tmp_path / "sentencepiece.model").write_bytes(damage)
+    with pytest.raises(BadInput, match=r"sentencepiece\.model is damaged"):
+        load_tokens(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["characters", "sentencepiece"])
+def test_tokens_are_not_written_beside_those_of_the_other_kind(tmp_path, kind):
+    other = {"characters": "sentencepiece", "sentencepiece": "characters"}[kind]
+    make_tokens(other, many_texts(), 40, tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(BadInput, match=f"{other}.*another output_folder"):
+        make_tokens(kind, many_texts(), 40, tmp_path)
+    assert sorted(tmp_path.iterdir()) == before

@@ -130,6 +130,8 @@ class SumBrain(sb.Brain):
                 parameter.grad.mul_(factor)
 
     def _skip(self):
+        if self.scaler.is_enabled():
+            return  # fp16 finds its scale by overflowing: no fault of the data
         self.nonfinite_count += 1
         logger.warning(
             "skipped step %d: the gradient is not finite; utterances: %s",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
+from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.decoding import ErrorCounter, GreedyDecoder
@@ -113,17 +114,20 @@ class CTCBrain(SumBrain):
             ``wer``, ``cer`` in percent, ``utterances``.
         """
         self.evaluate(loader, min_key="cer")
-        folder = Path(self.hparams.output_folder)
-        self.errors.write(folder / f"wer_{split}.txt")
         rows = self.errors.utterances()
+        rates = {k: round(v, 3) for k, v in self.errors.rates()._asdict().items()}
+        result = {**rates, "utterances": len(rows)}
+        if if_main_process():
+            self._write_scores(Path(self.hparams.output_folder), split, rows)
+            add_result(self.hparams.output_folder, split, result)
+        return result
+
+    def _write_scores(self, folder, split, rows):
+        self.errors.write(folder / f"wer_{split}.txt")
         with open(folder / f"errors_{split}.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
-        rates = {k: round(v, 3) for k, v in self.errors.rates()._asdict().items()}
-        result = {**rates, "utterances": len(rows)}
-        add_result(folder, split, result)
-        return result
 
 
 def num_targets(batch) -> torch.Tensor:

@@ -109,7 +109,8 @@ class BiRQBrain(SumBrain):
         detached = (value.detach() for value in objective)
         self.recent.append(Objective(*detached))
         mask, lens = batch.mask
-        self.frames[0] += float((lens * mask.shape[1]).sum())
+        # Still on the device: only a report fetches them.
+        self.frames[0] = self.frames[0] + (lens * mask.shape[1]).sum()
         self.frames[1] += mask.numel()
 
     def _forget(self):
@@ -128,8 +129,9 @@ class BiRQBrain(SumBrain):
         figures["grad_norm"] = self.grad_norm.item()
         figures["lr"] = self.optimizer.param_groups[0]["lr"]
         elapsed = max(1e-9, time.time() - self.started)
-        figures["frames_per_second"] = self.frames[0] / elapsed
-        figures["padding"] = 1 - self.frames[0] / self.frames[1]
+        valid, padded = float(self.frames[0]), self.frames[1]
+        figures["frames_per_second"] = valid / elapsed
+        figures["padding"] = 1 - valid / padded
         self.hparams.run_log.report("train", step, figures)
         self._warn_of_collapse(figures)
         self._forget()

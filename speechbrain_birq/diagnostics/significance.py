@@ -1,6 +1,7 @@
 """Is one recogniser better than another? Paired bootstrap over utterances."""
 
 import csv
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,19 +42,14 @@ def compare_runs(first, second, split, unit="cer", samples=10000, seed=0) -> Dif
     Raises
     ------
     BadInput
-        If a run has no scores of the split, or they are of other utterances.
+        If a run has no scores of the split, or damaged ones, or they are of other
+        utterances.
     """
-    ours, theirs = (_errors(Path(run), split) for run in (first, second))
+    ours, theirs = (_errors(Path(run), split, unit) for run in (first, second))
     if ours.keys() != theirs.keys():
         raise BadInput(f"{first} and {second} scored different utterances of {split!r}")
-    errors, lengths = UNITS[unit]
-    table = np.array(
-        [
-            (float(ours[u][errors]), float(theirs[u][errors]), float(ours[u][lengths]))
-            for u in sorted(ours)
-        ]
-    )
-    return bootstrap(table, samples, seed)
+    rows = [(ours[u][0], theirs[u][0], ours[u][1]) for u in sorted(ours)]
+    return bootstrap(np.array(rows), samples, seed)
 
 
 def bootstrap(table: np.ndarray, samples: int, seed: int) -> Difference:
@@ -79,9 +75,26 @@ def bootstrap(table: np.ndarray, samples: int, seed: int) -> Difference:
     return Difference(*(round(float(x), 4) for x in (first, second, low, high)))
 
 
-def _errors(run, split):
+def _errors(run, split, unit):
+    """id -> (errors, length of the reference)"""
     path = run / f"errors_{split}.csv"
     if not path.is_file():
         raise BadInput(f"{run} has no scores of the split {split!r} ({path.name})")
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row["id"]: row for row in csv.DictReader(file)}
+    errors, length = UNITS[unit]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            found = {r["id"]: (_count(r[errors]), _count(r[length])) for r in rows}
+    except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BadInput(f"{path} is damaged ({reason}): score the split again") from None
+    if not any(length for _, length in found.values()):
+        raise BadInput(f"{path} counts no {length}: score the split again")
+    return found
+
+
+def _count(text):
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{text} is no count")
+    return number
