@@ -256,9 +256,6 @@ def best_checkpoint(run_folder) -> Path:
     return min(found, key=found.get)
 
 
-newest_checkpoint = best_checkpoint  # its name of old
-
-
 def _cer_and_age(path):
     try:
         meta = ruamel.yaml.YAML(typ="safe", pure=True).load(path)

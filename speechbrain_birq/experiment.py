@@ -15,10 +15,10 @@ from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_o
 from speechbrain_birq.brains.ctc import add_result
 from speechbrain_birq.checkpoints import (
     ARCHITECTURE,
+    best_checkpoint,
     check_same_run,
     load_architecture,
     load_weights,
-    newest_checkpoint,
     save_architecture,
 )
 from speechbrain_birq.configuration import load_configuration, parse_arguments
@@ -141,8 +141,6 @@ def finetune(prepare, argv=None) -> dict:
 def _start(argv):
     path, options, overrides = parse_arguments(sys.argv[1:] if argv is None else argv)
     ddp_init_group(options)
-    seed = overrides.get("seed", 1234)
-    sb.utils.seed.seed_everything(int(seed) if str(seed).isdigit() else 1234)
     try:  # the checkpointer makes the folder, as soon as the YAML is loaded
         hparams, resolved = load_configuration(path, overrides)
         folder = Path(hparams["output_folder"])
@@ -271,7 +269,7 @@ def _architecture(experiment):
         return hparams["frontend"], hparams["encoder"]
     run = Path(hparams["pretrained"])
     parts = load_architecture(run, tuple(hparams["trust"]))
-    load_weights({"encoder": parts["encoder"]}, run, newest_checkpoint(run))
+    load_weights({"encoder": parts["encoder"]}, run, best_checkpoint(run))
     parts["encoder"].set_dropout(hparams["dropout"])
     hparams.update(parts)
     logger.info("front end and encoder from %s", run)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from speechbrain.utils.run_opts import RunOptions
 
 import speechbrain_birq
@@ -439,3 +440,20 @@ def test_keys_that_need_no_reference_are_read_by_the_code(key):
     ]
     patterns = (rf"[\"']{key}[\"']", rf"hparams\.{key}\b")
     assert any(re.search(p, text) for p in patterns for text in sources)
+
+
+def test_the_seed_of_the_yaml_draws_the_weights(tmp_path):
+    def weights(seed):
+        path = tmp_path / f"{seed}.yaml"
+        path.write_text(
+            f"!include:{ROOT / 'hparams' / 'birq_tiny.yaml'}\nseed: {seed}\n"
+        )
+        overrides = {"data_folder": "x", "output_folder": str(tmp_path / "run")}
+        encoder = load_configuration(path, overrides).hparams["encoder"]
+        return encoder.input.linear.weight
+
+    torch.manual_seed(99)
+    first = weights(7)
+    torch.manual_seed(98)
+    assert torch.equal(first, weights(7))
+    assert not torch.equal(first, weights(8))

@@ -17,7 +17,7 @@ import torch
 
 from speechbrain_birq import experiment
 from speechbrain_birq.brains import BiRQBrain
-from speechbrain_birq.checkpoints import newest_checkpoint
+from speechbrain_birq.checkpoints import best_checkpoint
 from speechbrain_birq.data.librispeech import prepare_librispeech
 from speechbrain_birq.diagnostics.metrics import read_metrics
 
@@ -113,7 +113,7 @@ def own_pretrained(pretrained, tmp_path):
 
 
 def weights(folder):
-    path = newest_checkpoint(folder) / "model.ckpt"
+    path = best_checkpoint(folder) / "model.ckpt"
     return torch.load(path, weights_only=True)
 
 
@@ -346,7 +346,7 @@ def test_from_scratch_then_pretrained_in_one_folder_is_refused(
 
 def test_from_scratch_nothing_is_frozen_and_one_rate_holds(corpus, tmp_path):
     finetune(corpus, tmp_path / "run", freeze_steps=100, lr_encoder=1e-9, lr=1e-3)
-    weights = newest_checkpoint(tmp_path / "run") / "model.ckpt"
+    weights = best_checkpoint(tmp_path / "run") / "model.ckpt"
     trained = torch.load(weights, weights_only=True)[
         "encoder.layers.0.norm1.norm.weight"
     ]
@@ -558,7 +558,7 @@ def test_a_pretrained_folder_without_checkpoint_is_told(
 def test_damaged_weights_in_a_pretrained_folder_are_told(
     _corpus_template, own_pretrained, tmp_path, fails, keep
 ):
-    path = newest_checkpoint(own_pretrained) / "model.ckpt"
+    path = best_checkpoint(own_pretrained) / "model.ckpt"
     path.write_bytes(path.read_bytes()[:keep])
     fails(
         lambda: finetune(_corpus_template, tmp_path / "ctc", pretrained=own_pretrained),
