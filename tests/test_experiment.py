@@ -500,7 +500,7 @@ def test_a_misspelt_key_is_told_with_the_nearest(_corpus_template, tmp_path, fai
 @pytest.mark.parametrize(
     "settings, words",
     [
-        (dict(temperature=-1.0), "temperature must be positive"),
+        (dict(temperature=-1.0), "temperature takes a number above 0"),
         (dict(nhead=3), "not a multiple of nhead 3"),
         (dict(label_norm="both"), "label_norm must be"),
         (dict(mask_prob=0.0), "mask_prob must be in"),
