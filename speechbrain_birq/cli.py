@@ -33,8 +33,8 @@ def _parser():
 
     demo = _command(commands, "demo", _demo, "pretrain, fine-tune, score: one table")
     demo.add_argument("folder", nargs="?", default="demo", help="where all of it goes")
-    demo.add_argument("--steps", type=int, default=450, help="pretraining steps an arm")
-    demo.add_argument("--epochs", type=int, default=24, help="of fine-tuning")
+    demo.add_argument("--steps", type=int, default=400, help="pretraining steps an arm")
+    demo.add_argument("--epochs", type=int, default=16, help="of fine-tuning")
     demo.add_argument("--seed", type=int, default=0)
 
     corpus = _command(commands, "minispeech", _minispeech, "make a synthetic corpus")
