@@ -21,10 +21,10 @@ READ_BY_CODE = frozenset(
     """
     anchor_weight augment batch_seconds beam_size brain_class cache_audio_gb
     checkpointer collapse_perplexity data_folder decoding encoder enhanced_weight
-    epoch_counter freeze_steps frontend keep_checkpoints lm_alpha lm_beta lm_path
-    log_interval lr_encoder lr_schedule mask_epoch masking max_seconds min_seconds model
-    modules num_tokens num_workers opt_class output_folder pretrained run_log seed
-    test_splits tokens train_split trust valid_split
+    epoch_counter freeze_steps fresh_layers frontend keep_checkpoints lm_alpha lm_beta
+    lm_path log_interval lr_encoder lr_schedule mask_epoch masking max_seconds
+    min_seconds model modules num_tokens num_workers opt_class output_folder pretrained
+    run_log seed test_splits tokens train_split trust valid_split
     """.split()
 )
 
@@ -35,9 +35,9 @@ TAKES = {
         num_codebooks num_codes num_layers num_tokens number_of_epochs sample_rate stack
         total_steps""",
     "a whole number from 0": """anchor_ramp_steps ckpt_interval_steps
-        enhanced_ramp_steps freeze_steps freq_drop_length freq_drops nonfinite_patience
-        num_workers optimizer_step_limit seed time_drop_length time_drops
-        warmup_steps""",
+        enhanced_ramp_steps freeze_steps freq_drop_length freq_drops fresh_layers
+        nonfinite_patience num_workers optimizer_step_limit seed time_drop_length
+        time_drops warmup_steps""",
     "a whole number": "data_parallel_count label_layer",  # the model knows its layers
     "a number above 0": "batch_seconds lr mask_length_ms temperature",
     "a number from 0": """anchor_weight_value cache_audio_gb ckpt_interval_minutes

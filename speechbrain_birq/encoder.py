@@ -138,6 +138,10 @@ class SpeechBrainEncoder(torch.nn.Module):
             elif isinstance(getattr(module, "dropout", None), float):
                 module.dropout = dropout  # attention hands it to a function
 
+    def last_layers(self, count: int) -> torch.nn.ModuleList:
+        """The ``count`` layers next to the output, and the final normalisation."""
+        return torch.nn.ModuleList([*self.layers[self.num_layers - count :], self.norm])
+
     def _outputs(self, frames, lengths, num_layers):
         valid = valid_frames(lengths, frames.shape[1])
         self._padding = ~valid

@@ -1,5 +1,6 @@
 """From a command line to a finished run folder: what the recipes call."""
 
+import copy
 import logging
 import shutil
 import sys
@@ -269,11 +270,24 @@ def _architecture(experiment):
         return hparams["frontend"], hparams["encoder"]
     run = Path(hparams["pretrained"])
     parts = load_architecture(run, tuple(hparams["trust"]))
-    load_weights({"encoder": parts["encoder"]}, run, best_checkpoint(run))
-    parts["encoder"].set_dropout(hparams["dropout"])
+    encoder = parts["encoder"]
+    fresh = _last_layers(encoder, hparams["fresh_layers"])
+    at_random = copy.deepcopy(fresh.state_dict())
+    load_weights({"encoder": encoder}, run, best_checkpoint(run))
+    fresh.load_state_dict(at_random)
+    encoder.set_dropout(hparams["dropout"])
     hparams.update(parts)
     logger.info("front end and encoder from %s", run)
     return tuple(parts[name] for name in ARCHITECTURE)
+
+
+def _last_layers(encoder, count):
+    if count > encoder.num_layers:
+        raise BadInput(
+            f"fresh_layers {count}: the pretrained encoder has {encoder.num_layers} "
+            f"layers, give at most so many"
+        )
+    return encoder.last_layers(count) if count else torch.nn.ModuleList()
 
 
 def _tokens(experiment, manifest):

@@ -229,6 +229,30 @@ def test_fine_tuning_moves_an_encoder_that_is_not_frozen(
     assert (before[name] - after[name]).abs().max() < 0.01
 
 
+def test_fresh_layers_start_at_random_and_the_others_pretrained(
+    _corpus_template, pretrained, tmp_path
+):
+    settings = dict(pretrained=pretrained[0], freeze_steps=1000, fresh_layers=1)
+    finetune(_corpus_template, tmp_path / "ctc", **settings)
+    before, after = encoder_weights(pretrained[0]), encoder_weights(tmp_path / "ctc")
+    fresh = ("encoder.layers.1.", "encoder.norm.")  # of two layers
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert all(name.startswith(fresh) for name in changed)
+    matrices = {n for n in before if n.startswith(fresh) and before[n].dim() > 1}
+    assert matrices <= changed
+
+
+def test_more_fresh_layers_than_there_are_is_told(
+    _corpus_template, pretrained, tmp_path, fails
+):
+    settings = dict(pretrained=pretrained[0], fresh_layers=3)
+    fails(
+        lambda: finetune(_corpus_template, tmp_path / "ctc", **settings),
+        "fresh_layers 3",
+        "2 layers",
+    )
+
+
 def test_recognition_can_be_trained_from_scratch(_corpus_template, tmp_path):
     rates = finetune(
         _corpus_template, tmp_path / "ctc", n_mels=40, test_splits="[dev, test]"
