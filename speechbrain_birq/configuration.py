@@ -48,6 +48,7 @@ TAKES = {
     "a text": "decoding label_norm precision tokens train_split valid_split",
     "a path": "data_folder lm_path output_folder pretrained",
     "a list of texts": "test_splits trust",
+    "True or False": "l2_normalize label_gradient label_noise shared_head tensorboard",
 }
 KIND = {key: kind for kind, keys in TAKES.items() for key in keys.split()}
 MAY_BE_NULL = frozenset({"lm_path", "optimizer_step_limit", "pretrained"})
@@ -86,8 +87,9 @@ def load_configuration(path, overrides=None) -> Configuration:
     given = _checked_overrides(base, overrides or {}, "the command line")
     sources = dict.fromkeys(changes, path) | dict.fromkeys(given, "the command line")
     changes |= given
-    for key, value in (dict(_parse(base)) | changes).items():
-        fitted = _fitted(key, value, sources.get(key, base))
+    for key, old in _parse(base).items():
+        value = changes.get(key, old)
+        fitted = _fitted(key, value, old, sources.get(key, base))
         if key in changes or fitted is not value:
             changes[key] = fitted
     _check_all_keys(base)
@@ -146,7 +148,7 @@ def parse_arguments(argv) -> tuple[str, RunOptions, dict]:
         values["optimizer_step_limit"] = int(limit)
     values.pop("param_file", None)
     for name in values.keys() & KIND.keys():
-        _fitted(name, values[name], "the command line")
+        _fitted(name, values[name], None, "the command line")
     options = RunOptions.from_dictionary(values)
     return path, options, _load(overrides, "the command line") or {}
 
@@ -178,33 +180,18 @@ def _included(node):
 
 
 def _checked_overrides(base, overrides, where):
-    tree = _parse(base)
-    for key, value in overrides.items():
-        if key not in tree:
-            raise BadInput(_unknown(key, tree, where))
-        _check_type(key, value, tree[key], where)
+    known = _parse(base)
+    for key in overrides:
+        if key not in known:
+            raise BadInput(_unknown(key, known, where))
     return dict(overrides)
 
 
-def _check_type(key, value, old, where):
-    """Numbers stay numbers, texts texts; references and null may become anything."""
-    wanted = None
-    if isinstance(old, (bool, int, float)) and not _tag(value):
-        if isinstance(old, bool) != isinstance(value, bool):
-            wanted = "value"
-        elif isinstance(value, (str, list, dict)):
-            wanted = "number"
-    elif isinstance(old, str) and key not in KIND and not isinstance(value, str):
-        wanted = None if _tag(value) else "text"
-    if wanted:
-        raise BadInput(f"{where}: {key} takes a {wanted} like {old}, got {value!r}")
-
-
-def _fitted(key, value, where):
+def _fitted(key, value, old, where):
     """The value as its key takes it: a path written 5 is a text, one text is a list."""
     if _tag(value) or (value is None and key in MAY_BE_NULL):
         return value
-    kind = KIND.get(key, "a number from 0" if _is_number(value) else None)
+    kind = KIND.get(key) or _kind(old)
     if kind == "a path" and (_is_number(value) or isinstance(value, date)):
         value = str(value)
     if kind == "a list of texts" and isinstance(value, str):
@@ -214,7 +201,18 @@ def _fitted(key, value, where):
     return value
 
 
+def _kind(value):
+    """Of a key that is not in the table: numbers stay numbers, texts texts."""
+    if isinstance(value, bool):
+        return "True or False"
+    if _is_number(value):
+        return "a number"
+    return "a text" if isinstance(value, str) and not _tag(value) else None
+
+
 def _fits(value, kind):
+    if kind == "True or False":
+        return isinstance(value, bool)
     if "list" in kind:
         return isinstance(value, list) and all(isinstance(v, str) for v in value)
     if "number" not in kind:

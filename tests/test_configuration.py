@@ -193,7 +193,7 @@ def test_a_value_of_a_wrong_type_is_refused(hparams, key, value):
 
 def test_a_wrong_type_in_a_delta_is_refused(hparams):
     path = delta(hparams, "lr: abc\n")
-    with pytest.raises(BadInput, match=r"lr takes a number like [0-9.]+, got 'abc'"):
+    with pytest.raises(BadInput, match="delta.yaml: lr takes a number above 0, got 'abc'"):
         load(path)
 
 
@@ -341,12 +341,12 @@ def test_an_unfit_value_that_is_overridden_does_no_harm(hparams):
 
 @pytest.mark.parametrize(
     ("default", "value", "kind"),
-    [("a", 5, "text like a"), (1, [1], "number like 1"), (1, -1, "number from 0")],
+    [("a", 5, "a text"), (1, [1], "a number"), (True, 1, "True or False")],
 )
-def test_a_key_of_ones_own_keeps_its_type_and_sign(hparams, default, value, kind):
+def test_a_key_of_ones_own_keeps_its_type(hparams, default, value, kind):
     path = hparams / "birq_tiny.yaml"
     edit(path, "\nseed:", f"\nmy_own: {default}\nseed:")
-    with pytest.raises(BadInput, match=f"my_own takes a {kind}"):
+    with pytest.raises(BadInput, match=f"my_own takes {kind}"):
         load(path, my_own=value)
 
 
