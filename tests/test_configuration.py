@@ -193,7 +193,9 @@ def test_a_value_of_a_wrong_type_is_refused(hparams, key, value):
 
 def test_a_wrong_type_in_a_delta_is_refused(hparams):
     path = delta(hparams, "lr: abc\n")
-    with pytest.raises(BadInput, match="delta.yaml: lr takes a number above 0, got 'abc'"):
+    with pytest.raises(
+        BadInput, match=r"delta\.yaml: lr takes a number above 0, got 'abc'"
+    ):
         load(path)
 
 
