@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   birq transcribe results/ctc_tiny a.wav      text of recordings
   birq features results/birq_tiny a.wav --layer 3 --output_folder features
   birq compare results/a results/b --split test
+  birq phones results/birq_tiny corpus        phones that each layer tells apart
 """
 
 
@@ -56,6 +57,13 @@ def _parser():
     compare.add_argument("second", help="run folder")
     compare.add_argument("--split", default="test")
     compare.add_argument("--unit", choices=("cer", "wer"), default="cer")
+
+    phones = _command(commands, "phones", _phones, "what each layer knows of phones")
+    phones.add_argument("run", help="run folder: the output_folder of a training")
+    phones.add_argument("corpus", help="made by `birq minispeech`")
+    phones.add_argument("--train_split", default="pretrain")
+    phones.add_argument("--test_split", default="test")
+    phones.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
     return parser
 
 
@@ -162,3 +170,18 @@ def _compare(arguments):
         f"{first:.2f} % against {second:.2f} %, difference {first - second:+.2f} "
         f"(95 % interval {low:+.2f} to {high:+.2f})"
     )
+
+
+def _phones(arguments):
+    from speechbrain_birq.diagnostics.phones import accuracy_by_layer
+
+    train, test = (
+        Path(arguments.corpus, split)
+        for split in (arguments.train_split, arguments.test_split)
+    )
+    accuracy = accuracy_by_layer(arguments.run, train, test, tuple(arguments.trust))
+    print(f"{'most frequent phone':20}{100 * accuracy.most_frequent:5.1f} %")
+    print(f"{'stacked frames':20}{100 * accuracy.frames:5.1f} %")
+    for index, share in enumerate(accuracy.layers):
+        name = f"layer {index}" if index else "input projection"
+        print(f"{name:20}{100 * share:5.1f} %")

@@ -1,0 +1,201 @@
+"""How well a linear classifier tells phones apart on single frames of each layer."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from speechbrain_birq.data.espeak import SILENCE
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.inference import SpeechEncoder
+
+RIDGE = 1e-3  # of the mean square of the features
+
+
+class Interval(NamedTuple):
+    """A phone and its time."""
+
+    start: float  # seconds
+    end: float
+    phone: str
+
+
+class LayerAccuracy(NamedTuple):
+    """Shares of frames whose phone a linear classifier names, on unseen speakers."""
+
+    frames: float  # stacked log-mel frames
+    layers: tuple[float, ...]  # input projection and each layer
+    most_frequent: float  # share of the most frequent phone
+
+
+class RidgeClassifier:
+    """Least squares on one-hot targets, from sums that grow frame by frame.
+
+    W = (XᵀX + λI)⁻¹ XᵀY in float64, X with a column of ones; the class with the
+    largest output wins.
+
+    Arguments
+    ---------
+    num_features : int
+    num_classes : int
+
+    Example
+    -------
+    >>> classifier = RidgeClassifier(num_features=1, num_classes=2)
+    >>> x, y = torch.tensor([[-1.0], [-2.0], [1.0]]), torch.tensor([0, 0, 1])
+    >>> classifier.add(x, y)
+    >>> classifier.fit()
+    >>> classifier.predict(torch.tensor([[-3.0], [2.0]])).tolist()
+    [0, 1]
+    """
+
+    def __init__(self, *, num_features, num_classes):
+        size = num_features + 1
+        self.num_classes = num_classes
+        self.products = torch.zeros(size, size, dtype=torch.float64)
+        self.targets = torch.zeros(size, num_classes, dtype=torch.float64)
+        self.weights = None
+
+    def add(self, features: torch.Tensor, classes: torch.Tensor) -> None:
+        """Frames (M, D) with their classes (M,) int64."""
+        x = _with_ones(features)
+        self.products += x.T @ x
+        self.targets += x.T @ torch.nn.functional.one_hot(classes, self.num_classes).to(
+            x
+        )
+
+    def fit(self) -> None:
+        """Solve for the weights."""
+        penalty = RIDGE * self.products.diagonal().mean()
+        regular = self.products + penalty * torch.eye(len(self.products))
+        self.weights = torch.linalg.solve(regular, self.targets)
+
+    def predict(self, features: torch.Tensor) -> torch.Tensor:
+        """(M, D) -> (M,) int64"""
+        return (_with_ones(features) @ self.weights).argmax(1)
+
+
+def _with_ones(features):
+    ones = features.new_ones(len(features), 1)
+    return torch.cat((features, ones), 1).double()
+
+
+def read_phones(folder) -> dict[Path, list[Interval]]:
+    """Audio files of a minispeech split and the phones that are spoken in them.
+
+    Raises
+    ------
+    BadInput
+        If no phones lie there.
+    """
+    phones = {}
+    for table in sorted(Path(folder).rglob("*.phones.tsv")):
+        with open(table, encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                times = float(row["start_seconds"]), float(row["end_seconds"])
+                audio = table.with_name(f"{row['utterance']}.flac")
+                if row["phone"] != SILENCE:
+                    phones.setdefault(audio, []).append(Interval(*times, row["phone"]))
+    if not phones:
+        raise BadInput(
+            f"no phones in {folder}: give a split of a corpus made by `birq minispeech`"
+        )
+    return phones
+
+
+def phones_of_frames(intervals, num_frames, frame_ms, hop_ms=10.0) -> list[str | None]:
+    """The phone at the middle of each stacked frame; None in silence.
+
+    Arguments
+    ---------
+    intervals : list
+        ``Interval`` in the order of time.
+    num_frames : int
+    frame_ms : float
+        Of a stacked frame.
+    hop_ms : float
+        Of the frames that it joins: the first is centred on sample 0.
+
+    Example
+    -------
+    >>> phones_of_frames([Interval(0.0, 0.05, "a")], num_frames=3, frame_ms=40)
+    ['a', None, None]
+    """
+    found = []
+    for index in range(num_frames):
+        middle = (index * frame_ms + (frame_ms - hop_ms) / 2) / 1000
+        inside = (i.phone for i in intervals if i.start <= middle < i.end)
+        found.append(next(inside, None))
+    return found
+
+
+def accuracy_by_layer(run_folder, train, test, trust=()) -> LayerAccuracy:
+    """Classify the phones of single frames from each layer of a run.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+    train, test : str or Path
+        Splits with phones, of different speakers.
+    trust : tuple
+        As for ``SpeechEncoder``.
+
+    Raises
+    ------
+    BadInput
+        If there is no run, or a split without phones.
+    """
+    encoder = SpeechEncoder(run_folder, trust)
+    spoken = [read_phones(folder) for folder in (train, test)]
+    files = [file for phones in spoken for file in phones.values()]
+    names = sorted({interval.phone for file in files for interval in file})
+    classes = {name: index for index, name in enumerate(names)}
+    training, unseen = (
+        _labelled(encoder, phones, classes, title)
+        for phones, title in zip(spoken, ("fit", "score"), strict=True)
+    )
+    frames, *layers, most_frequent = _shares(_fitted(training, len(names)), unseen)
+    return LayerAccuracy(frames, tuple(layers), most_frequent)
+
+
+def _fitted(batches, num_classes):
+    """A classifier for each kind of states."""
+    classifiers = []
+    for states, phones in batches:
+        classifiers = classifiers or [
+            RidgeClassifier(num_features=x.shape[1], num_classes=num_classes)
+            for x in states
+        ]
+        for classifier, x in zip(classifiers, states, strict=True):
+            classifier.add(x, phones)
+    for classifier in classifiers:
+        classifier.fit()
+    return classifiers
+
+
+def _shares(classifiers, batches):
+    """Share of right frames for each classifier; share of the most frequent phone."""
+    right, counts = torch.zeros(len(classifiers)), 0
+    for states, phones in batches:
+        counts += torch.bincount(phones, minlength=classifiers[0].num_classes)
+        for index, (classifier, x) in enumerate(zip(classifiers, states, strict=True)):
+            right[index] += (classifier.predict(x) == phones).sum()
+    return (torch.cat((right, counts.max()[None])) / counts.sum()).tolist()
+
+
+@torch.no_grad()
+def _labelled(encoder, phones, classes, title):
+    """(states of frames and each layer, phones) of each file, without silence."""
+    frontend = encoder.frontend
+    hop_ms = frontend.frame_ms / frontend.stack
+    for path, intervals in tqdm(phones.items(), title, unit="file"):
+        frames = frontend(encoder.read(path), torch.ones(1))
+        states = (frames.frames, *encoder.encoder.hidden_states(*frames))
+        names = phones_of_frames(
+            intervals, frames.frames.shape[1], frontend.frame_ms, hop_ms
+        )
+        spoken = torch.tensor([name is not None for name in names])
+        labels = torch.tensor([classes[name] for name in names if name is not None])
+        yield [state[0, spoken] for state in states], labels.long()
