@@ -528,7 +528,7 @@ def test_a_misspelt_key_is_told_with_the_nearest(_corpus_template, tmp_path, fai
         (dict(nhead=3), "not a multiple of nhead 3"),
         (dict(label_norm="both"), "label_norm must be"),
         (dict(mask_prob=0.0), "mask_prob must be in"),
-        (dict(d_model="wide"), "takes a number"),
+        (dict(d_model="wide"), "d_model takes a whole number above 0"),
         (dict(optimizer_step_limit="many"), "takes a whole number"),
     ],
 )
