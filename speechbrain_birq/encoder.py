@@ -1,7 +1,5 @@
 """One face for SpeechBrain's encoders: exact layers, exact padding, early exit."""
 
-from functools import partial
-
 import torch
 from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
 from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
@@ -11,7 +9,6 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerEncoder,
 )
 from speechbrain.nnet.attention import RelPosEncXL
-from speechbrain.nnet.CNN import Conv2d
 
 from speechbrain_birq.frontend import valid_frames
 
@@ -269,8 +266,8 @@ class ConvolutionalInput(torch.nn.Module):
             kernel_sizes=[3, 3],
             strides=[2, 2],
             residuals=[False, False],
-            # Reflection would mirror valid frames into the padding.
-            conv_module=partial(Conv2d, padding_mode="constant"),
+            # Four frames a step and stride 2: a kernel of 3 never looks beyond an
+            # utterance's end, so SpeechBrain's reflection there does no harm.
             dropout=0.0,
         )
         self.linear = torch.nn.Linear(channels[-1] * self.n_mels // 4, d_model)
