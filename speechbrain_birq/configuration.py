@@ -30,7 +30,7 @@ READ_BY_CODE = frozenset(
 
 # What the keys take, wherever they are written; of other keys, the YAML's value tells.
 TAKES = {
-    "a whole number above 0": """beam_size code_dim d_ffn d_model
+    "a whole number above 0": """attention_window beam_size code_dim d_ffn d_model
         grad_accumulation_factor keep_checkpoints kernel_size log_interval n_mels nhead
         num_codebooks num_codes num_layers num_tokens number_of_epochs sample_rate stack
         total_steps""",
@@ -51,7 +51,9 @@ TAKES = {
     "True or False": "l2_normalize label_gradient label_noise shared_head tensorboard",
 }
 KIND = {key: kind for kind, keys in TAKES.items() for key in keys.split()}
-MAY_BE_NULL = frozenset({"lm_path", "optimizer_step_limit", "pretrained"})
+MAY_BE_NULL = frozenset(
+    {"attention_window", "lm_path", "optimizer_step_limit", "pretrained"}
+)
 
 
 class Configuration(NamedTuple):

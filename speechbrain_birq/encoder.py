@@ -10,6 +10,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
 )
 from speechbrain.nnet.attention import RelPosEncXL
 
+from speechbrain_birq.attention import within_window
 from speechbrain_birq.frontend import valid_frames
 
 ATTENTION = {
@@ -45,6 +46,9 @@ class SpeechBrainEncoder(torch.nn.Module):
     attention_type : str
         ``RoPEMHA`` (rotary, PyTorch's fused attention), ``RelPosMHAXL`` (2.6 times
         slower on a CPU) or ``regularMHA`` (sinusoids, at most 2,500 frames).
+    attention_window : int, optional
+        Frames that a frame sees, half of them on each side (``RoPEMHA`` only); all by
+        default.
     input_module : torch.nn.Module, optional
         (B, T, D), (B, T) -> (B, T, H); a linear projection by default.
 
@@ -77,10 +81,15 @@ class SpeechBrainEncoder(torch.nn.Module):
         kernel_size=31,
         dropout=0.1,
         attention_type="RoPEMHA",
+        attention_window=None,
         input_module=None,
     ):
         super().__init__()
         _check(kind, attention_type, num_layers, d_model, nhead, kernel_size)
+        if attention_window is not None and attention_type != "RoPEMHA":
+            raise ValueError(
+                f"attention_window needs attention_type RoPEMHA, not {attention_type}"
+            )
         self.input_dim, self.output_dim = input_dim, d_model
         self.input = input_module or LinearInput(input_dim=input_dim, d_model=d_model)
         self.dropout = torch.nn.Dropout(dropout)
@@ -96,6 +105,10 @@ class SpeechBrainEncoder(torch.nn.Module):
         self._padding = None
         for layer in self.layers:
             self._make_padding_exact(layer)
+            if attention_window is not None:
+                name = "self_att" if kind == "transformer" else "mha_layer"
+                attention = within_window(getattr(layer, name), attention_window)
+                setattr(layer, name, attention)
 
     @property
     def num_layers(self) -> int:

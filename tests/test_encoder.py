@@ -14,9 +14,18 @@ LENGTHS = (1, 2, 3, 9, 40)
 DIM = 40
 
 
-@pytest.fixture(params=[*PAIRS, ("conformer", "convolutional")], ids="-".join)
+OTHERS = [
+    ("conformer", "convolutional"),
+    ("conformer", "window"),
+    ("transformer", "window"),
+]
+
+
+@pytest.fixture(params=[*PAIRS, *OTHERS], ids="-".join)
 def encoder(request, make_encoder):
     kind, attention = request.param
+    if attention == "window":
+        return scramble(make_encoder(kind, attention_window=6))
     if attention != "convolutional":
         return scramble(make_encoder(kind, attention_type=attention))
     torch.manual_seed(0)
@@ -227,6 +236,12 @@ def test_a_hidden_step_of_the_convolution_hides_all_of_its_frames():
         ("conformer", {"num_layers": 0}, "num_layers"),
         ("conformer", {"d_model": 15, "nhead": 2}, "d_model 15.*nhead 2"),
         ("conformer", {"kernel_size": 4}, "kernel_size must be odd"),
+        ("conformer", {"attention_window": 1}, "attention_window must be at least 2"),
+        (
+            "conformer",
+            {"attention_window": 8, "attention_type": "RelPosMHAXL"},
+            "attention_window needs .*RoPEMHA, not RelPosMHAXL",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_by_name(
@@ -234,6 +249,25 @@ def test_what_does_not_go_together_is_refused_by_name(
 ):
     with pytest.raises(ValueError, match=words):
         make_encoder(kind, **options)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["conformer", "transformer"])
+def test_a_window_changes_the_sight_and_not_the_weights(make_encoder, kind):
+    full, windowed = make_encoder(kind), make_encoder(kind, attention_window=6)
+    for (name, one), (same, other) in zip(
+        full.state_dict().items(), windowed.state_dict().items(), strict=True
+    ):
+        assert name == same
+        assert torch.equal(one, other)
+    signal = torch.randn(1, 40, DIM, generator=torch.Generator().manual_seed(0))
+    changed = signal.clone()
+    changed[0, 39] += 1
+    moved = windowed(signal, torch.tensor([40])) - windowed(changed, torch.tensor([40]))
+    reach = 3 + (2 if kind == "conformer" else 0)  # the convolution's kernel is 5
+    untouched = moved[0, : 39 - 2 * reach]
+    assert untouched.abs().max() == 0
+    assert moved[0, 39 - 2 * reach :].abs().amax(1).min() > 0
 
 
 def test_a_convolution_over_a_wrong_stack_is_refused():

@@ -1,0 +1,112 @@
+"""Self-attention within a window, in memory that grows linearly with the length."""
+
+import torch
+from speechbrain.nnet.attention import RoPEMHA, _rope_rotate
+from torch.nn.functional import linear, pad, scaled_dot_product_attention
+
+
+class WindowedRoPEMHA(RoPEMHA):
+    """SpeechBrain's rotary attention where a frame sees its neighbours only.
+
+    Frame t attends to the frames s with |t − s| <= window // 2. The sequence is cut
+    into blocks of window // 2 queries; each block meets the keys of its own and of the
+    two neighbouring blocks. Parameters are those of ``RoPEMHA``.
+
+    Arguments
+    ---------
+    embed_dim : int
+    num_heads : int
+    dropout : float
+        Of the attention weights.
+    window : int
+        Total width in frames; half of it lies on each side.
+
+    Raises
+    ------
+    ValueError
+        If the window holds no neighbour.
+
+    Example
+    -------
+    >>> attention = WindowedRoPEMHA(16, 2, window=6)
+    >>> states = torch.randn(2, 50, 16)
+    >>> attention(states, states, states)[0].shape
+    torch.Size([2, 50, 16])
+    """
+
+    def __init__(self, embed_dim, num_heads, dropout=0.0, *, window):
+        super().__init__(embed_dim, num_heads, dropout)
+        if window < 2:
+            raise ValueError(f"attention_window must be at least 2, got {window}")
+        self.reach = window // 2
+
+    def forward(self, query, key, value, key_padding_mask=None, **unused):
+        """Attend.
+
+        Arguments
+        ---------
+        query, key, value : torch.Tensor
+            (B, T, E), the same states.
+        key_padding_mask : torch.Tensor, optional
+            (B, T) bool, True on padding.
+        **unused
+            SpeechBrain's layers pass ``attn_mask`` and ``pos_embs``, both None here.
+
+        Returns
+        -------
+        tuple
+            (B, T, E) and None: weights are not kept.
+        """
+        batch, time, width = query.shape
+        if time <= self.reach:  # every frame sees every other
+            return super().forward(query, key, value, key_padding_mask)
+        padding = query.new_zeros(batch, time, dtype=torch.bool)
+        padding = padding if key_padding_mask is None else key_padding_mask
+        # (B, T, heads, 3 x head): SpeechBrain's layout of the joint projection
+        joint = linear(query, self.in_proj_weight).unflatten(2, (self.num_heads, -1))
+        q, k, v = joint.chunk(3, dim=-1)
+        blocks = -(-time // self.reach)
+        mixed = scaled_dot_product_attention(
+            self._blocks(_rope_rotate(q), blocks),
+            self._neighbours(_rope_rotate(k), blocks),
+            self._neighbours(v, blocks),
+            attn_mask=self._visible(padding, blocks),
+            dropout_p=self.dropout if self.training else 0.0,
+            scale=self.scale,
+        )
+        mixed = mixed.transpose(1, 2).reshape(batch, -1, width)[:, :time]
+        return self.out_proj(mixed), None
+
+    def _blocks(self, states, blocks):
+        """(B, T, H, E) -> (B x blocks, H, reach, E)"""
+        missing = blocks * self.reach - states.shape[1]
+        states = pad(states, (0, 0, 0, 0, 0, missing))
+        return states.unflatten(1, (blocks, self.reach)).flatten(0, 1).transpose(1, 2)
+
+    def _neighbours(self, states, blocks):
+        """(B, T, H, E) -> (B x blocks, H, 3 x reach, E)"""
+        missing = (blocks + 1) * self.reach - states.shape[1]
+        states = pad(states, (0, 0, 0, 0, self.reach, missing))
+        near = states.unfold(1, 3 * self.reach, self.reach)  # (B, blocks, H, E, 3 r)
+        return near.flatten(0, 1).transpose(2, 3)
+
+    def _visible(self, padding, blocks):
+        """(B x blocks, 1, reach, 3 x reach) bool: within the window, not padding."""
+        missing = (blocks + 1) * self.reach - padding.shape[1]
+        outside = pad(padding, (self.reach, missing), value=True)
+        inside = ~outside.unfold(1, 3 * self.reach, self.reach).flatten(0, 1)
+        row = torch.arange(self.reach, device=padding.device).unsqueeze(1)
+        column = torch.arange(3 * self.reach, device=padding.device)
+        distance = column - self.reach - row
+        near = distance.abs() <= self.reach
+        # A padding frame sees itself: a row without any key would not be a number.
+        return (inside[:, None, None] & near) | (distance == 0)
+
+
+def within_window(attention: RoPEMHA, window: int) -> WindowedRoPEMHA:
+    """The same attention, weights included, within a window."""
+    windowed = WindowedRoPEMHA(
+        attention.embed_dim, attention.num_heads, attention.dropout, window=window
+    )
+    windowed.load_state_dict(attention.state_dict())
+    return windowed
