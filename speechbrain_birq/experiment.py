@@ -103,7 +103,13 @@ def finetune(prepare, argv=None) -> dict:
         hparams |= {
             "lr_encoder": hparams["opt_class"].keywords["lr"],
             "freeze_steps": 0,
+            "fresh_layers": 0,
         }
+    if hparams["freeze_steps"] and hparams["fresh_layers"]:
+        raise BadInput(
+            "freeze_steps would hold the fresh_layers at random: set one of the two to "
+            "0 (lr_encoder 0 keeps the pretrained layers as they are)"
+        )
     frontend, encoder = _architecture(experiment)
     manifests = _prepare(
         prepare, experiment, ["train_split", "valid_split", "test_splits"]

@@ -127,6 +127,7 @@ def make_ctc(make_model):
             tokens=TOKENS,
             decoder=GreedyDecoder(TOKENS),
             freeze_steps=0,
+            fresh_layers=0,
             lr_encoder=0.02,
             noprogressbar=True,
             device="cpu",

@@ -232,7 +232,7 @@ def test_fine_tuning_moves_an_encoder_that_is_not_frozen(
 def test_fresh_layers_start_at_random_and_the_others_pretrained(
     _corpus_template, pretrained, tmp_path
 ):
-    settings = dict(pretrained=pretrained[0], freeze_steps=1000, fresh_layers=1)
+    settings = dict(pretrained=pretrained[0], lr_encoder=0, fresh_layers=1)
     finetune(_corpus_template, tmp_path / "ctc", **settings)
     before, after = encoder_weights(pretrained[0]), encoder_weights(tmp_path / "ctc")
     fresh = ("encoder.layers.1.", "encoder.norm.")  # of two layers
@@ -240,6 +240,8 @@ def test_fresh_layers_start_at_random_and_the_others_pretrained(
     assert all(name.startswith(fresh) for name in changed)
     matrices = {n for n in before if n.startswith(fresh) and before[n].dim() > 1}
     assert matrices <= changed
+    name = "encoder.layers.1.mha_layer.out_proj.weight"
+    assert (before[name] - after[name]).abs().max() > 0.01  # more than three steps
 
 
 def test_more_fresh_layers_than_there_are_is_told(
@@ -250,6 +252,16 @@ def test_more_fresh_layers_than_there_are_is_told(
         lambda: finetune(_corpus_template, tmp_path / "ctc", **settings),
         "fresh_layers 3",
         "2 layers",
+    )
+
+
+def test_fresh_layers_are_not_to_be_frozen(
+    _corpus_template, pretrained, tmp_path, fails
+):
+    settings = dict(pretrained=pretrained[0], fresh_layers=1, freeze_steps=2)
+    fails(
+        lambda: finetune(_corpus_template, tmp_path / "ctc", **settings),
+        "freeze_steps would hold the fresh_layers",
     )
 
 

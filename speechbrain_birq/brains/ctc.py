@@ -18,15 +18,19 @@ class CTCBrain(SumBrain):
     """Trains ``modules.model`` (a ``CTCModel``) and scores it.
 
     Further ``hparams``: ``tokens``, ``decoder`` (of the test splits; validation decodes
-    greedily), ``freeze_steps``, ``lr_encoder``, ``output_folder``.
+    greedily), ``freeze_steps``, ``fresh_layers``, ``lr_encoder``, ``output_folder``.
     """
 
     def init_optimizers(self):
-        """Two groups: the pretrained encoder learns at a rate of its own."""
-        encoder = list(self.model.encoder.parameters())
-        head = list(self.model.head.parameters())
+        """Two groups: what is pretrained learns at a rate of its own."""
+        encoder, fresh = self.model.encoder, self.hparams.fresh_layers
+        new = list(self.model.head.parameters())
+        if fresh:
+            new += encoder.last_layers(fresh).parameters()
+        ids = {id(parameter) for parameter in new}
+        old = [p for p in encoder.parameters() if id(p) not in ids]
         self.optimizer = self.opt_class(
-            [{"params": encoder, "lr": self.hparams.lr_encoder}, {"params": head}]
+            [{"params": old, "lr": self.hparams.lr_encoder}, {"params": new}]
         )
         self.optimizers_dict = {"opt_class": self.optimizer}
         if self.checkpointer is not None:
