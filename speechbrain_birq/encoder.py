@@ -13,24 +13,26 @@ from speechbrain.lobes.models.transformer.Transformer import (
 from speechbrain.nnet.attention import RelPosEncXL
 from speechbrain.nnet.CNN import Conv2d
 
+from speechbrain_birq.ebranchformer import EBranchformerEncoder
 from speechbrain_birq.frontend import valid_frames
 
 ATTENTION = {
     "conformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
     "branchformer": ("RelPosMHAXL", "regularMHA"),
+    "e_branchformer": ("RoPEMHA", "RelPosMHAXL"),
     "transformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
 }
 
 
 class SpeechBrainEncoder(torch.nn.Module):
-    """SpeechBrain's Conformer, Branchformer or Transformer over stacked frames.
+    """A Conformer, (E-)Branchformer or Transformer over stacked frames.
 
     The output of an utterance depends neither on its padding nor on its batch.
 
     Arguments
     ---------
     kind : str
-        ``conformer``, ``branchformer`` or ``transformer``.
+        ``conformer``, ``branchformer``, ``e_branchformer`` or ``transformer``.
     input_dim : int
         D, features of a stacked frame.
     num_layers : int
@@ -40,7 +42,8 @@ class SpeechBrainEncoder(torch.nn.Module):
     nhead : int
         Attention heads.
     d_ffn : int
-        Width of the feed-forward layers; of the convolutional gate in a Branchformer.
+        Width of the feed-forward layers; of the convolutional gate in a Branchformer;
+        of both in an E-Branchformer.
     kernel_size : int
         Of the depthwise convolution, in frames (not in a Transformer).
     dropout : float
@@ -182,6 +185,8 @@ def _build(kind, d_ffn, kernel_size, stack):
         return BranchformerEncoder(
             csgu_linear_units=d_ffn, kernel_size=kernel_size, **stack
         )
+    if kind == "e_branchformer":
+        return EBranchformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **stack)
     return TransformerEncoder(d_ffn=d_ffn, normalize_before=True, **stack)
 
 

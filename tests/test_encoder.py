@@ -162,7 +162,7 @@ def without_hooks(encoder):
     return encoder
 
 
-@pytest.mark.parametrize("kind", ["conformer", "branchformer"])
+@pytest.mark.parametrize("kind", ["conformer", "branchformer", "e_branchformer"])
 @torch.no_grad()
 def test_the_stock_layers_see_their_padding(make_encoder, kind):
     """The power of the padding tests: without our hooks they would fail."""
