@@ -206,6 +206,29 @@ def _check(kind, attention_type, num_layers, d_model, nhead, kernel_size):
         raise ValueError(f"kernel_size must be odd, got {kernel_size}")
 
 
+def check_encoder(encoder) -> None:
+    """Refuse a module that lacks what every stage asks of an encoder.
+
+    Raises
+    ------
+    ValueError
+        Naming what it lacks.
+
+    Example
+    -------
+    >>> check_encoder(torch.nn.LSTM(8, 8))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: LSTM lacks output_dim, hidden_states, set_dropout: see recipes/ENC...
+    """
+    needed = ("num_layers", "output_dim", "hidden_states", "set_dropout")
+    missing = [name for name in needed if not hasattr(encoder, name)]
+    if missing:
+        raise ValueError(
+            f"{type(encoder).__name__} lacks {', '.join(missing)}: see "
+            f"recipes/ENCODERS.md"
+        )
+
+
 class LinearInput(torch.nn.Module):
     """A linear projection of the stacked frames.
 
