@@ -87,6 +87,7 @@ class SpeechBrainEncoder(torch.nn.Module):
     ):
         super().__init__()
         _check(kind, attention_type, num_layers, d_model, nhead, kernel_size)
+        _check_halves(kind, attention_type, d_model // nhead, d_ffn)
         self.input_dim, self.output_dim = input_dim, d_model
         self.input = input_module or LinearInput(input_dim=input_dim, d_model=d_model)
         self.dropout = torch.nn.Dropout(dropout)
@@ -204,6 +205,19 @@ def _check(kind, attention_type, num_layers, d_model, nhead, kernel_size):
         raise ValueError(f"d_model {d_model} is not a multiple of nhead {nhead}")
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+
+
+def _check_halves(kind, attention_type, head_dim, d_ffn):
+    if attention_type == "RoPEMHA" and head_dim % 2:
+        raise ValueError(
+            f"RoPEMHA turns pairs of channels: d_model / nhead must be even, got "
+            f"{head_dim}"
+        )
+    if "branchformer" in kind and d_ffn % 2:
+        raise ValueError(
+            f"one half of d_ffn gates the other in a {kind}: it must be even, got "
+            f"{d_ffn}"
+        )
 
 
 def check_encoder(encoder) -> None:

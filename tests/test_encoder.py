@@ -227,6 +227,9 @@ def test_a_hidden_step_of_the_convolution_hides_all_of_its_frames():
         ("conformer", {"num_layers": 0}, "num_layers"),
         ("conformer", {"d_model": 15, "nhead": 2}, "d_model 15.*nhead 2"),
         ("conformer", {"kernel_size": 4}, "kernel_size must be odd"),
+        ("conformer", {"d_model": 6}, "d_model / nhead must be even, got 3"),
+        ("e_branchformer", {"d_ffn": 33}, "d_ffn .* e_branchformer.* even, got 33"),
+        ("e_branchformer", {"attention_type": "regularMHA"}, "regularMHA.*e_branch"),
     ],
 )
 def test_what_does_not_go_together_is_refused_by_name(
