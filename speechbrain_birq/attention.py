@@ -40,7 +40,9 @@ class WindowedRoPEMHA(RoPEMHA):
             raise ValueError(f"attention_window must be at least 2, got {window}")
         self.reach = window // 2
 
-    def forward(self, query, key, value, key_padding_mask=None, **unused):
+    def forward(
+        self, query, key, value, key_padding_mask=None, attn_mask=None, pos_embs=None
+    ):
         """Attend.
 
         Arguments
@@ -49,14 +51,21 @@ class WindowedRoPEMHA(RoPEMHA):
             (B, T, E), the same states.
         key_padding_mask : torch.Tensor, optional
             (B, T) bool, True on padding.
-        **unused
-            SpeechBrain's layers pass ``attn_mask`` and ``pos_embs``, both None here.
+        attn_mask, pos_embs
+            None; SpeechBrain's layers pass them.
 
         Returns
         -------
         tuple
             (B, T, E) and None: weights are not kept.
+
+        Raises
+        ------
+        ValueError
+            If a second mask is given, as by chunked training.
         """
+        if attn_mask is not None:
+            raise ValueError("attention_window and chunks do not go together")
         batch, time, width = query.shape
         if time <= self.reach:  # every frame sees every other
             return super().forward(query, key, value, key_padding_mask)

@@ -11,6 +11,7 @@ EXAMPLES = """examples:
   birq minispeech corpus --hours 0.5 --seed 0 a synthetic corpus
   birq transcribe results/ctc_tiny a.wav      text of recordings
   birq features results/birq_tiny a.wav --layer 3 --output_folder features
+  birq export results/birq_tiny exported      for SpeechBrain's own recipes
   birq compare results/a results/b --split test
   birq phones results/birq_tiny corpus        phones that each layer tells apart
 """
@@ -51,6 +52,11 @@ def _parser():
     )
     features.add_argument("--layer", type=int, help="0 to K; default: the last, normed")
     features.add_argument("--output_folder", default="features")
+
+    export = _command(commands, "export", _export, "run folder to SpeechBrain's files")
+    export.add_argument("run", help="run folder: the output_folder of a training")
+    export.add_argument("folder", help="a new folder")
+    export.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
 
     compare = _command(commands, "compare", _compare, "difference with its interval")
     compare.add_argument("first", help="run folder")
@@ -157,6 +163,13 @@ def _each_file(files, function):
             failed += 1
     if failed:
         raise BadInput(f"{failed} of {len(files)} files could not be used")
+
+
+def _export(arguments):
+    from speechbrain_birq.export import export_run
+
+    export_run(arguments.run, arguments.folder, tuple(arguments.trust))
+    print(f"{arguments.folder}: hyperparams.yaml, encoder.ckpt")
 
 
 def _compare(arguments):

@@ -11,24 +11,26 @@ from speechbrain.lobes.models.transformer.Transformer import (
 from speechbrain.nnet.attention import RelPosEncXL
 
 from speechbrain_birq.attention import within_window
+from speechbrain_birq.ebranchformer import EBranchformerEncoder
 from speechbrain_birq.frontend import valid_frames
 
 ATTENTION = {
     "conformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
     "branchformer": ("RelPosMHAXL", "regularMHA"),
+    "e_branchformer": ("RoPEMHA", "RelPosMHAXL"),
     "transformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
 }
 
 
 class SpeechBrainEncoder(torch.nn.Module):
-    """SpeechBrain's Conformer, Branchformer or Transformer over stacked frames.
+    """A Conformer, (E-)Branchformer or Transformer over stacked frames.
 
     The output of an utterance depends neither on its padding nor on its batch.
 
     Arguments
     ---------
     kind : str
-        ``conformer``, ``branchformer`` or ``transformer``.
+        ``conformer``, ``branchformer``, ``e_branchformer`` or ``transformer``.
     input_dim : int
         D, features of a stacked frame.
     num_layers : int
@@ -38,7 +40,8 @@ class SpeechBrainEncoder(torch.nn.Module):
     nhead : int
         Attention heads.
     d_ffn : int
-        Width of the feed-forward layers; of the convolutional gate in a Branchformer.
+        Width of the feed-forward layers; of the convolutional gate in a Branchformer;
+        of both in an E-Branchformer.
     kernel_size : int
         Of the depthwise convolution, in frames (not in a Transformer).
     dropout : float
@@ -90,6 +93,7 @@ class SpeechBrainEncoder(torch.nn.Module):
             raise ValueError(
                 f"attention_window needs attention_type RoPEMHA, not {attention_type}"
             )
+        _check_halves(kind, attention_type, d_model // nhead, d_ffn)
         self.input_dim, self.output_dim = input_dim, d_model
         self.input = input_module or LinearInput(input_dim=input_dim, d_model=d_model)
         self.dropout = torch.nn.Dropout(dropout)
@@ -196,6 +200,8 @@ def _build(kind, d_ffn, kernel_size, stack):
         return BranchformerEncoder(
             csgu_linear_units=d_ffn, kernel_size=kernel_size, **stack
         )
+    if kind == "e_branchformer":
+        return EBranchformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **stack)
     return TransformerEncoder(d_ffn=d_ffn, normalize_before=True, **stack)
 
 
@@ -213,6 +219,42 @@ def _check(kind, attention_type, num_layers, d_model, nhead, kernel_size):
         raise ValueError(f"d_model {d_model} is not a multiple of nhead {nhead}")
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+
+
+def _check_halves(kind, attention_type, head_dim, d_ffn):
+    if attention_type == "RoPEMHA" and head_dim % 2:
+        raise ValueError(
+            f"RoPEMHA turns pairs of channels: d_model / nhead must be even, got "
+            f"{head_dim}"
+        )
+    if "branchformer" in kind and d_ffn % 2:
+        raise ValueError(
+            f"one half of d_ffn gates the other in a {kind}: it must be even, got "
+            f"{d_ffn}"
+        )
+
+
+def check_encoder(encoder) -> None:
+    """Refuse a module that lacks what every stage asks of an encoder.
+
+    Raises
+    ------
+    ValueError
+        Naming what it lacks.
+
+    Example
+    -------
+    >>> check_encoder(torch.nn.LSTM(8, 8))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: LSTM lacks output_dim, hidden_states, set_dropout: see recipes/ENC...
+    """
+    needed = ("num_layers", "output_dim", "hidden_states", "set_dropout")
+    missing = [name for name in needed if not hasattr(encoder, name)]
+    if missing:
+        raise ValueError(
+            f"{type(encoder).__name__} lacks {', '.join(missing)}: see "
+            f"recipes/ENCODERS.md"
+        )
 
 
 class LinearInput(torch.nn.Module):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 
+from speechbrain_birq.encoder import check_encoder
 from speechbrain_birq.frontend import Frames
 from speechbrain_birq.masking import fill_masked
 from speechbrain_birq.objectives import Objective, masked_objective
@@ -34,7 +35,8 @@ class BiRQ(torch.nn.Module):
     ---------
     frontend : FrontEnd
     encoder : torch.nn.Module
-        ``encoder(frames, lengths, num_layers=None)``, as ``SpeechBrainEncoder``.
+        ``encoder(frames, lengths, num_layers=None)``, as ``SpeechBrainEncoder`` or as
+        ``recipes/ENCODERS.md`` describes one's own.
     anchor_quantizer : RandomProjectionQuantizer
         Of the stacked frames.
     enhanced_quantizer : RandomProjectionQuantizer
@@ -52,7 +54,8 @@ class BiRQ(torch.nn.Module):
     Raises
     ------
     ValueError
-        If ``label_layer`` is not one of the encoder's layers, or parts do not fit.
+        If ``label_layer`` is not one of the encoder's layers, or the encoder lacks what
+        one needs.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class BiRQ(torch.nn.Module):
         chunk=2048,
     ):
         super().__init__()
+        check_encoder(encoder)
         if not 1 <= label_layer <= encoder.num_layers:
             raise ValueError(
                 f"label_layer {label_layer} is out of range: the encoder has layers 1 "

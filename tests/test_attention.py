@@ -97,3 +97,10 @@ def test_dropout_drops_in_training_only():
 def test_a_window_without_a_neighbour_is_refused():
     with pytest.raises(ValueError, match="attention_window must be at least 2, got 1"):
         WindowedRoPEMHA(16, 2, window=1)
+
+
+def test_a_second_mask_is_refused():
+    _, windowed = pair(4)
+    x = states(1, 20)
+    with pytest.raises(ValueError, match="attention_window and chunks"):
+        windowed(x, x, x, attn_mask=band(20, 4))

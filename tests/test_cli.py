@@ -31,6 +31,14 @@ def test_features_writes_a_matrix_a_file(run_folder, audio, tmp_path, capsys):
     assert f"x {16}" in capsys.readouterr().out
 
 
+def test_export_writes_two_files_and_says_so(run_folder, tmp_path, capsys):
+    target = tmp_path / "exported"
+    main(["export", str(run_folder), str(target)])
+    written = sorted(path.name for path in target.iterdir())
+    assert written == ["encoder.ckpt", "hyperparams.yaml"]
+    assert capsys.readouterr().out == f"{target}: hyperparams.yaml, encoder.ckpt\n"
+
+
 def test_features_that_would_overwrite_each_other_are_refused(
     run_folder, tmp_path, capsys
 ):

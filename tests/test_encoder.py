@@ -18,6 +18,7 @@ OTHERS = [
     ("conformer", "convolutional"),
     ("conformer", "window"),
     ("transformer", "window"),
+    ("e_branchformer", "window"),
 ]
 
 
@@ -171,7 +172,7 @@ def without_hooks(encoder):
     return encoder
 
 
-@pytest.mark.parametrize("kind", ["conformer", "branchformer"])
+@pytest.mark.parametrize("kind", ["conformer", "branchformer", "e_branchformer"])
 @torch.no_grad()
 def test_the_stock_layers_see_their_padding(make_encoder, kind):
     """The power of the padding tests: without our hooks they would fail."""
@@ -242,6 +243,9 @@ def test_a_hidden_step_of_the_convolution_hides_all_of_its_frames():
             {"attention_window": 8, "attention_type": "RelPosMHAXL"},
             "attention_window needs .*RoPEMHA, not RelPosMHAXL",
         ),
+        ("conformer", {"d_model": 6}, "d_model / nhead must be even, got 3"),
+        ("e_branchformer", {"d_ffn": 33}, "d_ffn .* e_branchformer.* even, got 33"),
+        ("e_branchformer", {"attention_type": "regularMHA"}, "regularMHA.*e_branch"),
     ],
 )
 def test_what_does_not_go_together_is_refused_by_name(

@@ -83,8 +83,8 @@ def test_brains_know_neither_data_nor_experiments(name):
     assert forbidden(PACKAGE / name, "data", "experiment", "cli") == []
 
 
-@pytest.mark.parametrize("name", ["schedules.py", "errors.py"])
-def test_schedules_and_errors_know_nothing_of_the_package(name):
+@pytest.mark.parametrize("name", ["schedules.py", "errors.py", "ebranchformer.py"])
+def test_some_modules_know_nothing_of_the_package(name):
     assert not [found for found in imports(PACKAGE / name) if found.startswith(NAME)]
 
 

@@ -24,6 +24,11 @@ def test_every_path_that_is_named_exists():
         assert (ROOT / path).is_file(), path
 
 
+def test_every_encoder_part_is_named():
+    for path in (ROOT / "hparams" / "parts").glob("encoder_*.yaml"):
+        assert f"`{path.name}`" in README or f"parts/{path.name}`" in README, path
+
+
 def test_every_birq_command_is_one():
     commands = set(re.findall(r"^birq (\w+)", README, re.M))
     known = _parser().format_help()

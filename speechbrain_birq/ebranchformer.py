@@ -1,0 +1,176 @@
+"""E-Branchformer (Kim et al. 2022, arXiv 2210.00077) of SpeechBrain's own blocks."""
+
+import torch
+from speechbrain.lobes.models.transformer.Branchformer import ConvolutionBranch
+from speechbrain.nnet.activations import Swish
+from speechbrain.nnet.attention import (
+    PositionalwiseFeedForward,
+    RelPosMHAXL,
+    RoPEMHA,
+)
+
+ATTENTION = {"RoPEMHA": RoPEMHA, "RelPosMHAXL": RelPosMHAXL}
+
+
+class EBranchformerEncoder(torch.nn.Module):
+    """A stack of E-Branchformer layers, called like SpeechBrain's encoders.
+
+    Arguments
+    ---------
+    num_layers : int
+        K
+    d_model : int
+        H, width.
+    nhead : int
+        Attention heads.
+    d_ffn : int
+        Width of the feed-forward layers and, before its gate, of the convolutional
+        branch; even.
+    kernel_size : int
+        Of both depthwise convolutions, in frames; odd.
+    dropout : float
+        Everywhere.
+    attention_type : str
+        ``RoPEMHA`` or ``RelPosMHAXL``.
+
+    Example
+    -------
+    >>> encoder = EBranchformerEncoder(num_layers=2, d_model=16, nhead=2, d_ffn=32)
+    >>> output, attention = encoder(torch.randn(3, 10, 16))
+    >>> output.shape, len(attention)
+    (torch.Size([3, 10, 16]), 2)
+    """
+
+    def __init__(self, *, num_layers, d_model, **layer_options):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(
+            EBranchformerEncoderLayer(d_model=d_model, **layer_options)
+            for _ in range(num_layers)
+        )
+        self.norm = torch.nn.LayerNorm(d_model)
+
+    def forward(self, src, src_mask=None, src_key_padding_mask=None, pos_embs=None):
+        """(B, T, H) -> (B, T, H) and the attention weights of every layer."""
+        weights = []
+        for layer in self.layers:
+            src, attention = layer(src, src_mask, src_key_padding_mask, pos_embs)
+            weights.append(attention)
+        return self.norm(src), weights
+
+
+class EBranchformerEncoderLayer(torch.nn.Module):
+    """One layer: half a feed-forward, two branches and their merge, the other half.
+
+    With a(x) and g(x) the attention and the gated convolution of the normalised x::
+
+        x = x + FFN(x) / 2
+        c = [a(x); g(x)]
+        x = x + W (c + DepthwiseConvolution(c))
+        x = LayerNorm(x + FFN(x) / 2)
+
+    The merging convolution sees no padding. That of the gate, which is SpeechBrain's,
+    needs the care that ``SpeechBrainEncoder`` takes.
+
+    Arguments
+    ---------
+    d_model : int
+    nhead : int
+    d_ffn : int
+    kernel_size : int
+    dropout : float
+    attention_type : str
+        As for ``EBranchformerEncoder``.
+
+    Example
+    -------
+    >>> layer = EBranchformerEncoderLayer(d_model=16, nhead=2, d_ffn=32)
+    >>> output, attention = layer(torch.randn(3, 10, 16))
+    >>> output.shape
+    torch.Size([3, 10, 16])
+    """
+
+    def __init__(
+        self,
+        *,
+        d_model,
+        nhead,
+        d_ffn,
+        kernel_size=31,
+        dropout=0.0,
+        attention_type="RoPEMHA",
+    ):
+        super().__init__()
+        self.first_half = _feed_forward(d_model, d_ffn, dropout)
+        self.second_half = _feed_forward(d_model, d_ffn, dropout)
+        self.norm_attention = torch.nn.LayerNorm(d_model)
+        self.mha_layer = ATTENTION[attention_type](
+            num_heads=nhead, embed_dim=d_model, dropout=dropout
+        )
+        self.norm_convolution = torch.nn.LayerNorm(d_model)
+        self.convolution_branch = ConvolutionBranch(
+            d_model, linear_units=d_ffn, kernel_size=kernel_size, dropout=dropout
+        )
+        # SpeechBrain mirrors what is there, and fails where there is too little.
+        self.convolution_branch.csgu.conv.padding_mode = "constant"
+        self.merge_convolution = torch.nn.Conv1d(
+            2 * d_model,
+            2 * d_model,
+            kernel_size,
+            padding=kernel_size // 2,
+            groups=2 * d_model,
+        )
+        self.merge = torch.nn.Linear(2 * d_model, d_model)
+        self.norm = torch.nn.LayerNorm(d_model)
+        self.dropout = torch.nn.Dropout(dropout)
+
+    def forward(self, x, src_mask=None, src_key_padding_mask=None, pos_embs=None):
+        """Run the layer.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (B, T, H)
+        src_mask : torch.Tensor, optional
+            (T, T), True where attention is forbidden.
+        src_key_padding_mask : torch.Tensor, optional
+            (B, T), True on padding.
+        pos_embs : torch.Tensor, optional
+            (1, 2T - 1, H), of ``RelPosMHAXL`` only.
+
+        Returns
+        -------
+        output : torch.Tensor
+            (B, T, H)
+        attention : torch.Tensor or None
+            Its weights; rotary attention does not tell.
+        """
+        x = x + 0.5 * self.first_half(x)
+        query = self.norm_attention(x)
+        attended, weights = self.mha_layer(
+            query,
+            query,
+            query,
+            attn_mask=src_mask,
+            key_padding_mask=src_key_padding_mask,
+            pos_embs=pos_embs,
+        )
+        gated = self.convolution_branch(self.norm_convolution(x))
+        both = torch.cat([self.dropout(attended), self.dropout(gated)], dim=-1)
+        x = x + self.dropout(self._merge(both, src_key_padding_mask))
+        return self.norm(x + 0.5 * self.second_half(x)), weights
+
+    def _merge(self, both, padding):
+        if padding is not None:
+            both = both.masked_fill(padding.unsqueeze(-1), 0.0)
+        neighbours = self.merge_convolution(both.transpose(1, 2)).transpose(1, 2)
+        return self.merge(both + neighbours)
+
+
+def _feed_forward(d_model, d_ffn, dropout):
+    return torch.nn.Sequential(
+        torch.nn.LayerNorm(d_model),
+        PositionalwiseFeedForward(
+            d_ffn, input_size=d_model, dropout=dropout, activation=Swish
+        ),
+        torch.nn.Dropout(dropout),
+    )
