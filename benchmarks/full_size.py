@@ -1,0 +1,129 @@
+"""One training step of each full-size model: does it fit, what does it take?
+
+    python benchmarks/full_size.py
+    python benchmarks/full_size.py --only birq_wide --seconds 10
+    python benchmarks/full_size.py --device cuda --precision bf16 --seconds 200
+
+Each model runs in a process of its own: labels, F and G, gradients, clipping and the
+update of AdamW on made-up noise, twice; the second step is timed (Adam's moments exist
+by then).
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HPARAMS = Path(__file__).parents[1] / "hparams"
+SIZES = ("wide", "base", "large")
+NAMES = [f"{kind}_{size}" for size in SIZES for kind in ("birq", "best_rq")]
+COLUMNS = "{:14}{:>14}{:>12}{:>14}{:>10}{:>10}"
+UTTERANCE = 10  # seconds; a longer batch holds several
+
+
+def main():
+    """Run every model and print the table."""
+    options = arguments()
+    if options.child:
+        print(json.dumps(measure(options.only, options)))
+        return
+    print(COLUMNS.format("model", "parameters, M", "step, s", "memory, GB", "F", "G"))
+    rows = []
+    for name in [options.only] if options.only else NAMES:
+        command = [sys.executable, *sys.argv, "--child", "--only", name]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        rows.append(row)
+        print(COLUMNS.format(*(shown(value) for value in row.values())), flush=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=NAMES, help="one model; default: all")
+    parser.add_argument(
+        "--seconds", type=float, default=2, help="of audio in the batch"
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--json", help="file for the rows")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def shown(value):
+    """A cell of the table."""
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def measure(name, options) -> dict:
+    """A row: what one step takes."""
+    import torch
+
+    from speechbrain_birq.configuration import load_configuration
+
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = {
+            "data_folder": folder,
+            "output_folder": folder,
+            "tensorboard": False,
+        }
+        hparams = load_configuration(HPARAMS / f"{name}.yaml", overrides).hparams
+    model = hparams["model"].to(options.device).train()
+    optimizer = hparams["opt_class"](model.parameters())
+    batch = [part.to(options.device) for part in noise(hparams, options.seconds)]
+    for _ in range(2):
+        started = time.perf_counter()
+        objective = step(model, optimizer, batch, hparams, options)
+        frames = objective.num_frames.item()  # waits for the device
+        seconds = time.perf_counter() - started
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if options.device != "cpu":
+        memory = torch.cuda.max_memory_allocated() / 2**30
+    return {
+        "model": name,
+        "parameters": sum(p.numel() for p in model.parameters()) / 1e6,
+        "seconds": seconds,
+        "memory": memory,
+        "F": objective.enhanced_loss.mean().item() / frames,
+        "G": objective.anchor_loss.mean().item() / frames,
+    }
+
+
+def noise(hparams, seconds):
+    """Waveforms (B, S), relative lengths (B,), masks (B, T)."""
+    import torch
+
+    number = max(1, round(seconds / UTTERANCE))
+    samples = round(seconds / number * hparams["sample_rate"])
+    wavs = 0.1 * torch.randn(number, samples)
+    frames = hparams["frontend"].num_frames(samples)
+    masks = [hparams["masking"](frames, f"noise-{i}", 0) for i in range(number)]
+    return wavs, torch.ones(number), torch.stack(masks)
+
+
+def step(model, optimizer, batch, hparams, options):
+    """One update on w1 F + w2 G."""
+    import torch
+
+    from speechbrain_birq.objectives import penalty_sum
+
+    weights = hparams["enhanced_weight"](0), hparams["anchor_weight"](0)
+    bf16 = options.precision == "bf16"
+    with torch.autocast(options.device, torch.bfloat16, enabled=bf16):
+        objective = model(*batch, enhanced=weights[0] > 0)
+    (penalty_sum(objective, *weights) / objective.num_frames).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), hparams["max_grad_norm"])
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return objective
+
+
+if __name__ == "__main__":
+    main()
