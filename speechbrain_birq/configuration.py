@@ -21,11 +21,11 @@ READ_BY_CODE = frozenset(
     """
     anchor_weight augment batch_seconds beam_size brain_class cache_audio_gb
     checkpointer chunking collapse_perplexity data_folder decoding encoder
-    enhanced_weight epoch_counter freeze_steps frontend keep_checkpoints lm_alpha lm_beta
-    lm_path log_interval lr_encoder lr_schedule mask_epoch masking max_seconds
-    min_seconds model modules normalize_seconds num_tokens num_workers opt_class
-    output_folder pretrained run_log seed test_chunk_size test_left_chunks test_splits tokens train_split trust
-    valid_split
+    enhanced_weight epoch_counter freeze_steps frontend keep_checkpoints lm_alpha
+    lm_beta lm_path log_interval lr_encoder lr_schedule mask_epoch masking
+    max_seconds min_seconds model modules normalize_seconds num_tokens num_workers
+    opt_class output_folder pretrained run_log seed test_chunk_size test_left_chunks
+    test_splits tokens train_split trust valid_split
     """.split()
 )
 

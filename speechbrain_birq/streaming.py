@@ -115,11 +115,11 @@ class TextStream:
 
     def feed(self, samples: torch.Tensor) -> str:
         """Take (S,) more samples, return the text that they add."""
-        return self._added(self.log_probs(samples))
+        return self.decode(self.log_probs(samples))
 
     def finish(self) -> str:
         """The text that the end of the utterance adds."""
-        return self._added(self.last_log_probs())
+        return self.decode(self.last_log_probs())
 
     @torch.no_grad()
     def log_probs(self, samples: torch.Tensor) -> torch.Tensor:
@@ -132,10 +132,8 @@ class TextStream:
         states = self.encoder.feed(self.frames.finish()), self.encoder.finish()
         return self._scored(torch.cat(states))
 
-    def _scored(self, states):
-        return self.head(states).float().log_softmax(-1)
-
-    def _added(self, log_probs):
+    def decode(self, log_probs: torch.Tensor) -> str:
+        """The text that (T, V) more log probabilities add, greedily."""
         for token in log_probs.argmax(-1).tolist():
             if token not in (0, self.last):
                 self.numbers.append(token)
@@ -143,3 +141,6 @@ class TextStream:
         before = len(self.text)
         self.text = " ".join(self.tokens.decode(self.numbers).split())
         return self.text[before:]
+
+    def _scored(self, states):
+        return self.head(states).float().log_softmax(-1)
