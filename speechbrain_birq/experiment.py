@@ -226,24 +226,17 @@ def _estimate_statistics(experiment, frontend, dataset):
     if hparams["checkpointer"].find_checkpoint() is not None:
         return
     if if_main_process():
+        order = torch.Generator().manual_seed(hparams["seed"])
+        numbers = torch.randperm(len(dataset), generator=order).tolist()
         try:
-            frontend.estimate(
-                _shuffled_signals(dataset, hparams["seed"]),
-                hparams["normalize_seconds"],
-            )
+            with dataset.output_keys_as(["sig"]):
+                signals = (dataset[number]["sig"] for number in numbers)
+                frontend.estimate(signals, hparams["normalize_seconds"])
         except ValueError:
             raise BadInput(NOTHING_READ % "training") from None
     state = ddp_broadcast(frontend.statistics.state_dict())
     frontend.statistics.load_state_dict(state)
-    seconds = frontend.statistics.num_frames * frontend.frame_ms / frontend.stack / 1000
-    logger.info("mean and variance of %.0f s of speech", seconds)
-
-
-def _shuffled_signals(dataset, seed):
-    order = torch.Generator().manual_seed(seed)
-    with dataset.output_keys_as(["sig"]):
-        for index in torch.randperm(len(dataset), generator=order).tolist():
-            yield dataset[index]["sig"]
+    logger.info("mean and variance of %d frames", frontend.statistics.num_frames)
 
 
 def _test_chunk(hparams, frontend, encoder):
