@@ -19,6 +19,13 @@ class CTCModel(torch.nn.Module):
         Applied to the frames in training.
     dropout : float
         Before the linear layer.
+    chunking : ChunkSampler, optional
+        Chunks that training encodes in; evaluation sees what ``forward`` is told.
+
+    Raises
+    ------
+    ValueError
+        If chunks are wanted of a front end or an encoder that cannot do it.
 
     Example
     -------
@@ -34,8 +41,20 @@ class CTCModel(torch.nn.Module):
     torch.Size([2, 25, 30])
     """
 
-    def __init__(self, *, frontend, encoder, num_tokens, augment=None, dropout=0.0):
+    def __init__(
+        self,
+        *,
+        frontend,
+        encoder,
+        num_tokens,
+        augment=None,
+        dropout=0.0,
+        chunking=None,
+    ):
         super().__init__()
+        if chunking is not None:
+            chunking.check(frontend, encoder)
+        self.chunking = chunking
         self.frontend, self.encoder, self.augment = frontend, encoder, augment
         self.dropout = torch.nn.Dropout(dropout)
         self.head = torch.nn.Linear(encoder.output_dim, num_tokens)
@@ -52,7 +71,7 @@ class CTCModel(torch.nn.Module):
         self.encoder.train(mode and not self.frozen)
         return self
 
-    def forward(self, wavs, wav_lens) -> Frames:
+    def forward(self, wavs, wav_lens, chunk=None) -> Frames:
         """Log probabilities.
 
         Arguments
@@ -61,6 +80,8 @@ class CTCModel(torch.nn.Module):
             (B, S)
         wav_lens : torch.Tensor
             (B,) relative lengths.
+        chunk : DynChunkTrainConfig, optional
+            In evaluation; by default every frame sees the whole utterance.
 
         Returns
         -------
@@ -70,8 +91,13 @@ class CTCModel(torch.nn.Module):
         frames, lengths = self.frontend(wavs, wav_lens)
         if self.training and self.augment is not None:
             frames = self.augment(frames)
+        if self.training and self.chunking is not None:
+            chunk = self.chunking()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            states = self.encoder(frames, lengths)
+            if chunk is None:
+                states = self.encoder(frames, lengths)
+            else:
+                states = self.encoder(frames, lengths, chunk=chunk)
         logits = self.head(self.dropout(states))
         return Frames(logits.float().log_softmax(-1), lengths)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from speechbrain_birq.errors import BadInput, one_sentence
@@ -10,6 +11,7 @@ EXAMPLES = """examples:
   birq demo                                   the whole way, in minutes, no download
   birq minispeech corpus --hours 0.5 --seed 0 a synthetic corpus
   birq transcribe results/ctc_tiny a.wav      text of recordings
+  birq transcribe results/ctc_tiny a.wav --chunk 16 --left 4    while they are heard
   birq features results/birq_tiny a.wav --layer 3 --output_folder features
   birq export results/birq_tiny exported      for SpeechBrain's own recipes
   birq compare results/a results/b --split test
@@ -46,6 +48,8 @@ def _parser():
 
     transcribe = _run_command(commands, "transcribe", _transcribe, "audio to text")
     transcribe.add_argument("--decoding", choices=("greedy", "beam"), default="greedy")
+    transcribe.add_argument("--chunk", type=int, help="stream in chunks of such frames")
+    transcribe.add_argument("--left", type=int, help="chunks seen; default: all")
 
     features = _run_command(
         commands, "features", _features, "audio to .pt files (T, H)"
@@ -108,11 +112,43 @@ def _minispeech(arguments):
 
 
 def _transcribe(arguments):
+    if arguments.chunk is not None:
+        return _stream(arguments)
+    if arguments.left is not None:
+        raise BadInput("--left is for streaming: give --chunk, too")
+
     from speechbrain_birq.inference import Recogniser
 
     recogniser = Recogniser(arguments.run, arguments.decoding, tuple(arguments.trust))
     _each_file(
         arguments.files, lambda file: print(f"{file}\t{recogniser.transcribe(file)}")
+    )
+
+
+def _stream(arguments):
+    if arguments.decoding != "greedy":
+        raise BadInput("--chunk decodes greedily: leave out --decoding beam")
+
+    from speechbrain_birq.inference import StreamingRecogniser
+
+    recogniser = StreamingRecogniser(
+        arguments.run, arguments.chunk, arguments.left, tuple(arguments.trust)
+    )
+
+    def transcribe(file):
+        pieces = recogniser.transcribe_in_pieces(file)
+        print(f"{file}\t{next(pieces)}", end="", flush=True)
+        for text in pieces:
+            print(text, end="", flush=True)
+        print()
+
+    started = time.perf_counter()
+    _each_file(arguments.files, transcribe)
+    factor = (time.perf_counter() - started) / recogniser.seconds
+    print(
+        f"real-time factor {factor:.3f}, latency of the method "
+        f"{recogniser.chunk_ms:g} ms (one chunk)",
+        file=sys.stderr,
     )
 
 

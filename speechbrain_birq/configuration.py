@@ -20,39 +20,46 @@ from speechbrain_birq.errors import BadInput
 READ_BY_CODE = frozenset(
     """
     anchor_weight augment batch_seconds beam_size brain_class cache_audio_gb
-    checkpointer collapse_perplexity data_folder decoding encoder enhanced_weight
-    epoch_counter freeze_steps fresh_layers frontend keep_checkpoints lm_alpha lm_beta
-    lm_path log_interval lr_encoder lr_schedule mask_epoch masking max_seconds
-    min_seconds model modules num_tokens num_workers opt_class output_folder pretrained
-    run_log seed test_splits tokens train_split trust valid_split
+    checkpointer chunking collapse_perplexity data_folder decoding encoder
+    enhanced_weight epoch_counter freeze_steps fresh_layers frontend keep_checkpoints
+    lm_alpha lm_beta lm_path log_interval lr_encoder lr_schedule mask_epoch masking
+    max_seconds min_seconds model modules normalize_seconds num_tokens num_workers
+    opt_class output_folder pretrained run_log seed test_chunk_size test_left_chunks
+    test_splits tokens train_split trust valid_split
     """.split()
 )
 
 # What the keys take, wherever they are written; of other keys, the YAML's value tells.
 TAKES = {
-    "a whole number above 0": """attention_window beam_size code_dim d_ffn d_model
+    "a whole number above 0": """attention_window beam_size chunk_max chunk_min
+        code_dim d_ffn d_model
         grad_accumulation_factor keep_checkpoints kernel_size log_interval n_mels nhead
         num_codebooks num_codes num_layers num_tokens number_of_epochs sample_rate stack
-        total_steps""",
+        test_chunk_size total_steps""",
     "a whole number from 0": """anchor_ramp_steps ckpt_interval_steps
         enhanced_ramp_steps freeze_steps freq_drop_length freq_drops fresh_layers
-        nonfinite_patience num_workers optimizer_step_limit seed time_drop_length
-        time_drops warmup_steps""",
+        left_chunks_max left_chunks_min nonfinite_patience num_workers
+        optimizer_step_limit seed test_left_chunks time_drop_length time_drops
+        warmup_steps""",
     "a whole number": "data_parallel_count label_layer",  # the model knows its layers
-    "a number above 0": "batch_seconds lr mask_length_ms temperature",
-    "a number from 0": """anchor_weight_value cache_audio_gb ckpt_interval_minutes
-        collapse_perplexity dropout enhanced_weight_value head_dropout hold_epochs
-        lm_alpha lm_beta lr_encoder mask_noise_std mask_prob max_seconds min_seconds
-        warmup_epochs weight_decay""",
+    "a number above 0": """batch_seconds lr mask_length_ms normalize_seconds
+        temperature""",
+    "a number from 0": """anchor_weight_value cache_audio_gb chunk_prob
+        ckpt_interval_minutes collapse_perplexity dropout enhanced_weight_value
+        head_dropout hold_epochs left_chunks_prob lm_alpha lm_beta lr_encoder
+        mask_noise_std mask_prob max_seconds min_seconds warmup_epochs weight_decay""",
     "a number": "max_grad_norm",  # SpeechBrain: negative switches clipping off
-    "a text": "decoding label_norm precision tokens train_split valid_split",
+    "a text": "decoding label_norm normalize precision tokens train_split valid_split",
     "a path": "data_folder lm_path output_folder pretrained",
     "a list of texts": "test_splits trust",
     "True or False": "l2_normalize label_gradient label_noise shared_head tensorboard",
 }
 KIND = {key: kind for kind, keys in TAKES.items() for key in keys.split()}
 MAY_BE_NULL = frozenset(
-    {"attention_window", "lm_path", "optimizer_step_limit", "pretrained"}
+    """
+    attention_window lm_path optimizer_step_limit pretrained test_chunk_size
+    test_left_chunks
+    """.split()
 )
 
 

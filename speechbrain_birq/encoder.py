@@ -1,4 +1,4 @@
-"""One face for SpeechBrain's encoders: exact layers, exact padding, early exit."""
+"""One face for SpeechBrain's encoders: exact layers, padding, early exit, chunks."""
 
 import torch
 from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
@@ -11,6 +11,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
 from speechbrain.nnet.attention import RelPosEncXL
 
 from speechbrain_birq.attention import within_window
+from speechbrain_birq.chunking import chunk_arguments
 from speechbrain_birq.ebranchformer import EBranchformerEncoder
 from speechbrain_birq.frontend import valid_frames
 
@@ -20,6 +21,9 @@ ATTENTION = {
     "e_branchformer": ("RoPEMHA", "RelPosMHAXL"),
     "transformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
 }
+# Attention that knows distances only: places in a window do as well as true ones.
+STREAMS = ("RoPEMHA", "RelPosMHAXL")
+UNLIMITED = 10**9  # frames, some months of speech
 
 
 class SpeechBrainEncoder(torch.nn.Module):
@@ -94,6 +98,8 @@ class SpeechBrainEncoder(torch.nn.Module):
                 f"attention_window needs attention_type RoPEMHA, not {attention_type}"
             )
         _check_halves(kind, attention_type, d_model // nhead, d_ffn)
+        self.kind, self.attention_type = kind, attention_type
+        self.attention_window = attention_window
         self.input_dim, self.output_dim = input_dim, d_model
         self.input = input_module or LinearInput(input_dim=input_dim, d_model=d_model)
         self.dropout = torch.nn.Dropout(dropout)
@@ -119,7 +125,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         """K"""
         return len(self.layers)
 
-    def forward(self, frames, lengths, num_layers=None) -> torch.Tensor:
+    def forward(self, frames, lengths, num_layers=None, chunk=None) -> torch.Tensor:
         """Encode.
 
         Arguments
@@ -131,18 +137,99 @@ class SpeechBrainEncoder(torch.nn.Module):
         num_layers : int, optional
             k: run layers 1..k only and return layer k's output as it is. By default
             all layers run and the final normalisation follows.
+        chunk : DynChunkTrainConfig, optional
+            Size of a chunk in frames and number of chunks to its left that it sees; it
+            sees no later one. By default every frame sees the whole utterance.
 
         Returns
         -------
         torch.Tensor
             (B, T, H); padding frames hold nothing of use.
+
+        Raises
+        ------
+        ValueError
+            If a chunk is given and the encoder cannot be run in chunks.
         """
-        *_, last = self._outputs(frames, lengths, num_layers)
+        *_, last = self._outputs(frames, lengths, num_layers, chunk)
         return self.norm(last) if num_layers is None else last
 
     def hidden_states(self, frames, lengths) -> tuple[torch.Tensor, ...]:
         """Input projection and the output of every layer: K + 1 times (B, T, H)."""
         return tuple(self._outputs(frames, lengths, None))
+
+    def check_chunks(self) -> None:
+        """Refuse, by name, an encoder that cannot be run in chunks.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.kind != "conformer":
+            raise ValueError(f"only a conformer runs in chunks, not a {self.kind}")
+        if self.attention_type not in STREAMS:
+            raise ValueError(
+                f"attention_type {self.attention_type!r} does not run in chunks: "
+                f"take one of {', '.join(STREAMS)}"
+            )
+        if self.attention_window is not None:
+            raise ValueError("attention_window and chunks do not go together")
+        if not isinstance(self.input, LinearInput):
+            raise ValueError(
+                f"{type(self.input).__name__} looks into the next chunk: only the "
+                f"linear input runs in chunks (parts/encoder_conformer.yaml)"
+            )
+
+    def streaming_contexts(self, chunk) -> list:
+        """What each layer remembers between two calls of ``forward_streaming``.
+
+        Arguments
+        ---------
+        chunk : DynChunkTrainConfig
+
+        Returns
+        -------
+        list
+            One blank memory a layer.
+
+        Raises
+        ------
+        ValueError
+            If the encoder cannot be run in chunks.
+        """
+        self.check_chunks()
+        left = chunk.left_context_size_frames()
+        left = UNLIMITED if left is None else left
+        return [layer.make_streaming_context(left) for layer in self.layers]
+
+    def forward_streaming(self, frames, contexts) -> torch.Tensor:
+        """Encode the next chunk, as ``forward`` with that chunk size does.
+
+        SpeechBrain counts places from the oldest remembered frame, not from the start
+        of the utterance: the same, as only differences count (``STREAMS``).
+
+        Arguments
+        ---------
+        frames : torch.Tensor
+            (B, T, D), a whole chunk, or the last one of an utterance.
+        contexts : list
+            Of ``streaming_contexts``; changed.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T, H)
+        """
+        self._padding = frames.new_zeros(1, 1, dtype=torch.bool)
+        states = self.input(frames, self._padding)
+        for layer, context in zip(self.layers, contexts, strict=True):
+            positions = None
+            if self.relative_positions is not None:
+                left = context.mha_left_context
+                window = states.shape[1] + (0 if left is None else left.shape[1])
+                positions = self.relative_positions.make_pe(window)
+            states, _ = layer.forward_streaming(states, context, positions)
+        return self.norm(states)
 
     def set_dropout(self, dropout: float) -> None:
         """Change every dropout: fine-tuning on little speech needs more of it."""
@@ -156,7 +243,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         """The ``count`` layers next to the output, and the final normalisation."""
         return torch.nn.ModuleList([*self.layers[self.num_layers - count :], self.norm])
 
-    def _outputs(self, frames, lengths, num_layers):
+    def _outputs(self, frames, lengths, num_layers, chunk=None):
         valid = valid_frames(lengths, frames.shape[1])
         self._padding = ~valid
         states = self.input(frames, valid)
@@ -165,12 +252,14 @@ class SpeechBrainEncoder(torch.nn.Module):
         positions = None
         if self.relative_positions is not None:
             positions = self.relative_positions(states)
+        arguments = {"src_key_padding_mask": self._padding, "pos_embs": positions}
+        if chunk is not None:
+            self.check_chunks()
+            arguments |= chunk_arguments(self._padding, chunk)
         states = self.dropout(states)
         yield states
         for layer in self.layers[:num_layers]:
-            states, _ = layer(
-                states, src_key_padding_mask=self._padding, pos_embs=positions
-            )
+            states, _ = layer(states, **arguments)
             yield states
 
     def _make_padding_exact(self, layer):

@@ -11,8 +11,14 @@ from typing import NamedTuple
 import speechbrain as sb
 import torch
 import torch.distributed as dist
-from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import (
+    ddp_broadcast,
+    ddp_init_group,
+    if_main_process,
+    run_on_main,
+)
 
+from speechbrain_birq.brains.base import NOTHING_READ
 from speechbrain_birq.brains.ctc import add_result
 from speechbrain_birq.checkpoints import (
     ARCHITECTURE,
@@ -22,6 +28,7 @@ from speechbrain_birq.checkpoints import (
     load_weights,
     save_architecture,
 )
+from speechbrain_birq.chunking import check_chunks, make_chunk
 from speechbrain_birq.configuration import load_configuration, parse_arguments
 from speechbrain_birq.data.manifest import read_manifest
 from speechbrain_birq.data.pipeline import (
@@ -76,6 +83,7 @@ def pretrain(prepare, argv=None) -> dict:
         )
         for stage in ("train", "valid")
     )
+    _estimate_statistics(experiment, hparams["frontend"], train.dataset)
     brain = _brain(experiment, hparams["modules"])
     _fit(experiment, brain, train, valid)
     return _finish(experiment, brain)
@@ -95,7 +103,8 @@ def finetune(prepare, argv=None) -> dict:
     Returns
     -------
     dict
-        Error rates of each test split, as in ``results.json``.
+        Error rates of each test split, as in ``results.json``; with
+        ``test_chunk_size: 8`` those of decoding in chunks, too, as ``<split>@chunk8``.
     """
     experiment = _start(argv)
     hparams = experiment.hparams
@@ -111,6 +120,7 @@ def finetune(prepare, argv=None) -> dict:
             "0 (lr_encoder 0 keeps the pretrained layers as they are)"
         )
     frontend, encoder = _architecture(experiment)
+    test_chunk = _test_chunk(hparams, frontend, encoder)
     manifests = _prepare(
         prepare, experiment, ["train_split", "valid_split", "test_splits"]
     )
@@ -136,13 +146,18 @@ def finetune(prepare, argv=None) -> dict:
         stage: _loader(experiment, manifests[hparams[f"{stage}_split"]], stage, items)
         for stage in ("train", "valid")
     }
+    _estimate_statistics(experiment, frontend, loaders["train"].dataset)
     brain = _brain(experiment, {"model": model})
     _fit(experiment, brain, loaders["train"], loaders["valid"])
     _finish(experiment, brain)
-    return {
-        split: brain.score(split, _loader(experiment, manifests[split], "test", items))
-        for split in hparams["test_splits"]
-    }
+    scores = {}
+    for split in hparams["test_splits"]:
+        loader = _loader(experiment, manifests[split], "test", items)
+        scores[split] = brain.score(split, loader)
+        if test_chunk is not None:
+            name = f"{split}@chunk{test_chunk.chunk_size}"
+            scores[name] = brain.score(name, loader, test_chunk)
+    return scores
 
 
 def _start(argv):
@@ -208,6 +223,39 @@ def _loader(experiment, manifest, stage, items):
         num_workers=hparams["num_workers"],
         ranks=ranks,
     )
+
+
+def _estimate_statistics(experiment, frontend, dataset):
+    """Once in a model's life: a pretrained one has its own, so has a checkpoint."""
+    hparams = experiment.hparams
+    if frontend.normalize != "global" or frontend.statistics.estimated:
+        return
+    if hparams["checkpointer"].find_checkpoint() is not None:
+        return
+    if if_main_process():
+        order = torch.Generator().manual_seed(hparams["seed"])
+        numbers = torch.randperm(len(dataset), generator=order).tolist()
+        try:
+            with dataset.output_keys_as(["sig"]):
+                signals = (dataset[number]["sig"] for number in numbers)
+                frontend.estimate(signals, hparams["normalize_seconds"])
+        except ValueError:
+            raise BadInput(NOTHING_READ % "training") from None
+    state = ddp_broadcast(frontend.statistics.state_dict())
+    frontend.statistics.load_state_dict(state)
+    logger.info("mean and variance of %d frames", frontend.statistics.num_frames)
+
+
+def _test_chunk(hparams, frontend, encoder):
+    """The chunk to score with, if any; parts that cannot do it are refused early."""
+    try:
+        hparams["chunking"].check(frontend, encoder)
+        if hparams["test_chunk_size"] is None:
+            return None
+        check_chunks(frontend, encoder)
+        return make_chunk(hparams["test_chunk_size"], hparams["test_left_chunks"])
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
 def _brain(experiment, modules):
@@ -279,7 +327,7 @@ def _architecture(experiment):
     encoder = parts["encoder"]
     fresh = _last_layers(encoder, hparams["fresh_layers"])
     at_random = copy.deepcopy(fresh.state_dict())
-    load_weights({"encoder": encoder}, run, best_checkpoint(run))
+    load_weights(parts, run, best_checkpoint(run))
     fresh.load_state_dict(at_random)
     encoder.set_dropout(hparams["dropout"])
     hparams.update(parts)

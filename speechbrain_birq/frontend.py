@@ -7,6 +7,10 @@ import torch
 from speechbrain.dataio.dataio import length_to_mask
 from speechbrain.lobes.features import Fbank
 
+from speechbrain_birq.statistics import FLOOR, ChannelStatistics
+
+NORMALIZE = ("utterance", "global")
+
 
 class Frames(NamedTuple):
     """A padded batch of frames and the number of valid ones of each utterance."""
@@ -32,12 +36,14 @@ def valid_frames(lengths: torch.Tensor, num_frames: int) -> torch.Tensor:
 
 
 class FrontEnd(torch.nn.Module):
-    """Log-mel filterbank, normalised per utterance, neighbouring frames stacked.
+    """Log-mel filterbank, normalised, neighbouring frames stacked.
 
-    Each mel channel gets mean 0 and variance 1 over the valid frames of its own
-    utterance, so the result depends neither on padding nor on the rest of the batch.
-    Without this normalisation the anchor labels fall to a few codes. Runs in float32
-    whatever autocast says.
+    Each mel channel gets mean 0 and variance 1: over the valid frames of its own
+    utterance (``utterance``), or with frozen statistics of training speech (``global``:
+    a frame depends on no later one, so that audio can be streamed, but a recording's
+    loudness stays in it). Either way the result depends neither on padding nor on the
+    rest of the batch. Without normalisation the anchor labels fall to a few codes. Runs
+    in float32 whatever autocast says.
 
     Arguments
     ---------
@@ -52,6 +58,13 @@ class FrontEnd(torch.nn.Module):
     stack : int
         Neighbouring frames joined to one; an incomplete last group is dropped.
         2 gives 50 frames a second at a shift of 10 ms.
+    normalize : str
+        ``utterance``, or ``global``, which needs ``estimate`` once or a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If ``normalize`` is neither of the two.
 
     Example
     -------
@@ -62,9 +75,23 @@ class FrontEnd(torch.nn.Module):
     """
 
     def __init__(
-        self, *, sample_rate=16000, n_mels=80, win_length=25, hop_length=10, stack=2
+        self,
+        *,
+        sample_rate=16000,
+        n_mels=80,
+        win_length=25,
+        hop_length=10,
+        stack=2,
+        normalize="utterance",
     ):
         super().__init__()
+        if normalize not in NORMALIZE:
+            raise ValueError(
+                f"normalize must be 'utterance' or 'global', got {normalize!r}"
+            )
+        self.normalize, self.statistics = normalize, None
+        if normalize == "global":
+            self.statistics = ChannelStatistics(num_channels=n_mels)
         self.sample_rate, self.n_mels, self.stack = sample_rate, n_mels, stack
         self.hop_samples = round(sample_rate * hop_length / 1000)
         self.fbank = Fbank(
@@ -107,16 +134,58 @@ class FrontEnd(torch.nn.Module):
         Frames
             frames (B, T, D) float32, zero on padding; lengths (B,) int64.
         """
-        with torch.autocast(wavs.device.type, enabled=False), torch.no_grad():
-            samples = torch.round(wav_lens * wavs.shape[1]).long()
-            mels = self.fbank(wavs.float())
+        samples = torch.round(wav_lens * wavs.shape[1]).long()
+        mels = self.log_mels(wavs)
+        if self.statistics is None:
             mels = normalize(mels, samples // self.hop_samples + 1)
-            frames, lengths = self._stacked(mels), self.num_frames(samples)
-            # The group that an utterance's last frames do not fill is padding, too.
-            valid = valid_frames(lengths, frames.shape[1])
-            return Frames(frames.masked_fill(~valid.unsqueeze(-1), 0.0), lengths)
+        else:
+            mels = self.statistics(mels)
+        frames, lengths = self.stacked(mels), self.num_frames(samples)
+        # The group that an utterance's last frames do not fill is padding, too.
+        valid = valid_frames(lengths, frames.shape[1])
+        return Frames(frames.masked_fill(~valid.unsqueeze(-1), 0.0), lengths)
 
-    def _stacked(self, mels):
+    @torch.no_grad()
+    def log_mels(self, wavs: torch.Tensor) -> torch.Tensor:
+        """Decibels of each mel channel before any normalisation, (B, S) -> (B, T, C).
+
+        Frame t is centred at sample ``t * hop_samples``; before the first sample and
+        after the last one there are zeros.
+        """
+        with torch.autocast(wavs.device.type, enabled=False):
+            return self.fbank(wavs.float())
+
+    def estimate(self, signals, seconds: float) -> None:
+        """Estimate the statistics of ``normalize: global``; from then on they stand.
+
+        Arguments
+        ---------
+        signals : iterable
+            Of (S,) waveforms; no more is read than is needed.
+        seconds : float
+            Of speech altogether; the last waveform is cut.
+
+        Raises
+        ------
+        ValueError
+            If the front end normalises per utterance, or there is no sample.
+        """
+        if self.statistics is None:
+            raise ValueError("normalize: utterance has no statistics to estimate")
+        budget = round(seconds * self.sample_rate)
+        self.statistics.estimate(self._within(signals, budget))
+
+    def _within(self, signals, budget):
+        for signal in signals:
+            signal = signal[:budget]
+            if len(signal):
+                yield self.log_mels(signal.unsqueeze(0))[0]
+            budget -= len(signal)
+            if budget <= 0:
+                return
+
+    def stacked(self, mels: torch.Tensor) -> torch.Tensor:
+        """Join neighbours, (B, T, C) -> (B, T // stack, stack * C)."""
         batch, time, channels = mels.shape
         groups = time // self.stack
         mels = mels[:, : groups * self.stack]
@@ -148,5 +217,4 @@ def normalize(mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     mean = (mels * valid).sum(1, keepdim=True) / count
     centred = (mels - mean) * valid
     variance = centred.square().sum(1, keepdim=True) / count
-    # 1e-5 square decibels: only digital silence has less variance than that.
-    return centred * torch.rsqrt(variance + 1e-5)
+    return centred * torch.rsqrt(variance + FLOOR)

@@ -11,9 +11,11 @@ from speechbrain_birq.checkpoints import (
     load_architecture,
     load_weights,
 )
+from speechbrain_birq.chunking import make_chunk
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.decoding import make_decoder
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.streaming import TextStream
 from speechbrain_birq.tokens import load_tokens
 
 
@@ -38,7 +40,7 @@ class SpeechEncoder:
         parts = load_architecture(self.folder, trust)
         self.frontend, self.encoder = parts["frontend"], parts["encoder"].eval()
         self.checkpoint = best_checkpoint(self.folder)
-        load_weights({"encoder": self.encoder}, self.folder, self.checkpoint)
+        load_weights(parts, self.folder, self.checkpoint)
         self.reader = AudioReader(self.frontend.sample_rate)
 
     def read(self, path) -> torch.Tensor:
@@ -102,7 +104,7 @@ class Recogniser(SpeechEncoder):
     """
 
     def __init__(self, run_folder, decoding="greedy", trust=()):
-        tokens = load_tokens(run_folder)
+        self.tokens = tokens = load_tokens(run_folder)
         super().__init__(run_folder, trust)
         self.model = CTCModel(
             frontend=self.frontend, encoder=self.encoder, num_tokens=len(tokens)
@@ -115,3 +117,55 @@ class Recogniser(SpeechEncoder):
         """Text of one file."""
         log_probs = self.model(self.read(path), torch.ones(1))
         return self.decoder(*log_probs)[0]
+
+
+class StreamingRecogniser(Recogniser):
+    """A fine-tuned run that writes while it listens.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+        The ``output_folder`` of a fine-tuning with ``normalize: global``.
+    chunk : int
+        Stacked frames that are encoded at once.
+    left : int, optional
+        Chunks to the left that a chunk sees; all of them by default, which costs more
+        and more memory and time as a stream gets longer.
+    trust : tuple
+
+    Raises
+    ------
+    BadInput
+        If the run cannot work chunk by chunk, or there is no such chunk.
+    """
+
+    def __init__(self, run_folder, chunk, left=None, trust=()):
+        super().__init__(run_folder, trust=trust)
+        self.seconds = 0.0  # of audio heard so far
+        try:
+            self.chunk = make_chunk(chunk, left)
+            self.open()
+        except ValueError as error:
+            raise BadInput(f"cannot stream with {run_folder}: {error}") from None
+
+    @property
+    def chunk_ms(self) -> float:
+        """Latency of the method: a chunk's first frame waits for its last."""
+        return self.chunk.chunk_size * self.frontend.frame_ms
+
+    def open(self) -> TextStream:
+        """A new utterance: ``feed`` it (S,) samples of any number, then ``finish``."""
+        return TextStream(self.model, self.tokens, self.chunk)
+
+    def transcribe_in_pieces(self, path):
+        """Yield the text of one file as it is heard, a chunk at a time."""
+        signal, stream = self.read(path)[0], self.open()
+        self.seconds += len(signal) / self.frontend.sample_rate
+        samples = self.chunk.chunk_size * self.frontend.stack
+        for piece in signal.split(samples * self.frontend.hop_samples):
+            yield stream.feed(piece)
+        yield stream.finish()
+
+    def transcribe(self, path) -> str:
+        """Text of one file."""
+        return "".join(self.transcribe_in_pieces(path))

@@ -50,6 +50,9 @@ class BiRQ(torch.nn.Module):
         Standard deviation of the noise in masked frames.
     chunk : int
         Masked frames whose logits exist at once.
+    chunking : ChunkSampler, optional
+        Chunks that the masked pass is encoded in, in training. The label pass always
+        sees the whole utterance: who sets the task may know the future.
 
     Raises
     ------
@@ -71,6 +74,7 @@ class BiRQ(torch.nn.Module):
         label_norm,
         mask_noise_std=0.1,
         chunk=2048,
+        chunking=None,
     ):
         super().__init__()
         check_encoder(encoder)
@@ -85,6 +89,9 @@ class BiRQ(torch.nn.Module):
         self.selector, self.heads = selector, heads
         self.label_layer, self.label_norm = label_layer, label_norm
         self.mask_noise_std, self.chunk = mask_noise_std, chunk
+        if chunking is not None:
+            chunking.check(frontend, encoder)
+        self.chunking = chunking
         self.generator = None  # of mask noise and Gumbel noise; None: torch's own
 
     def forward(self, wavs, wav_lens, mask, enhanced=True, targets=None) -> Objective:
@@ -127,7 +134,10 @@ class BiRQ(torch.nn.Module):
     def encode_masked(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
         """Last layer's output on x̃; (B, T, H)."""
         hidden = fill_masked(clean.frames, mask, self.mask_noise_std, self.generator)
-        return self.encoder(hidden, clean.lengths)
+        chunk = self.chunking() if self.training and self.chunking else None
+        if chunk is None:
+            return self.encoder(hidden, clean.lengths)
+        return self.encoder(hidden, clean.lengths, chunk=chunk)
 
     @torch.no_grad()
     def labels(self, wavs, wav_lens) -> Labels:

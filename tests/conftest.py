@@ -199,6 +199,7 @@ ARCHITECTURE = """
 frontend: !new:speechbrain_birq.frontend.FrontEnd
     n_mels: 40
     stack: 4
+    normalize: {normalize}
 encoder: !new:speechbrain_birq.encoder.SpeechBrainEncoder
     kind: conformer
     input_dim: 160
@@ -211,14 +212,29 @@ encoder: !new:speechbrain_birq.encoder.SpeechBrainEncoder
 
 
 @pytest.fixture
-def run_folder(tmp_path):
+def make_run_folder(tmp_path):
+    """make_run_folder(normalize): a fine-tuned run, its model untrained."""
+
+    def make(normalize="utterance"):
+        folder = tmp_path / "run"
+        folder.mkdir()
+        text = ARCHITECTURE.format(normalize=normalize)
+        save_architecture(text, folder / "architecture.yaml")
+        tokens = CharacterTokens.from_texts(WORDS)
+        tokens.save(folder)
+        parts = load_architecture(folder)
+        if normalize == "global":
+            signal = torch.from_numpy(tone(2, 16000, seed=0))
+            parts["frontend"].estimate([signal], seconds=2)
+        model = CTCModel(**parts, num_tokens=len(tokens))
+        checkpointer = AtomicCheckpointer(folder / "save", {"model": model})
+        checkpointer.save_checkpoint(meta={"cer": 50.0})
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def run_folder(make_run_folder):
     """A fine-tuned run as finetune.py leaves it, its model untrained."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    save_architecture(ARCHITECTURE, folder / "architecture.yaml")
-    tokens = CharacterTokens.from_texts(WORDS)
-    tokens.save(folder)
-    model = CTCModel(**load_architecture(folder), num_tokens=len(tokens))
-    checkpointer = AtomicCheckpointer(folder / "save", {"model": model})
-    checkpointer.save_checkpoint(meta={"cer": 50.0})
-    return folder
+    return make_run_folder()

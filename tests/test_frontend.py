@@ -207,3 +207,106 @@ def test_valid_frames_are_those_before_the_end():
     expected = [[t < length for t in range(4)] for length in (0, 2, 4)]
     assert frames.valid.tolist() == expected
     assert valid_frames(frames.lengths, 4).tolist() == expected
+
+
+# normalize: global
+
+
+def global_frontend(seconds=10, **options):
+    frontend = FrontEnd(**dict(n_mels=20, stack=2, normalize="global") | options)
+    frontend.estimate([3 * noise(16000, seed=5), noise(9000, seed=6)], seconds)
+    return frontend
+
+
+def test_global_statistics_are_those_of_the_log_mels_of_the_speech():
+    frontend, plain = global_frontend(), FrontEnd(n_mels=20)
+    frames = [
+        row.tolist()
+        for signal in (3 * noise(16000, seed=5), noise(9000, seed=6))
+        for row in plain.fbank(signal.unsqueeze(0))[0]
+    ]
+    assert frontend.statistics.num_frames == len(frames) == 101 + 57
+    for c, channel in enumerate(zip(*frames, strict=True)):
+        mean = math.fsum(channel) / len(channel)
+        variance = math.fsum((v - mean) ** 2 for v in channel) / len(channel)
+        assert frontend.statistics.mean[c].item() == pytest.approx(mean, abs=1e-4)
+        assert frontend.statistics.variance[c].item() == pytest.approx(variance, 1e-4)
+
+
+def test_global_frames_are_normalised_with_the_frozen_statistics():
+    frontend, signal = global_frontend(stack=1), noise(1, 4000, seed=9)
+    mels = frontend.fbank(signal)[0].double()
+    statistics = frontend.statistics
+    expected = (mels - statistics.mean) / (statistics.variance.double() + 1e-5).sqrt()
+    frames = frontend(signal, torch.ones(1)).frames[0].double()
+    torch.testing.assert_close(frames, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("seconds", "samples"), [(0.5, 8000), (1.25, 20000)])
+def test_no_more_speech_is_read_than_was_asked_for(seconds, samples):
+    read = []
+
+    def signals():
+        for seed in range(9):
+            read.append(seed)
+            yield noise(16000, seed=seed)
+
+    frontend = FrontEnd(n_mels=20, normalize="global")
+    frontend.estimate(signals(), seconds)
+    assert len(read) == math.ceil(samples / 16000)
+    whole, rest = divmod(samples, 16000)
+    assert frontend.statistics.num_frames == whole * 101 + (rest // 160 + 1)
+
+
+@pytest.mark.parametrize("cut", [4000, 8000, 8123])
+def test_a_prefix_gives_the_frames_of_the_whole(cut):
+    frontend, signal = global_frontend(stack=1), noise(1, 16000)
+    whole = frontend(signal, torch.ones(1)).frames
+    prefix = frontend(signal[:, :cut], torch.ones(1)).frames
+    complete = (cut - 200) // 160 + 1  # windows that end before the cut
+    torch.testing.assert_close(
+        prefix[:, :complete], whole[:, :complete], rtol=0, atol=1e-5
+    )
+
+
+def test_a_prefix_of_an_utterance_normalised_by_itself_gives_others():
+    """The power of the test above."""
+    frontend, signal = FrontEnd(n_mels=20, stack=1), noise(1, 16000)
+    signal[:, 8000:] *= 100
+    whole = frontend(signal, torch.ones(1)).frames
+    prefix = frontend(signal[:, :8000], torch.ones(1)).frames
+    assert (prefix[:, :40] - whole[:, :40]).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("stack", [1, 2, 4])
+def test_global_frames_do_not_depend_on_padding_and_are_zero_there(stack):
+    frontend, signal = global_frontend(stack=stack), noise(4160)
+    alone = frontend(signal.unsqueeze(0), torch.ones(1))
+    batch, lens = padded([signal, 30 * noise(16000, seed=1)])
+    together = frontend(batch, lens)
+    mine = together.frames[0, : alone.lengths[0]]
+    torch.testing.assert_close(mine, alone.frames[0], rtol=0, atol=1e-4)
+    assert together.frames[0, alone.lengths[0] :].abs().max() == 0
+
+
+def test_global_statistics_travel_in_the_state():
+    first, second = global_frontend(), FrontEnd(n_mels=20, normalize="global")
+    second.load_state_dict(first.state_dict())
+    signal = noise(1, 4000)
+    assert torch.equal(
+        first(signal, torch.ones(1)).frames, second(signal, torch.ones(1)).frames
+    )
+
+
+def test_global_without_statistics_is_a_clear_error():
+    with pytest.raises(RuntimeError, match="no statistics yet"):
+        FrontEnd(normalize="global")(noise(1, 4000), torch.ones(1))
+
+
+def test_what_normalize_does_not_know_is_refused():
+    with pytest.raises(ValueError, match="'utterance' or 'global', got 'batch'"):
+        FrontEnd(normalize="batch")
+    with pytest.raises(ValueError, match="utterance has no statistics"):
+        FrontEnd().estimate([noise(4000)], 1)
+    with pytest.raises(ValueError, match="no frame"):
+        FrontEnd(normalize="global").estimate([torch.zeros(0)], 1)

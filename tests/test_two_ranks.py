@@ -40,6 +40,7 @@ def test_pretraining_and_frozen_fine_tuning_score_every_utterance_once(
     torchrun(
         *("pretrain.py", "birq_tiny.yaml", *data, "--output_folder", tmp_path / "pre"),
         *("--train_split", "train", "--label_layer", "1"),
+        *("--normalize", "global", "--chunk_prob", "0.5", "--chunk_max", "9"),
     )
     torchrun(
         *("finetune.py", "ctc_tiny.yaml", *data, "--output_folder", tmp_path / "ctc"),

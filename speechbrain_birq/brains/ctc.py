@@ -21,6 +21,8 @@ class CTCBrain(SumBrain):
     greedily), ``freeze_steps``, ``fresh_layers``, ``lr_encoder``, ``output_folder``.
     """
 
+    chunk = None  # of evaluation; validation sees whole utterances
+
     def init_optimizers(self):
         """Two groups: what is pretrained learns at a rate of its own."""
         encoder, fresh = self.model.encoder, self.hparams.fresh_layers
@@ -50,7 +52,7 @@ class CTCBrain(SumBrain):
 
     def compute_forward(self, batch, stage):
         """Log probabilities and lengths."""
-        return self.modules.model(*batch.sig)
+        return self.modules.model(*batch.sig, chunk=self.chunk)
 
     def compute_objectives(self, outputs, batch, stage):
         """Summed CTC loss; a text too long for its audio counts 0."""
@@ -106,18 +108,28 @@ class CTCBrain(SumBrain):
                 meta={"cer": rates.cer, "step": self.optimizer_step}, min_keys=["cer"]
             )
 
-    def score(self, split, loader) -> dict:
+    def score(self, split, loader, chunk=None) -> dict:
         """Word and character error rates of the best checkpoint on a split.
 
         Writes ``wer_<split>.txt`` (alignments) and ``errors_<split>.csv`` (counts of
         each utterance) and adds the split to ``results.json``.
+
+        Arguments
+        ---------
+        split : str
+            What the results are called.
+        loader : DataLoader
+        chunk : DynChunkTrainConfig, optional
+            Decode what a stream in such chunks would give.
 
         Returns
         -------
         dict
             ``wer``, ``cer`` in percent, ``utterances``.
         """
+        self.chunk = chunk
         self.evaluate(loader, min_key="cer")
+        self.chunk = None
         rows = self.errors.utterances()
         rates = {k: round(v, 3) for k, v in self.errors.rates()._asdict().items()}
         result = {**rates, "utterances": len(rows)}
