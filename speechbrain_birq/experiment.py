@@ -341,6 +341,11 @@ def _last_layers(encoder, count):
             f"fresh_layers {count}: the pretrained encoder has {encoder.num_layers} "
             f"layers, give at most so many"
         )
+    if count and not hasattr(encoder, "last_layers"):
+        raise BadInput(
+            f"fresh_layers {count}: {type(encoder).__name__} has no method "
+            f"last_layers, give --fresh_layers 0"
+        )
     return encoder.last_layers(count) if count else torch.nn.ModuleList()
 
 

@@ -195,6 +195,28 @@ def make_model(make_encoder):
     return make
 
 
+@pytest.fixture
+def fails(capsys):
+    """fails(call, words...): exit status 2 and one sentence with these words."""
+
+    def check(call, *words):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            call()
+        assert caught.value.code == 2
+        told = capsys.readouterr().err
+        assert "Traceback" not in told
+        errors = [line for line in told.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, told
+        assert told.splitlines()[-1] == errors[0]
+        assert len(errors[0]) < 500
+        for word in words:
+            assert word in errors[0], errors[0]
+        return errors[0]
+
+    return check
+
+
 ARCHITECTURE = """
 frontend: !new:speechbrain_birq.frontend.FrontEnd
     n_mels: 40

@@ -49,7 +49,7 @@ def test_the_example_has_at_most_20_lines():
 
 
 def test_pretraining_and_fine_tuning_take_the_module_of_the_page(
-    _corpus_template, tmp_path, module, yaml
+    _corpus_template, tmp_path, module, yaml, fails
 ):
     folders = dict(data_folder=_corpus_template, output_folder=tmp_path / "run")
     settings = PRETRAIN | dict(optimizer_step_limit=2, dropout=0.1)
@@ -68,6 +68,11 @@ def test_pretraining_and_fine_tuning_take_the_module_of_the_page(
     name = "encoder.layers.1.weight_hh_l0_reverse"
     assert 0 < (before[name] - after[name]).abs().max() < 0.05
 
+    settings |= dict(ctc, fresh_layers=1, output_folder=tmp_path / "none")
+    fails(
+        lambda: run(experiment.finetune, "ctc_tiny.yaml", settings),
+        "LSTMs has no method last_layers, give --fresh_layers 0",
+    )
     audio = next((_corpus_template / "test").rglob("*.flac"))
     features = SpeechEncoder(tmp_path / "run", ("my_encoders",)).features(audio, 1)
     assert features.shape[1] == 16

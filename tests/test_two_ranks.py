@@ -44,7 +44,14 @@ def test_pretraining_and_frozen_fine_tuning_score_every_utterance_once(
     )
     torchrun(
         *("finetune.py", "ctc_tiny.yaml", *data, "--output_folder", tmp_path / "ctc"),
-        *("--pretrained", tmp_path / "pre", "--freeze_steps", "2"),
+        *(
+            "--pretrained",
+            tmp_path / "pre",
+            "--freeze_steps",
+            "2",
+            "--fresh_layers",
+            "0",
+        ),
     )
     results = json.loads((tmp_path / "ctc" / "results.json").read_text())
     assert results["test"]["utterances"] == 3
