@@ -19,12 +19,12 @@ class WindowedRoPEMHA(RoPEMHA):
     dropout : float
         Of the attention weights.
     window : int
-        Total width in frames; half of it lies on each side.
+        Total width in frames: ``window // 2`` on each side, so 200 and 201 are one.
 
     Raises
     ------
     ValueError
-        If the window holds no neighbour.
+        If the window is not a whole number, or holds no neighbour.
 
     Example
     -------
@@ -36,8 +36,10 @@ class WindowedRoPEMHA(RoPEMHA):
 
     def __init__(self, embed_dim, num_heads, dropout=0.0, *, window):
         super().__init__(embed_dim, num_heads, dropout)
-        if window < 2:
-            raise ValueError(f"attention_window must be at least 2, got {window}")
+        if not isinstance(window, int) or window < 2:
+            raise ValueError(
+                f"attention_window must be a whole number from 2, got {window}"
+            )
         self.reach = window // 2
 
     def forward(
@@ -97,7 +99,8 @@ class WindowedRoPEMHA(RoPEMHA):
         missing = (blocks + 1) * self.reach - states.shape[1]
         states = pad(states, (0, 0, 0, 0, self.reach, missing))
         near = states.unfold(1, 3 * self.reach, self.reach)  # (B, blocks, H, E, 3 r)
-        return near.flatten(0, 1).transpose(2, 3)
+        # Transposed before flatten copies: fused attention wants E contiguous.
+        return near.transpose(3, 4).flatten(0, 1)
 
     def _visible(self, padding, blocks):
         """(B x blocks, 1, reach, 3 x reach) bool: within the window, not padding."""

@@ -1,10 +1,18 @@
 """Attention within a window: equal to full attention under a band, and blind beyond."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from speechbrain.nnet.attention import RoPEMHA
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from speechbrain_birq.attention import WindowedRoPEMHA, within_window
+from speechbrain_birq.checkpoints import load_architecture, save_architecture
+from speechbrain_birq.configuration import load_configuration
+
+TINY = Path(__file__).parents[1] / "hparams" / "birq_tiny.yaml"
+SIZE = dict(num_layers=3, d_model=16, d_ffn=32)
 
 
 def pair(window, dropout=0.0):
@@ -94,9 +102,19 @@ def test_dropout_drops_in_training_only():
     assert not torch.equal(windowed(x, x, x)[0], windowed(x, x, x)[0])
 
 
-def test_a_window_without_a_neighbour_is_refused():
-    with pytest.raises(ValueError, match="attention_window must be at least 2, got 1"):
-        WindowedRoPEMHA(16, 2, window=1)
+@pytest.mark.parametrize("window", [1, 0, -4, 2.5, 8.0, True])
+def test_a_window_that_is_not_whole_or_without_a_neighbour_is_refused(window):
+    with pytest.raises(ValueError, match=f"a whole number from 2, got {window}"):
+        WindowedRoPEMHA(16, 2, window=window)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_fused_attention_takes_the_blocks(batch):
+    """PyTorch otherwise keeps every score, in silence."""
+    _, windowed = pair(4)
+    x, padding = states(batch, 25), padding_of([25] * batch, 25)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # raises where it cannot be taken
+        assert windowed(x, x, x, key_padding_mask=padding)[0].isfinite().all()
 
 
 def test_a_second_mask_is_refused():
@@ -104,3 +122,15 @@ def test_a_second_mask_is_refused():
     x = states(1, 20)
     with pytest.raises(ValueError, match="attention_window and chunks"):
         windowed(x, x, x, attn_mask=band(20, 4))
+
+
+@pytest.mark.parametrize(("window", "reach"), [(None, None), (6, 3), (7, 3)])
+def test_the_key_reaches_every_layer_and_the_run_folder(tmp_path, window, reach):
+    folders = dict(data_folder="x", output_folder=str(tmp_path))
+    resolved = load_configuration(
+        TINY, folders | SIZE | dict(attention_window=window)
+    ).resolved
+    save_architecture(resolved, tmp_path / "architecture.yaml")
+    encoder = load_architecture(tmp_path)["encoder"]
+    found = [getattr(layer.mha_layer, "reach", None) for layer in encoder.layers]
+    assert found == [reach] * 3

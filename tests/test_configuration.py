@@ -229,6 +229,13 @@ def test_a_branchformer_with_rotary_attention_is_refused_by_name(hparams):
         load(path)
 
 
+def test_a_branchformer_with_a_window_is_refused_by_name(hparams):
+    path = hparams / "birq_tiny.yaml"
+    edit(path, "encoder_conformer", "encoder_branchformer")
+    with pytest.raises(BadInput, match=r"attention_window needs .* not RelPosMHAXL"):
+        load(path, attention_window=6)
+
+
 @pytest.mark.parametrize("name", ["missing.yaml", "parts"])
 def test_a_file_that_is_not_there_is_refused(hparams, name):
     with pytest.raises(BadInput, match="no YAML file"):

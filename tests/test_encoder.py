@@ -237,7 +237,8 @@ def test_a_hidden_step_of_the_convolution_hides_all_of_its_frames():
         ("conformer", {"num_layers": 0}, "num_layers"),
         ("conformer", {"d_model": 15, "nhead": 2}, "d_model 15.*nhead 2"),
         ("conformer", {"kernel_size": 4}, "kernel_size must be odd"),
-        ("conformer", {"attention_window": 1}, "attention_window must be at least 2"),
+        ("conformer", {"attention_window": 1}, "attention_window must be .* from 2"),
+        ("transformer", {"attention_window": 6.0}, "whole number from 2, got 6.0"),
         (
             "conformer",
             {"attention_window": 8, "attention_type": "RelPosMHAXL"},
