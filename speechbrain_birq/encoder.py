@@ -1,7 +1,6 @@
 """One face for SpeechBrain's encoders: exact layers, padding, early exit, chunks."""
 
 import torch
-from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
 from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
 from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
 from speechbrain.lobes.models.transformer.Transformer import (
@@ -14,6 +13,7 @@ from speechbrain_birq.attention import within_window
 from speechbrain_birq.chunking import chunk_arguments
 from speechbrain_birq.ebranchformer import EBranchformerEncoder
 from speechbrain_birq.frontend import valid_frames
+from speechbrain_birq.inputs import LinearInput
 
 ATTENTION = {
     "conformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
@@ -344,85 +344,3 @@ def check_encoder(encoder) -> None:
             f"{type(encoder).__name__} lacks {', '.join(missing)}: see "
             f"recipes/ENCODERS.md"
         )
-
-
-class LinearInput(torch.nn.Module):
-    """A linear projection of the stacked frames.
-
-    Example
-    -------
-    >>> valid = torch.ones(1, 3, dtype=torch.bool)
-    >>> LinearInput(input_dim=8, d_model=4)(torch.randn(1, 3, 8), valid).shape
-    torch.Size([1, 3, 4])
-    """
-
-    def __init__(self, *, input_dim, d_model):
-        super().__init__()
-        self.linear = torch.nn.Linear(input_dim, d_model)
-
-    def forward(self, frames, valid):
-        """(B, T, D), (B, T) -> (B, T, H)"""
-        return self.linear(frames)
-
-
-class ConvolutionalInput(torch.nn.Module):
-    """Two 3 x 3 convolutions of stride 2 over the unstacked frames: four become one.
-
-    It sees the very frames that the front end stacked (``stack: 4``), so masks and
-    labels stay on one time axis and a hidden frame hides all four.
-
-    Arguments
-    ---------
-    input_dim : int
-        D = 4 x number of mel channels.
-    d_model : int
-        H
-    channels : tuple
-        Of the two convolutions.
-
-    Raises
-    ------
-    ValueError
-        If four frames do not make up ``input_dim``.
-
-    Example
-    -------
-    >>> conv = ConvolutionalInput(input_dim=4 * 80, d_model=32)
-    >>> conv(torch.randn(2, 7, 320), torch.ones(2, 7, dtype=torch.bool)).shape
-    torch.Size([2, 7, 32])
-    """
-
-    STRIDE = 4
-
-    def __init__(self, *, input_dim, d_model, channels=(64, 32)):
-        super().__init__()
-        if input_dim % (4 * self.STRIDE):
-            raise ValueError(
-                f"the convolutional input needs stack: 4 and a number of mel channels "
-                f"that 4 divides; {input_dim} features a frame do not fit"
-            )
-        self.n_mels = input_dim // self.STRIDE
-        self.convolutions = ConvolutionFrontEnd(
-            (None, None, self.n_mels),
-            num_blocks=2,
-            num_layers_per_block=1,
-            out_channels=list(channels),
-            kernel_sizes=[3, 3],
-            strides=[2, 2],
-            residuals=[False, False],
-            # Four frames a step and stride 2: a kernel of 3 never looks beyond an
-            # utterance's end, so SpeechBrain's reflection there does no harm.
-            dropout=0.0,
-        )
-        self.linear = torch.nn.Linear(channels[-1] * self.n_mels // 4, d_model)
-
-    def forward(self, frames, valid):
-        """(B, T, D), (B, T) -> (B, T, H)"""
-        states = frames.unflatten(2, (self.STRIDE, self.n_mels)).flatten(1, 2)
-        for block in self.convolutions.values():
-            repeat = states.shape[1] // valid.shape[1]
-            inside = valid.repeat_interleave(repeat, 1)
-            states = block(
-                states * inside.view(*inside.shape, *[1] * (states.dim() - 2))
-            )
-        return self.linear(states.flatten(2))

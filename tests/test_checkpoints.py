@@ -258,7 +258,7 @@ def test_classes_of_the_toolkits_are_trusted():
         "a: !new:torch.nn.Linear [1, 2]\n"
         "b: !name:torch.optim.AdamW\n"
         "c: !new:speechbrain.nnet.CNN.Conv1d\n"
-        "d: !new:speechbrain_birq.encoder.ConvolutionalInput\n"
+        "d: !new:speechbrain_birq.inputs.ConvolutionalInput\n"
         "e: !tuple (1, 2)\n"
     )
     check_tags(text, "x.yaml", checkpoints.TRUSTED)

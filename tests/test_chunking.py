@@ -13,9 +13,10 @@ from speechbrain_birq.chunking import (
     make_chunk,
 )
 from speechbrain_birq.configuration import load_configuration
-from speechbrain_birq.encoder import STREAMS, ConvolutionalInput
+from speechbrain_birq.encoder import STREAMS
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.frontend import FrontEnd
+from speechbrain_birq.inputs import ConvolutionalInput
 
 ROOT = Path(__file__).parents[1]
 LENGTHS = (1, 2, 3, 9, 40)

@@ -3,11 +3,8 @@
 import pytest
 import torch
 
-from speechbrain_birq.encoder import (
-    ATTENTION,
-    ConvolutionalInput,
-    SpeechBrainEncoder,
-)
+from speechbrain_birq.encoder import ATTENTION, SpeechBrainEncoder
+from speechbrain_birq.inputs import ConvolutionalInput
 
 PAIRS = [(kind, attention) for kind, names in ATTENTION.items() for attention in names]
 LENGTHS = (1, 2, 3, 9, 40)
