@@ -5,6 +5,7 @@
 Forward and backward of SpeechBrain's rotary attention, with and without a window, on
 one utterance, each length in a process of its own; memory is the peak above that of the
 process before the first call. Exponents are fitted to the upper half of the lengths.
+The longest one takes 11 GB without a window.
 """
 
 import argparse

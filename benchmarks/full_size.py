@@ -59,6 +59,8 @@ def arguments():
 
 def shown(value):
     """A cell of the table."""
+    if value is None:
+        return ""
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
@@ -77,6 +79,7 @@ def measure(name, options) -> dict:
         hparams = load_configuration(HPARAMS / f"{name}.yaml", overrides).hparams
     model = hparams["model"].to(options.device).train()
     optimizer = hparams["opt_class"](model.parameters())
+    enhanced = hparams["enhanced_weight"].value > 0
     batch = [part.to(options.device) for part in noise(hparams, options.seconds)]
     for _ in range(2):
         started = time.perf_counter()
@@ -91,7 +94,7 @@ def measure(name, options) -> dict:
         "parameters": sum(p.numel() for p in model.parameters()) / 1e6,
         "seconds": seconds,
         "memory": memory,
-        "F": objective.enhanced_loss.mean().item() / frames,
+        "F": objective.enhanced_loss.mean().item() / frames if enhanced else None,
         "G": objective.anchor_loss.mean().item() / frames,
     }
 
