@@ -23,8 +23,9 @@ from speechbrain_birq.data.librispeech import prepare_librispeech
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.diagnostics.metrics import read_metrics
 from speechbrain_birq.encoder import SpeechBrainEncoder
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.frontend import FrontEnd
-from speechbrain_birq.inference import StreamingRecogniser
+from speechbrain_birq.inference import Recogniser, StreamingRecogniser
 
 ROOT = Path(__file__).parents[1]
 TINY = dict(
@@ -200,6 +201,29 @@ def test_fine_tuning_starts_from_the_pretrained_encoder(
     (valid,) = read_metrics(output, "valid")
     assert valid["step"] == 3 and valid["cer"] >= 0
     assert f"from {run_folder}" in log(output)
+
+
+def test_a_probe_is_trained_beside_an_encoder_that_does_not_move(
+    _corpus_template, pretrained, tmp_path
+):
+    output = tmp_path / "probe"
+    folders = dict(data_folder=_corpus_template, output_folder=output)
+    run(
+        experiment.finetune,
+        "probe_tiny.yaml",
+        FINETUNE,
+        **folders,
+        pretrained=pretrained[0],
+        lr=0.1,
+    )
+    assert_equal(encoder_weights(output), encoder_weights(pretrained[0]))
+    results = json.loads((output / "results.json").read_text())
+    assert len(results["layer_weights"]) == 2 + 1  # input projection, two layers
+    assert len(set(results["layer_weights"])) > 1  # they have moved apart
+    assert (output / "layers.png").stat().st_size > 0
+    # A probe is no recogniser: its linear layer hears a mixture of layers.
+    with pytest.raises(BadInput, match="another architecture"):
+        Recogniser(output)
 
 
 def test_fine_tuning_moves_an_encoder_that_is_not_frozen(
