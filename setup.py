@@ -33,8 +33,8 @@ setup(
         "track": TRACK,
         "large": LARGE,
         "lm": ["kenlm>=0.2"],
-        "test": [*DEMO, *TRACK, *TEST],
-        "dev": [*DEMO, *TRACK, *TEST, "ruff>=0.6", "pre-commit>=3"],
+        "test": [*DEMO, *LARGE, *TRACK, *TEST],
+        "dev": [*DEMO, *LARGE, *TRACK, *TEST, "ruff>=0.6", "pre-commit>=3"],
     },
     entry_points={"console_scripts": ["birq=speechbrain_birq.cli:main"]},
 )
