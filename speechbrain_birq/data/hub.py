@@ -49,7 +49,7 @@ class HubDataset:
             from huggingface_hub.utils import disable_progress_bars
         except ImportError:
             raise BadInput(
-                "huggingface_hub is not installed: pip install 'speechbrain_birq[large]'"
+                'files come with huggingface_hub: pip install "speechbrain_birq[large]"'
             ) from None
         disable_progress_bars()  # there is one of hours
         self.repo, self.endpoint = repo, endpoint
@@ -104,8 +104,9 @@ class HubDataset:
                 partial.unlink()
             logger.warning("%s: %s; once more", file.path, problem)
         raise BadInput(
-            f"gave up {file.path} of {self.repo} after {TRIES} tries ({problem}): check "
-            f"the connection and give the same command again, it goes on from here"
+            f"gave up {file.path} of {self.repo} after {TRIES} tries ({problem}): "
+            f"check the connection and give the same command again, it goes on from "
+            f"here"
         )
 
     def _continue(self, file, partial):
@@ -133,9 +134,7 @@ class HubDataset:
                     headers=headers,
                     expected_size=file.size,
                 )
-        except (
-            Exception
-        ) as error:  # of httpx, requests or the hub, as its version has it
+        except Exception as error:  # of httpx, requests or the hub, by version
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise BadInput(no_space(partial.parent)) from None
             return _short(error)

@@ -1,9 +1,8 @@
 """YODAS: a seeded subset of its English speech, downloaded and kept as 16 kHz shards.
 
-<folder>/selection.json, selection.tsv.gz   which utterances, written before any audio
-<folder>/train, <folder>/dev                shards
-<folder>/prepared.json                      archives that are done, and their counts
-<folder>/downloads                          while it runs
+Beside the shards ``train`` and ``dev`` lie ``selection.json`` and ``selection.tsv.gz``
+(the utterances, chosen before any audio), ``prepared.json`` (which archives are done)
+and, while it runs, ``downloads``.
 """
 
 import errno
@@ -44,7 +43,7 @@ def prepare_yodas(
 ) -> dict:
     """Draw a subset of YODAS, download it and write it as shards ``train`` and ``dev``.
 
-    Called again after whatever stopped it, it continues. Videos of dev are not in train.
+    Called again after whatever stopped it, it continues. No video is in both.
 
     Arguments
     ---------
@@ -109,8 +108,8 @@ def _check_same(folder, saved, settings):
     for name, value in settings.items():
         if saved.get(name) != value:
             raise BadInput(
-                f"{folder} was begun with --{name} {saved.get(name)}, not {value}: give "
-                f"the same again, or another --output_folder"
+                f"{folder} was begun with --{name} {saved.get(name)}, not {value}: "
+                f"give the same again, or another --output_folder"
             )
 
 
@@ -162,8 +161,8 @@ def _check_disk(folder, hours, archive_bytes):
     free = shutil.disk_usage(folder).free
     print(
         f"disk: about {needed / 1e9:.1f} GB needed ({hours:.1f} h of FLAC at "
-        f"{FLAC_MB_PER_HOUR} MB and {archive_bytes / 1e9:.1f} GB of archives at a time), "
-        f"{free / 1e9:.1f} GB free"
+        f"{FLAC_MB_PER_HOUR} MB and {archive_bytes / 1e9:.1f} GB of archives at a "
+        f"time), {free / 1e9:.1f} GB free"
     )
     if needed > free:
         raise BadInput(

@@ -169,18 +169,9 @@ class ArchiveReader:
                 if samples is None:
                     continue
                 counts["written"] += 1
-                seconds = len(samples) / SAMPLE_RATE
+                seconds, text = len(samples) / SAMPLE_RATE, texts.get(utterance, "")
                 self.bar.update(seconds / 3600)
-                yield (
-                    Utterance(
-                        utterance,
-                        seconds,
-                        "",
-                        video(utterance),
-                        texts.get(utterance, ""),
-                    ),
-                    samples,
-                )
+                yield Utterance(utterance, seconds, "", video(utterance), text), samples
                 if not left:
                     break
         except DamagedArchive as error:

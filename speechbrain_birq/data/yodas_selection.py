@@ -1,7 +1,7 @@
 """Which utterances of YODAS: drawn from the list of durations, before any audio.
 
-Whole videos in a seeded order of archives: fewest bytes for the hours, for nearly all that
-is downloaded is used. The price is that the hours come from as few archives as hold them.
+Whole videos in a seeded order of archives: nearly all that is downloaded is used. The
+price is that the hours come from as few archives as hold them.
 """
 
 import gzip
@@ -10,7 +10,6 @@ import math
 import random
 import re
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain_birq.data.hub import RemoteFile
@@ -103,7 +102,8 @@ def read_durations(path, name) -> dict[str, float]:
     Raises
     ------
     BadInput
-        If a line has no number, or its utterance is not ``<video>-<index>-<start>-<end>``.
+        If a line has no number, or an utterance another name than
+        ``<video>-<index>-<start>-<end>``.
     """
     durations = {}
     for number, (utterance, value) in enumerate(read_table(path).items()):
@@ -181,9 +181,9 @@ def draw(archives, durations, *, seed, hours, dev_hours, min_seconds, max_second
             return
     there = hours + dev_hours - sum(missing.values()) / 3600
     raise BadInput(
-        f"the {len(archives)} archives hold {there:.4g} h of utterances of {min_seconds:g} "
-        f"to {max_seconds:g} s, not {hours + dev_hours:g} h: lower --hours, or name more "
-        f"--languages"
+        f"the {len(archives)} archives hold {there:.4g} h of utterances of "
+        f"{min_seconds:g} to {max_seconds:g} s, not {hours + dev_hours:g} h: lower "
+        f"--hours, or name more --languages"
     )
 
 
