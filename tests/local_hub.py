@@ -33,6 +33,7 @@ class LocalHub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # header and body in one packet: each else waits 40 ms
 
             def do_GET(self):
                 hub.answer(self, unquote(urlsplit(self.path).path))

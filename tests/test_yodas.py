@@ -198,42 +198,33 @@ def killing(function, after):
     return call
 
 
-@pytest.mark.parametrize("seed", range(4))
+KILLS = [
+    (yodas_archives, "decode", 12),
+    (shards, "_as_pcm", 12),
+    (shards._Shard, "finish", 2),
+    (yodas_archives.Prepared, "add", 2),
+    (file_download, "http_get", 4),
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_a_run_killed_again_and_again_writes_the_same_shards(
-    prepare, whole, hub, tmp_path, monkeypatch, seed
+    prepare, whole, tmp_path, monkeypatch, seed
 ):
     """Killed while reading members, while writing shards, while fetching files."""
-    rng = random.Random(seed)
-    kills = 0
-    while True:
+    rng, kills, counts = random.Random(seed), 0, None
+    while counts is None:
+        target, name, at_most = rng.choice(KILLS)
         with monkeypatch.context() as patch:
-            after = rng.randint(3, 25)
-            target, name = rng.choice(
-                [
-                    (yodas_archives, "decode"),
-                    (shards, "_as_pcm"),
-                    (shards._Shard, "finish"),
-                    (yodas_archives.Prepared, "add"),
-                    (file_download, "http_get"),
-                ]
-            )
-            few = name in ("finish", "add", "http_get")
-            patch.setattr(
-                target,
-                name,
-                killing(getattr(target, name), after // 5 if few else after),
-            )
+            killed = killing(getattr(target, name), rng.randint(1, at_most))
+            patch.setattr(target, name, killed)
             try:
                 counts = prepare()
-                break
             except Killed:
                 kills += 1
-                assert kills < 60
-    assert kills >= 3
+    assert kills >= 2
     assert counts == whole.counts
-    folder = tmp_path / "shards"
-    for split in ("dev", "train"):
-        assert written(folder, split).keys() == whole.chosen[split]
+    assert shard_files(tmp_path / "shards") == whole.files
 
 
 def test_a_killed_run_neither_fetches_nor_decodes_again_what_is_done(
@@ -351,16 +342,13 @@ def test_members_that_lead_out_of_the_archive_are_never_written(
     assert not Path("/tmp/evil-birq.wav").exists()
 
 
-def test_an_archive_whose_end_is_damaged_gives_its_beginning(
-    prepare, whole, hub, tmp_path, caplog
-):
+def test_an_archive_whose_end_is_damaged_gives_its_beginning(prepare, hub, caplog):
     for path in [p for p in hub.files if "/audio/" in p]:
         hub.files[path] = hub.files[path][: len(hub.files[path]) // 2]
     with caplog.at_level(logging.WARNING):
-        counts = prepare()
+        counts = prepare(dev_hours=0)
     assert "the rest cannot be read" in caplog.text
-    assert counts["missing"] + counts["written"] == whole.counts["written"]
-    assert 0 < counts["written"] < whole.counts["written"]
+    assert 10 < counts["written"] < counts["missing"] + 10
 
 
 def test_a_text_that_lacks_an_utterance_leaves_it_empty(prepare, whole, hub, tmp_path):
