@@ -36,7 +36,9 @@ from speechbrain_birq.data.pipeline import (
     MaskItem,
     make_dataset,
     make_loader,
+    make_shard_dataset,
 )
+from speechbrain_birq.data.shard_reading import Shards, find_shards
 from speechbrain_birq.decoding import make_decoder
 from speechbrain_birq.diagnostics.plots import plot_training
 from speechbrain_birq.errors import BadInput, one_sentence
@@ -177,20 +179,25 @@ def _start(argv):
 
 
 def _prepare(prepare, experiment, keys):
+    """split -> its shards if there are such, else its manifest"""
     splits = []
     for key in keys:
         value = experiment.hparams[key]
         splits += [value] if isinstance(value, str) else value
+    data_folder = experiment.hparams["data_folder"]
+    found = {split: find_shards(data_folder, split) for split in splits}
+    listed = [split for split, shards in found.items() if shards is None]
     folder = experiment.folder / "manifests"
-    run_on_main(
-        prepare,
-        kwargs={
-            "data_folder": experiment.hparams["data_folder"],
-            "splits": splits,
-            "manifest_folder": folder,
-        },
-    )
-    return {split: folder / f"{split}.csv" for split in splits}
+    if listed:
+        run_on_main(
+            prepare,
+            kwargs={
+                "data_folder": data_folder,
+                "splits": listed,
+                "manifest_folder": folder,
+            },
+        )
+    return found | {split: folder / f"{split}.csv" for split in listed}
 
 
 def _mask_item(hparams, stage):
@@ -202,7 +209,8 @@ def _mask_item(hparams, stage):
 def _loader(experiment, manifest, stage, items):
     hparams = experiment.hparams
     frontend = hparams["frontend"]
-    dataset = make_dataset(
+    make = make_shard_dataset if isinstance(manifest, Shards) else make_dataset
+    dataset = make(
         manifest,
         reader=AudioReader(frontend.sample_rate, hparams["cache_audio_gb"]),
         min_seconds=hparams["min_seconds"] if stage == "train" else 0.0,
@@ -234,10 +242,10 @@ def _estimate_statistics(experiment, frontend, dataset):
         return
     if if_main_process():
         order = torch.Generator().manual_seed(hparams["seed"])
-        numbers = torch.randperm(len(dataset), generator=order).tolist()
+        numbers = torch.randperm(len(dataset), generator=order)
         try:
             with dataset.output_keys_as(["sig"]):
-                signals = (dataset[number]["sig"] for number in numbers)
+                signals = (dataset[int(number)]["sig"] for number in numbers)
                 frontend.estimate(signals, hparams["normalize_seconds"])
         except ValueError:
             raise BadInput(NOTHING_READ % "training") from None
@@ -351,7 +359,10 @@ def _last_layers(encoder, count):
 
 def _tokens(experiment, manifest):
     hparams = experiment.hparams
-    texts = [row.text for row in read_manifest(manifest) if row.text]
+    if isinstance(manifest, Shards):
+        texts = list(manifest.texts())
+    else:
+        texts = [row.text for row in read_manifest(manifest) if row.text]
     if not texts:
         raise BadInput(
             f"no transcripts in the split {hparams['train_split']!r}: fine-tuning "

@@ -117,6 +117,33 @@ def read_manifest(path) -> list[Utterance]:
         return [_utterance(row, path, number) for number, row in enumerate(reader, 2)]
 
 
+def report_left_out(where, left, total, *, min_seconds, max_seconds, needs_text):
+    """Tell in the log how many utterances a training takes no account of.
+
+    Raises
+    ------
+    BadInput
+        If nothing is left.
+    """
+    if left < total:
+        logger.warning(
+            "%s: left out %d of %d utterances (shorter than %g s, longer than %g s%s)",
+            where,
+            total - left,
+            total,
+            min_seconds,
+            max_seconds,
+            " or without transcript" if needs_text else "",
+        )
+    if not left:
+        raise BadInput(
+            f"no utterance of {where} is left: all {total} are shorter than "
+            f"{min_seconds:g} s, longer than {max_seconds:g} s"
+            f"{' or without transcript' if needs_text else ''}; change min_seconds and "
+            f"max_seconds"
+        )
+
+
 def _utterance(row, path, line):
     try:
         return Utterance(

@@ -11,8 +11,8 @@ from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 
-from speechbrain_birq.data.manifest import read_manifest
-from speechbrain_birq.errors import BadInput
+from speechbrain_birq.data.manifest import read_manifest, report_left_out
+from speechbrain_birq.data.shard_dataset import ShardDataset
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +34,19 @@ class AudioReader:
         self.budget = int(cache_gb * 2**30)
         self.cache, self.unreadable = {}, set()
 
-    def __call__(self, path: str) -> torch.Tensor:
-        """(S,) float32 in [-1, 1]; empty if the file cannot be read."""
+    def __call__(self, path, source=None) -> torch.Tensor:
+        """(S,) float32 in [-1, 1]; empty if the file cannot be read.
+
+        Arguments
+        ---------
+        path : str
+        source : file-like or Exception, optional
+            The file's content if it lies elsewhere, or why there is none; ``path`` is
+            its name then.
+        """
         if path in self.cache:
             return self.cache[path].float() / 32768
-        signal = self._read(path)
+        signal = self._read(path, source)
         stored = signal.mul(32768).round().clamp(-32768, 32767).short()
         if stored.nbytes <= self.budget:
             self.budget -= stored.nbytes
@@ -46,13 +54,18 @@ class AudioReader:
         # Rounded the first time too: a resumed run must hear what the first run heard.
         return stored.float() / 32768
 
-    def _read(self, path):
+    def _read(self, path, source):
         try:
-            signal, rate = audio_io.load(path)
+            if isinstance(source, Exception):
+                raise source
+            signal, rate = audio_io.load(path if source is None else source)
         except Exception as error:  # soundfile raises many kinds
             if path not in self.unreadable:
-                logger.warning("skipped %s: unreadable (%s)", path, error)
                 self.unreadable.add(path)
+                count = len(self.unreadable)
+                logger.warning(
+                    "skipped %s: unreadable (%s); %d now", path, error, count
+                )
             return torch.zeros(0)
         signal = signal.mean(0)
         if rate != self.sample_rate:
@@ -98,25 +111,25 @@ def make_dataset(
         for row in rows
         if min_seconds <= row.duration <= max_seconds and (row.text or not needs_text)
     ]
-    if len(kept) < len(rows):
-        logger.warning(
-            "%s: left out %d of %d utterances (shorter than %g s, longer than %g s%s)",
-            manifest,
-            len(rows) - len(kept),
-            len(rows),
-            min_seconds,
-            max_seconds,
-            " or without transcript" if needs_text else "",
-        )
-    if not kept:
-        raise BadInput(
-            f"no utterance of {manifest} is left: all {len(rows)} are shorter than "
-            f"{min_seconds:g} s, longer than {max_seconds:g} s"
-            f"{' or without transcript' if needs_text else ''}; change min_seconds and "
-            f"max_seconds"
-        )
+    report_left_out(
+        manifest,
+        len(kept),
+        len(rows),
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+        needs_text=needs_text,
+    )
     dataset = DynamicItemDataset({row.ID: row._asdict() for row in kept})
     dataset.add_dynamic_item(reader, takes="wav", provides="sig")
+    return _with_items(dataset, items)
+
+
+def make_shard_dataset(shards, *, items=(), **options) -> ShardDataset:
+    """A dataset of the utterances in ``Shards``; arguments as for ``make_dataset``."""
+    return _with_items(ShardDataset(shards, **options), items)
+
+
+def _with_items(dataset, items):
     for function, takes, provides in items:
         dataset.add_dynamic_item(function, takes=takes, provides=provides)
     provided = [name for _, _, provides in items for name in _as_list(provides)]
@@ -205,7 +218,7 @@ def make_loader(
 
     Arguments
     ---------
-    dataset : DynamicItemDataset
+    dataset : DynamicItemDataset or ShardDataset
     batch_seconds : float
         Seconds of audio in a batch; a longer utterance is a batch of its own.
     shuffle : bool
@@ -223,6 +236,20 @@ def make_loader(
     SaveableDataLoader
         Its ``batch_sampler`` has ``set_epoch``.
     """
+    return SaveableDataLoader(
+        dataset,
+        batch_sampler=_batches(dataset, batch_seconds, shuffle, seed, ranks),
+        collate_fn=Collate(min_samples),
+        num_workers=num_workers,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _batches(dataset, batch_seconds, shuffle, seed, ranks):
+    if isinstance(dataset, ShardDataset):
+        return dataset.batches(
+            batch_seconds=batch_seconds, shuffle=shuffle, seed=seed, ranks=ranks
+        )
     sampler = DynamicBatchSampler(
         dataset,
         max_batch_length=batch_seconds,
@@ -231,10 +258,4 @@ def make_loader(
         batch_ordering="random" if shuffle else "ascending",
         seed=seed,
     )
-    return SaveableDataLoader(
-        dataset,
-        batch_sampler=RankBatches(sampler, *ranks),
-        collate_fn=Collate(min_samples),
-        num_workers=num_workers,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    return RankBatches(sampler, *ranks)
