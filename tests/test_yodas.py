@@ -1,13 +1,17 @@
 """YODAS from a hub to shards: whole, once, however often it is killed on the way."""
 
+import contextlib
 import errno
 import gzip
 import io
 import json
 import logging
+import os
 import random
 import runpy
 import shutil
+import signal
+import subprocess
 import sys
 import tarfile
 from collections import Counter
@@ -18,12 +22,14 @@ import huggingface_hub
 import numpy as np
 import pytest
 import soundfile
+import torch
 from huggingface_hub import file_download
 from local_hub import LocalHub, add_archive, made_up_yodas, sound, tar_gz, utterances
 
+from speechbrain_birq.configuration import flatten
 from speechbrain_birq.data import hub as hub_module
 from speechbrain_birq.data import shards, yodas, yodas_archives
-from speechbrain_birq.data.yodas import prepare_yodas
+from speechbrain_birq.data.yodas import find_yodas, prepare_yodas
 from speechbrain_birq.data.yodas_archives import decode
 from speechbrain_birq.data.yodas_selection import Selection, video
 from speechbrain_birq.errors import BadInput
@@ -504,6 +510,113 @@ def test_the_recipe_takes_what_the_function_takes(hub, tmp_path, monkeypatch, ca
         "revision": "main",
     }
     assert "written" in capsys.readouterr().out
+
+
+@contextlib.contextmanager
+def process_wide_settings_restored():
+    """An experiment installs log handlers and an exception hook, for good."""
+    root, hook = logging.getLogger(), sys.excepthook
+    handlers, level, state = root.handlers[:], root.level, torch.get_rng_state()
+    try:
+        yield
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            handler.close()
+        root.handlers[:], sys.excepthook = handlers, hook
+        root.setLevel(level)
+        torch.set_rng_state(state)
+
+
+def pretrain(shards, output_folder, monkeypatch):
+    """recipes/YODAS/pretrain.py with the tiniest of models."""
+    yaml = str(ROOT / "hparams" / "birq_tiny.yaml")
+    tiny = "--num_layers=2 --d_model=16 --nhead=2 --d_ffn=32 --label_layer=1"
+    short = "--train_split=train --batch_seconds=6 --number_of_epochs=1 --device=cpu"
+    folders = [f"--data_folder={shards}", f"--output_folder={output_folder}"]
+    logs = ["--tensorboard=False", "--noprogressbar"]
+    argv = ["pretrain.py", yaml, *tiny.split(), *short.split(), *folders, *logs]
+    monkeypatch.setattr(sys, "argv", argv)
+    recipe = ROOT / "recipes" / "YODAS" / "pretrain.py"
+    with process_wide_settings_restored():
+        runpy.run_path(str(recipe), run_name="__main__")
+
+
+@pytest.mark.slow
+def test_pretraining_reads_the_shards(prepare, tmp_path, monkeypatch):
+    prepare()
+    pretrain(tmp_path / "shards", tmp_path / "run", monkeypatch)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert 7 <= results["steps"] <= 12  # 36 s in batches of at most 6 s
+    assert 0 < results["valid"]["G"] < 9
+
+
+@pytest.mark.slow
+def test_a_preparation_killed_in_its_train_part_is_refused_by_pretraining(
+    prepare, hub, tmp_path, monkeypatch, fails
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(yodas_archives, "decode", killing(decode, 25))
+        with pytest.raises(Killed):
+            prepare()
+    fails(
+        lambda: pretrain(tmp_path / "shards", tmp_path / "run", monkeypatch),
+        str(tmp_path / "shards" / "train"),
+        "not finished",
+    )
+
+
+@pytest.mark.slow
+def test_a_process_that_gets_sigkill_is_continued_by_the_next(hub, whole, tmp_path):
+    folder = tmp_path / "shards"
+    recipe = ROOT / "recipes" / "YODAS" / "prepare.py"
+    command = [sys.executable, recipe, "--output_folder", folder]
+    command += ["--endpoint", hub.endpoint]
+    command += [f"--{name}={value}" for name, value in SPLITS.items()]
+    paths = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def start():
+        return subprocess.Popen(
+            [*map(str, command)],
+            env=os.environ | paths,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    asked = []
+
+    def kill_at_the_second_archive(path):
+        if "/audio/" in path:
+            asked.append(path)
+            if len(asked) == 2:
+                process.send_signal(signal.SIGKILL)
+
+    hub.before = kill_at_the_second_archive
+    with start() as process:
+        process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    with start() as process:
+        told, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert f"{whole.counts['written']} written" in told
+    for split in ("dev", "train"):
+        assert written(folder, split).keys() == whole.chosen[split]
+    assert hub.times(asked[0]) == 1
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_pretraining_on_shards_that_are_not_there_is_refused(tmp_path, begun):
+    if begun:
+        (tmp_path / "selection.json").write_text("{}")
+    words = "not finished: give again" if begun else "prepare them with"
+    with pytest.raises(BadInput, match=rf"no shards train and dev.* {words} python"):
+        find_yodas(tmp_path, ["train", "dev"], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["birq_large", "best_rq_large"])
+def test_the_papers_model_takes_the_splits_that_are_written(name):
+    _, changes = flatten(ROOT / "hparams" / f"{name}.yaml")
+    assert (changes["train_split"], changes["valid_split"]) == ("train", "dev")
 
 
 def test_the_recipe_ends_with_one_sentence(tmp_path, monkeypatch, fails):

@@ -97,6 +97,27 @@ def prepare_yodas(
         return prepared.counts()
 
 
+def find_yodas(data_folder, splits, manifest_folder):
+    """What pretraining asks for splits that are not there as shards: refuses.
+
+    Raises
+    ------
+    BadInput
+        Always; it tells whether the preparation has begun.
+    """
+    names = " and ".join(splits)
+    command = f"python recipes/YODAS/prepare.py --output_folder {data_folder}"
+    if Selection(Path(data_folder)).exists():
+        raise BadInput(
+            f"{data_folder} has no shards {names}, its preparation is not finished: "
+            f"give again {command} and wait for its end"
+        )
+    raise BadInput(
+        f"{data_folder} has no shards {names}: prepare them with {command}, or give "
+        f"another --data_folder"
+    )
+
+
 def _check(settings):
     if not settings["hours"] > 0 or not settings["dev_hours"] >= 0:
         raise BadInput("--hours must be above 0 and --dev_hours not below 0")

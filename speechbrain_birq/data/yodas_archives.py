@@ -157,13 +157,14 @@ class ArchiveReader:
                         self._path(name, part).unlink(missing_ok=True)
 
     def _archive(self, name, wanted, finished, counts):
-        texts, audio = self._fetch(name, "text"), self._fetch(name, "audio")
-        texts = read_table(texts)
+        texts = read_table(self._fetch(name, "text"))
         counts["without_text"] = sum(not texts.get(u) for u in wanted)
         counts["written"] = len(wanted & finished)
         left = wanted - finished
+        if not left:
+            return
         try:
-            for utterance, data in read_members(audio, left):
+            for utterance, data in read_members(self._fetch(name, "audio"), left):
                 left.discard(utterance)
                 samples = self._decoded(name, utterance, data, counts)
                 if samples is None:
