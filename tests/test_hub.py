@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import sys
 
 import huggingface_hub
 import pytest
@@ -148,6 +149,12 @@ def test_a_full_disk_is_no_fault_of_the_connection(dataset, tmp_path, monkeypatc
     file = dataset.files("data/en000")[LARGE]
     with pytest.raises(BadInput, match="no space left on the disk of"):
         dataset.fetch(file, tmp_path / "file")
+
+
+def test_without_huggingface_hub_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(BadInput, match=r"pip install .*\[large\]"):
+        HubDataset(REPO)
 
 
 def test_a_missing_folder_is_one_sentence(dataset):

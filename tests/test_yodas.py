@@ -1,6 +1,5 @@
 """YODAS from a hub to shards: whole, once, however often it is killed on the way."""
 
-import contextlib
 import errno
 import gzip
 import io
@@ -22,9 +21,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 import soundfile
-import torch
 from huggingface_hub import file_download
 from local_hub import LocalHub, add_archive, made_up_yodas, sound, tar_gz, utterances
+from test_experiment import process_wide_settings_restored
 
 from speechbrain_birq.configuration import flatten
 from speechbrain_birq.data import hub as hub_module
@@ -510,21 +509,6 @@ def test_the_recipe_takes_what_the_function_takes(hub, tmp_path, monkeypatch, ca
         "revision": "main",
     }
     assert "written" in capsys.readouterr().out
-
-
-@contextlib.contextmanager
-def process_wide_settings_restored():
-    """An experiment installs log handlers and an exception hook, for good."""
-    root, hook = logging.getLogger(), sys.excepthook
-    handlers, level, state = root.handlers[:], root.level, torch.get_rng_state()
-    try:
-        yield
-    finally:
-        for handler in set(root.handlers) - set(handlers):
-            handler.close()
-        root.handlers[:], sys.excepthook = handlers, hook
-        root.setLevel(level)
-        torch.set_rng_state(state)
 
 
 def pretrain(shards, output_folder, monkeypatch):

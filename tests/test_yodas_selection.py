@@ -264,6 +264,13 @@ def test_the_list_is_text(saved):
     assert first[0] in DURATIONS and first[2] in DURATIONS[first[0]]
 
 
+@pytest.mark.parametrize("end", [0, 5, 100])
+def test_a_list_that_was_cut_short_is_one_sentence(saved, end):
+    saved.list_file.write_bytes(saved.list_file.read_bytes()[:end] + b"x")
+    with pytest.raises(BadInput, match=r"selection.tsv.gz is damaged"):
+        list(saved.utterances())
+
+
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", json.dumps({"archives": [{}]})])
 def test_a_damaged_list_is_one_sentence(saved, text):
     saved.summary_file.write_text(text)

@@ -13,6 +13,7 @@ from speechbrain_birq.errors import BadInput
 logger = logging.getLogger(__name__)
 
 TRIES = 5  # without a new byte, or with a wrong hash, before a file is given up
+FULL = (errno.ENOSPC, errno.EDQUOT)
 WAIT = 5.0  # seconds after the first try that brought nothing, then twice, three times
 
 
@@ -135,7 +136,7 @@ class HubDataset:
                     expected_size=file.size,
                 )
         except Exception as error:  # of httpx, requests or the hub, by version
-            if getattr(error, "errno", None) == errno.ENOSPC:
+            if getattr(error, "errno", None) in FULL:
                 raise BadInput(no_space(partial.parent)) from None
             return _short(error)
         return None

@@ -5,13 +5,12 @@ Beside the shards ``train`` and ``dev`` lie ``selection.json`` and ``selection.t
 and, while it runs, ``downloads``.
 """
 
-import errno
 import fcntl
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from speechbrain_birq.data.hub import HubDataset, no_space
+from speechbrain_birq.data.hub import FULL, HubDataset, no_space
 from speechbrain_birq.data.shards import find_lhotse, write_shards
 from speechbrain_birq.data.yodas_archives import ArchiveReader, Prepared
 from speechbrain_birq.data.yodas_selection import (
@@ -24,8 +23,8 @@ from speechbrain_birq.errors import BadInput
 
 REPO = "espnet/yodas"
 LICENCE = "YODAS is published under CC BY 3.0: name its authors where you use it"
-# Read speech measured 63 (half an hour of speechocean762); noise and music take more,
-# 16-bit samples are 115.
+# Read speech measured 65 as shards (speechocean762); noise and music take more, 16-bit
+# samples are 115.
 FLAC_MB_PER_HOUR = 80
 
 
@@ -216,6 +215,6 @@ def _full_disk(folder):
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise BadInput(no_space(folder)) from None

@@ -9,6 +9,7 @@ import json
 import math
 import random
 import re
+import zlib
 from itertools import groupby
 from typing import NamedTuple
 
@@ -195,7 +196,7 @@ def _shuffled(names, seed):
 
 class Selection:
     """The saved list: ``selection.json`` says how it was drawn and from which archives,
-    ``selection.tsv.gz`` has a line for each utterance (some 20 bytes packed).
+    ``selection.tsv.gz`` has a line for each utterance (some 11 bytes packed).
 
     Arguments
     ---------
@@ -208,7 +209,7 @@ class Selection:
         self.list_file = folder / "selection.tsv.gz"
 
     def exists(self) -> bool:
-        return self.summary_file.exists()
+        return self.summary_file.exists() and self.list_file.exists()
 
     def save(self, settings, commit, archives, drawn) -> None:
         """Write both files, whole or not at all.
@@ -254,16 +255,26 @@ class Selection:
                 archive["text"] = RemoteFile(*archive["text"])
             return summary | {"settings": dict(summary["settings"])}
         except (ValueError, TypeError, KeyError):
-            raise BadInput(
-                f"{self.summary_file} is damaged: delete it, and the folder's shards"
-            ) from None
+            raise BadInput(self._damaged(self.summary_file)) from None
 
     def utterances(self):
-        """Archive after archive: (name, {utterance: split})."""
-        with gzip.open(self.list_file, "rt", encoding="utf-8") as file:
-            rows = (line.rstrip("\n").split("\t") for line in file)
-            for name, group in groupby(rows, lambda row: row[0]):
-                yield name, {utterance: split for _, split, utterance, _ in group}
+        """Archive after archive: (name, {utterance: split}).
+
+        Raises
+        ------
+        BadInput
+            Where the list is damaged.
+        """
+        try:
+            with gzip.open(self.list_file, "rt", encoding="utf-8") as file:
+                rows = (line.rstrip("\n").split("\t") for line in file)
+                for name, group in groupby(rows, lambda row: row[0]):
+                    yield name, {utterance: split for _, split, utterance, _ in group}
+        except (OSError, EOFError, ValueError, zlib.error):
+            raise BadInput(self._damaged(self.list_file)) from None
+
+    def _damaged(self, file):
+        return f"{file} is damaged: delete its folder and begin again"
 
 
 def _summary(archive, seconds):
