@@ -28,6 +28,7 @@ class LocalHub:
 
     def __init__(self, files):
         self.files, self.faults, self.served = dict(files), {}, []
+        self.revisions = ["main", COMMIT]
         self.before = lambda path: None  # called with the path of each GET of a file
         hub = self
 
@@ -58,7 +59,7 @@ class LocalHub:
 
     def answer(self, handler, path):
         api = f"/api/datasets/{REPO}"
-        if path in (f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
+        if path in (f"{api}/revision/{name}" for name in self.revisions):
             send(handler, json.dumps({"id": REPO, "sha": COMMIT}).encode())
         elif path.startswith(f"{api}/tree/{COMMIT}/"):
             self._list(handler, path.removeprefix(f"{api}/tree/{COMMIT}/"))

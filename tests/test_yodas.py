@@ -252,6 +252,17 @@ def test_a_killed_run_neither_fetches_nor_decodes_again_what_is_done(
     assert set(archives.values()) == {1}
 
 
+def test_a_continued_run_keeps_to_the_commit_of_its_list(
+    prepare, whole, hub, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(yodas_archives, "decode", killing(decode, 20))
+        with pytest.raises(Killed):
+            prepare()
+    hub.revisions.remove("main")
+    assert prepare() == whole.counts
+
+
 def test_a_finished_folder_asks_nobody(prepare, hub):
     counts = prepare()
     hub.server.shutdown()

@@ -59,6 +59,15 @@ def test_the_same_seed_draws_the_same_and_another_another():
     assert {row.ID for row in drawn()} != {row.ID for row in drawn(seed=1)}
 
 
+def test_the_seed_changes_the_videos_of_an_archive_too():
+    def one(seed):
+        archive = ARCHIVES[0]
+        rules = RULES | {"seed": seed, "hours": 0.003, "dev_hours": 0}
+        return {row.ID for row in draw([archive], lambda a: DURATIONS[a.name], **rules)}
+
+    assert len({frozenset(one(seed)) for seed in range(5)}) > 1
+
+
 def test_the_draw_does_not_depend_on_the_order_of_the_listing():
     rows = draw(ARCHIVES[::-1], lambda archive: DURATIONS[archive.name], **RULES)
     assert list(rows) == drawn()
