@@ -124,8 +124,8 @@ class LocalHub:
                 "Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}"
             )
         handler.end_headers()
-        handler.wfile.write(body)
         self.served.append((path, start, len(body)))
+        handler.wfile.write(body)
         if kind == "cut":
             handler.close_connection = True
 
