@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 import torchaudio
-from speechbrain.dataio import audio_io
+from speechbrain.dataio.audio_io import load
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -44,33 +44,42 @@ class AudioReader:
             The file's content if it lies elsewhere, or why there is none; ``path`` is
             its name then.
         """
-        if path in self.cache:
-            return self.cache[path].float() / 32768
-        signal = self._read(path, source)
-        stored = signal.mul(32768).round().clamp(-32768, 32767).short()
-        if stored.nbytes <= self.budget:
-            self.budget -= stored.nbytes
-            self.cache[path] = stored
-        # Rounded the first time too: a resumed run must hear what the first run heard.
-        return stored.float() / 32768
+        stored = self.cache.get(path)
+        if stored is None:
+            # Rounded to 16 bits even if not kept: a resumed run must hear the same.
+            stored = self._read(path, source)
+            if stored.nbytes <= self.budget:
+                self.budget -= stored.nbytes
+                self.cache[path] = stored
+        return stored * (1 / 32768)  # exact, and float32
 
     def _read(self, path, source):
+        """(S,) int16"""
         try:
             if isinstance(source, Exception):
                 raise source
-            signal, rate = audio_io.load(path if source is None else source)
+            if source is not None:  # a shard: 16 bits as it is
+                signal, rate = load(source, dtype=torch.int16)
+            else:
+                signal, rate = load(path)
         except Exception as error:  # soundfile raises many kinds
-            if path not in self.unreadable:
-                self.unreadable.add(path)
-                count = len(self.unreadable)
-                logger.warning(
-                    "skipped %s: unreadable (%s); %d now", path, error, count
-                )
-            return torch.zeros(0)
-        signal = signal.mean(0)
+            self._report(path, error)
+            return torch.zeros(0, dtype=torch.int16)
+        if signal.dtype == torch.int16:
+            if rate == self.sample_rate:
+                return signal[0]
+            signal = signal / 32768
+        signal = signal.mean(0) if len(signal) > 1 else signal[0]
         if rate != self.sample_rate:
             signal = _resampler(rate, self.sample_rate)(signal)
-        return signal
+        # In place: fresh memory costs more than the arithmetic.
+        return signal.mul_(32768).round_().clamp_(-32768, 32767).short()
+
+    def _report(self, path, error):
+        if path not in self.unreadable:
+            self.unreadable.add(path)
+            count = len(self.unreadable)
+            logger.warning("skipped %s: unreadable (%s); %d now", path, error, count)
 
 
 @lru_cache(maxsize=16)
