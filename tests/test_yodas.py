@@ -30,7 +30,8 @@ from speechbrain_birq.data import hub as hub_module
 from speechbrain_birq.data import shards, yodas, yodas_archives
 from speechbrain_birq.data.yodas import find_yodas, prepare_yodas
 from speechbrain_birq.data.yodas_archives import decode
-from speechbrain_birq.data.yodas_selection import Selection, video
+from speechbrain_birq.data.yodas_list import Selection
+from speechbrain_birq.data.yodas_selection import video
 from speechbrain_birq.errors import BadInput
 
 ROOT = Path(__file__).parents[1]

@@ -13,8 +13,8 @@ from pathlib import Path
 from speechbrain_birq.data.hub import FULL, HubDataset, no_space
 from speechbrain_birq.data.shards import find_lhotse, write_shards
 from speechbrain_birq.data.yodas_archives import ArchiveReader, Prepared
+from speechbrain_birq.data.yodas_list import Selection
 from speechbrain_birq.data.yodas_selection import (
-    Selection,
     draw,
     find_archives,
     read_durations,
