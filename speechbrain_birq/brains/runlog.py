@@ -35,9 +35,16 @@ class RunLog:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, "step": step, **figures}) + "\n")
         if self.writer is not None:
+            self._report_to_tensorboard(stage, step, figures)
+
+    def _report_to_tensorboard(self, stage, step, figures):
+        try:
             for name, value in figures.items():
                 self.writer.add_scalar(f"{stage}/{name}", value, step)
             self.writer.flush()
+        except OSError as error:  # metrics.jsonl has the figures, too
+            logger.warning("no TensorBoard from now on: %s", error)
+            self.writer = None
 
 
 def _writer(folder):
