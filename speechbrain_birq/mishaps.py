@@ -1,6 +1,7 @@
 """What the machine may do to a run, told in one sentence: disk, memory, processes."""
 
 import re
+import traceback
 from contextlib import contextmanager
 from functools import wraps
 
@@ -40,6 +41,8 @@ directory): mend that; the same command goes on from the last checkpoint
         sentence = _of_a_worker(str(error)) or _of_a_checkpoint(str(error))
         if sentence is None:
             raise
+        # Ends the loader: until then any child that ends raises this error again.
+        traceback.clear_frames(error.__traceback__)
         raise BadInput(sentence) from None
 
 

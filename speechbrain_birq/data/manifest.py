@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".opus", ".ogg")
 FIELDS = ("ID", "duration", "wav", "speaker", "text")
+csv.field_size_limit(2**31 - 1)  # a text of more than 131,072 letters is still a text
 
 
 class Utterance(NamedTuple):
@@ -116,7 +117,9 @@ def read_manifest(path) -> list[Utterance]:
             reader = csv.reader(file)
             names = next(reader, [])
             _check_columns(path, names)
-            return [_utterance(path, reader.line_num, names, row) for row in reader]
+            return [
+                _utterance(path, reader.line_num, names, row) for row in reader if row
+            ]
     except OSError as error:
         raise BadInput(f"cannot read the manifest {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -144,7 +147,8 @@ def report_left_out(
     """
     if left < total:
         logger.warning(
-            "%s: left out %d of %d utterances (shorter than %g s, longer than %g s%s)%s",
+            "%s: left out %d of %d utterances (shorter than %g s, longer than %g s"
+            "%s)%s",
             where,
             total - left,
             total,

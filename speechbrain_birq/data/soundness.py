@@ -118,7 +118,7 @@ class ToldOnce:
         self.shared = multiprocessing.Array("q", 1 + capacity)  # first: how many
 
     def number(self, text: str) -> int:
-        """The how manieth this is, from 1; 0 if it was told before or memory is full."""
+        """Its number, from 1; 0 if it was told before or the memory is full."""
         data = os.fsencode(text)
         (digest,) = np.frombuffer(blake2b(data, digest_size=8).digest(), np.int64)
         with self.shared.get_lock():
