@@ -116,9 +116,9 @@ MAY_CHANGE = frozenset(
     """
     batch_seconds beam_size cache_audio_gb ckpt_interval_minutes collapse_perplexity
     data_folder decoding keep_checkpoints lm_alpha lm_beta lm_path log_interval
-    nonfinite_patience num_workers number_of_epochs optimizer_step_limit output_folder
-    precision tensorboard test_chunk_size test_left_chunks test_splits total_steps
-    trust
+    max_eval_seconds nonfinite_patience num_workers number_of_epochs
+    optimizer_step_limit output_folder precision tensorboard test_chunk_size
+    test_left_chunks test_splits total_steps trust
     """.split()
 )
 

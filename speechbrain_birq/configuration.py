@@ -22,11 +22,12 @@ READ_BY_CODE = frozenset(
     """
     anchor_weight augment batch_seconds beam_size brain_class cache_audio_gb
     checkpointer chunking collapse_perplexity data_folder decoding encoder
-    enhanced_weight epoch_counter freeze_steps fresh_layers frontend keep_checkpoints
-    lm_alpha lm_beta lm_path log_interval lr_encoder lr_schedule mask_epoch masking
-    max_seconds min_seconds model modules normalize_seconds num_tokens num_workers
-    opt_class output_folder pretrained run_log seed test_chunk_size test_left_chunks
-    test_splits tokens train_split trust valid_split
+    enhanced_weight epoch_counter freeze_steps fresh_layers frontend
+    keep_checkpoints lm_alpha lm_beta lm_path log_interval lr_encoder lr_schedule
+    mask_epoch masking max_eval_seconds max_seconds min_seconds model modules
+    normalize_seconds num_tokens num_workers opt_class output_folder pretrained
+    run_log seed test_chunk_size test_left_chunks test_splits tokens train_split
+    trust valid_split
     """.split()
 )
 
@@ -43,8 +44,8 @@ TAKES = {
         optimizer_step_limit seed test_left_chunks time_drop_length time_drops
         warmup_steps""",
     "a whole number": "data_parallel_count label_layer",  # the model knows its layers
-    "a number above 0": """batch_seconds lr mask_length_ms normalize_seconds
-        temperature""",
+    "a number above 0": """batch_seconds lr mask_length_ms max_eval_seconds
+        normalize_seconds temperature""",
     "a number from 0": """anchor_weight_value cache_audio_gb chunk_prob
         ckpt_interval_minutes collapse_perplexity dropout enhanced_weight_value
         head_dropout hold_epochs left_chunks_prob lm_alpha lm_beta lr_encoder
@@ -151,6 +152,7 @@ def parse_arguments(argv) -> tuple[str, RunOptions, dict]:
     ('x.yaml', 'bf16', 9, {'seed': 1})
     """
     path, options, overrides = RunOptions.from_command_line_args(list(argv))
+    _refuse_code([argument for argument in argv if argument != path], overrides)
     values = {name: options[name] for name in options.overridden_args}
     limit = values.get("optimizer_step_limit")
     if limit and limit.isdecimal():  # SpeechBrain leaves it a string
@@ -160,6 +162,25 @@ def parse_arguments(argv) -> tuple[str, RunOptions, dict]:
         _fitted(name, values[name], None, "the command line")
     options = RunOptions.from_dictionary(values)
     return path, options, _load(overrides, "the command line") or {}
+
+
+def _refuse_code(argv, overrides):
+    """The command line holds values; what is built and called stands in a file."""
+    if any(argument.count("=") > argument.startswith("--") for argument in argv):
+        # SpeechBrain would put a blank in its place.
+        raise BadInput(
+            "the command line: a value may not hold '=': write it into a YAML file "
+            "that begins with !include:"
+        )
+    try:
+        tokens = list(ruamel.yaml.YAML(typ="rt", pure=True).scan(overrides))
+    except ruamel.yaml.YAMLError:
+        return  # told where it is parsed
+    if any(isinstance(token, ruamel.yaml.tokens.TagToken) for token in tokens):
+        raise BadInput(
+            "the command line: a value may not hold a tag such as !new: or !apply:: "
+            "write it into a YAML file that begins with !include:"
+        )
 
 
 def _load(text, where):

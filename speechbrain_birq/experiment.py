@@ -42,6 +42,7 @@ from speechbrain_birq.data.shard_reading import Shards, find_shards
 from speechbrain_birq.decoding import make_decoder
 from speechbrain_birq.diagnostics.plots import plot_training
 from speechbrain_birq.errors import BadInput, one_sentence
+from speechbrain_birq.mishaps import mishaps_told
 from speechbrain_birq.tokens import make_tokens
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Experiment(NamedTuple):
 
 
 @one_sentence
+@mishaps_told()
 def pretrain(prepare, argv=None) -> dict:
     """Pretrain as a YAML file says.
 
@@ -92,6 +94,7 @@ def pretrain(prepare, argv=None) -> dict:
 
 
 @one_sentence
+@mishaps_told()
 def finetune(prepare, argv=None) -> dict:
     """Fine-tune a pretrained encoder with CTC (or train from scratch) and score it.
 
@@ -126,6 +129,8 @@ def finetune(prepare, argv=None) -> dict:
     manifests = _prepare(
         prepare, experiment, ["train_split", "valid_split", "test_splits"]
     )
+    for split in hparams["test_splits"]:
+        _refuse_long(hparams["max_eval_seconds"], split, manifests[split])
     tokens = _tokens(experiment, manifests[hparams["train_split"]])
     hparams["tokens"] = tokens
     hparams["decoder"] = make_decoder(
@@ -209,12 +214,13 @@ def _mask_item(hparams, stage):
 def _loader(experiment, manifest, stage, items):
     hparams = experiment.hparams
     frontend = hparams["frontend"]
+    one_frame = frontend.frame_ms / 1000
     make = make_shard_dataset if isinstance(manifest, Shards) else make_dataset
     dataset = make(
         manifest,
         reader=AudioReader(frontend.sample_rate, hparams["cache_audio_gb"]),
-        min_seconds=hparams["min_seconds"] if stage == "train" else 0.0,
-        max_seconds=hparams["max_seconds"] if stage == "train" else float("inf"),
+        min_seconds=hparams["min_seconds"] if stage == "train" else one_frame,
+        max_seconds=hparams["max_seconds" if stage == "train" else "max_eval_seconds"],
         needs_text=any(takes == "text" for _, takes, _ in items),
         items=items,
     )
@@ -231,6 +237,22 @@ def _loader(experiment, manifest, stage, items):
         num_workers=hparams["num_workers"],
         ranks=ranks,
     )
+
+
+def _refuse_long(limit, split, manifest):
+    """Error rates are of a whole split: told before the training, not after it."""
+    if isinstance(manifest, Shards):
+        seconds = manifest.samples.max() / manifest.sample_rate
+        name = manifest.name(int(manifest.samples.argmax()))
+    else:
+        longest = max(read_manifest(manifest), key=lambda row: row.duration)
+        name, seconds = longest.ID, longest.duration
+    if seconds > limit:
+        raise BadInput(
+            f"{name} of the test split {split!r} is {seconds:.0f} s long, "
+            f"max_eval_seconds is {limit:g}: cut it into utterances, or raise "
+            f"max_eval_seconds (attention's memory grows with the square)"
+        )
 
 
 def _estimate_statistics(experiment, frontend, dataset):
@@ -287,13 +309,7 @@ def _fit(experiment, brain, train, valid):
     # Its place within the epoch; the oldest checkpoints lack it.
     brain.checkpointer.add_recoverable("loader", train, optional_load=True)
     started = time.time()
-    try:
-        brain.fit(_epochs(experiment), train, valid)
-    except torch.OutOfMemoryError:
-        raise BadInput(
-            f"out of memory at batch_seconds {experiment.hparams['batch_seconds']}: "
-            f"lower batch_seconds and raise grad_accumulation_factor"
-        ) from None
+    brain.fit(_epochs(experiment), train, valid)
     if if_main_process():
         add_result(experiment.folder, "seconds", round(time.time() - started, 1))
 

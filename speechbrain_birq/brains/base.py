@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from speechbrain_birq.checkpoints import RandomStates, other_architecture
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.mishaps import memory_told
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class SumBrain(sb.Brain):
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
 
+    @memory_told("max_seconds")
     def fit_batch(self, batch):
         """Backpropagate one micro-batch; step where the accumulation is complete.
 
@@ -134,8 +136,10 @@ class SumBrain(sb.Brain):
             return  # fp16 finds its scale by overflowing: no fault of the data
         self.nonfinite_count += 1
         logger.warning(
-            "skipped step %d: the gradient is not finite; utterances: %s",
+            "skipped step %d, %d now in this epoch: the gradient is not finite; "
+            "utterances: %s",
             self.optimizer_step,
+            self.nonfinite_count,
             ", ".join(self.pending_ids[:20]),
         )
         if self.nonfinite_count > self.nonfinite_patience:

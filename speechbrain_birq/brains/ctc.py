@@ -12,6 +12,7 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.decoding import ErrorCounter, GreedyDecoder
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.mishaps import memory_told
 
 
 class CTCBrain(SumBrain):
@@ -46,8 +47,9 @@ class CTCBrain(SumBrain):
             loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
         num_tokens = num_targets(batch).sum()
         self.accumulate(loss, num_tokens, batch)
-        self.loss_sum += loss.detach()
-        self.num_tokens += num_tokens
+        finite = torch.isfinite(loss.detach())  # else the step is skipped
+        self.loss_sum += torch.where(finite, loss.detach(), 0.0)
+        self.num_tokens += num_tokens * finite
         return loss.detach() / num_tokens.clamp_min(1)
 
     def compute_forward(self, batch, stage):
@@ -66,6 +68,7 @@ class CTCBrain(SumBrain):
             zero_infinity=True,
         )
 
+    @memory_told("max_eval_seconds")
     def evaluate_batch(self, batch, stage):
         """Decode and count errors."""
         if batch is None:

@@ -15,6 +15,7 @@ from speechbrain_birq.diagnostics.codebook import (
     mutual_information,
 )
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.mishaps import memory_told
 from speechbrain_birq.objectives import Objective, penalty_sum
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class BiRQBrain(SumBrain):
         wavs, wav_lens = batch.sig
         return self.modules.model(wavs, wav_lens, batch.mask.data, self.enhanced)
 
+    @memory_told("max_eval_seconds")
     def evaluate_batch(self, batch, stage):
         """Remember the sums of a validation batch."""
         if batch is None:
@@ -140,7 +142,7 @@ class BiRQBrain(SumBrain):
         """Means per masked frame and the usage of both label sets, off the device."""
         sums = self._sums()
         num_codes = self.model.heads.shape[1]
-        frames = max(1.0, sums["num_frames"])
+        frames = sums["num_frames"] or math.nan  # none was finite
         w_enhanced, w_anchor = self.weights(step)
         figures = {"G": sums["anchor_loss"] / frames}
         figures["anchor_accuracy"] = sums["anchor_correct"] / frames
@@ -160,10 +162,13 @@ class BiRQBrain(SumBrain):
     def _sums(self):
         names = Objective._fields[:5]
         columns = [
-            torch.stack([getattr(o, name).double().mean() for o in self.recent]).sum()
+            torch.stack([getattr(o, name).double().mean() for o in self.recent])
             for name in names
         ]
-        sums = torch.stack(columns)
+        columns = torch.stack(columns)  # (names, batches)
+        # A batch whose step was skipped, if it was for this, enters no mean.
+        finite = torch.isfinite(columns).all(0)
+        sums = torch.where(finite, columns, 0.0).sum(1)
         if dist.is_initialized():
             dist.all_reduce(sums)
         return dict(zip(names, sums.tolist(), strict=True))

@@ -22,9 +22,7 @@ class RunLog:
 
     def __init__(self, folder, tensorboard=True):
         self.path = Path(folder) / "metrics.jsonl"
-        self.writer = None
-        if tensorboard and if_main_process():
-            self.writer = _writer(Path(folder) / "tensorboard")
+        self.tensorboard, self.writer = tensorboard, None
 
     def report(self, stage: str, step: int, figures: dict) -> None:
         """Write the figures of one stage at one optimiser step."""
@@ -34,10 +32,20 @@ class RunLog:
         logger.info("%s step %d: %s", stage, step, shown)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, "step": step, **figures}) + "\n")
+        if self.tensorboard:  # not earlier: log.txt is there only now
+            self.tensorboard = False
+            self.writer = _writer(self.path.with_name("tensorboard"))
         if self.writer is not None:
+            self._report_to_tensorboard(stage, step, figures)
+
+    def _report_to_tensorboard(self, stage, step, figures):
+        try:
             for name, value in figures.items():
                 self.writer.add_scalar(f"{stage}/{name}", value, step)
             self.writer.flush()
+        except OSError as error:  # metrics.jsonl has the figures, too
+            logger.warning("no TensorBoard from now on: %s", error)
+            self.writer = None
 
 
 def _writer(folder):

@@ -1,14 +1,17 @@
 """LibriSpeech's layout: <split>/<speaker>/<chapter>/<speaker>-<chapter>-<number>."""
 
 import logging
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from speechbrain_birq.data.manifest import (
     AUDIO_SUFFIXES,
     Utterance,
     measure_all,
+    some_of,
     write_manifest,
 )
+from speechbrain_birq.data.soundness import printable
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -38,19 +41,37 @@ def prepare_librispeech(data_folder, splits, manifest_folder) -> dict[str, Path]
     Raises
     ------
     BadInput
-        If a folder is missing or holds no audio.
+        If a folder is missing or holds no audio, or a split is not below
+        ``data_folder``.
     """
     return {
         split: write_manifest(
-            Path(manifest_folder) / f"{split}.csv",
-            [
-                u
-                for part in split.split("+")
-                for u in find_utterances(data_folder, part)
-            ],
+            Path(manifest_folder) / f"{split}.csv", _joined(data_folder, split)
         )
         for split in splits
     }
+
+
+def _joined(data_folder, split):
+    """Utterances of one or several splits; of two with one name the first is taken."""
+    found = {}
+    for part in split.split("+"):
+        if not part or ".." in Path(part).parts or Path(part).is_absolute():
+            raise BadInput(
+                f"the split {split!r} must name folders below {data_folder}, joined "
+                f"by +"
+            )
+        for utterance in find_utterances(data_folder, part):
+            if found.setdefault(utterance.ID, utterance) is not utterance:
+                first = found[utterance.ID].wav
+                _tell_same_name(utterance.wav, first)
+    return list(found.values())
+
+
+def _tell_same_name(path, first):
+    logger.warning(
+        "skipped %s: %s has the same name", printable(path), printable(first)
+    )
 
 
 def find_utterances(data_folder, split) -> list[Utterance]:
@@ -77,7 +98,7 @@ def find_utterances(data_folder, split) -> list[Utterance]:
         Utterance(
             path.stem,
             round(duration, 4),
-            str(path.resolve()),
+            str(path.absolute()),
             path.stem.split("-")[0],
             texts.get(path.stem, ""),
         )
@@ -91,7 +112,7 @@ def _audio_files(folder):
     named = {}
     for path in paths:
         if named.setdefault(path.stem, path) != path:
-            logger.warning("skipped %s: %s has the same name", path, named[path.stem])
+            _tell_same_name(path, named[path.stem])
     return list(named.values())
 
 
@@ -108,11 +129,31 @@ def _missing(data_folder, split):
 def _transcripts(folder):
     texts = {}
     for path in sorted(folder.rglob("*.trans.txt")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            utterance, _, text = line.strip().partition(" ")
-            if utterance:
-                texts[utterance] = " ".join(text.split())
+        for line in _lines(path):
+            utterance, *words = line.split()
+            text = " ".join(words)
+            if texts.setdefault(utterance, text) != text:
+                logger.warning(
+                    "%s: another text of %s is not used",
+                    printable(path),
+                    printable(utterance),
+                )
     return texts
+
+
+def _lines(path):
+    """Lines of a transcript that are not blank, without NUL bytes."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        logger.warning("skipped %s: %s", printable(path), error.strerror)
+        return []
+    text = data.removeprefix(BOM_UTF8).decode("utf-8", errors="replace")
+    if "\ufffd" in text or "\0" in text:
+        logger.warning("%s is not UTF-8 text: save it as such", printable(path))
+    # NUL: a csv reader before Python 3.11 takes none.
+    lines = text.replace("\0", " ").replace("\r", "\n").split("\n")
+    return [line for line in lines if line.strip()]
 
 
 def _report_unmatched(folder, audio, texts):
@@ -123,5 +164,5 @@ def _report_unmatched(folder, audio, texts):
         (without_text, "recordings without a transcript"),
     ):
         if names:
-            shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+            shown = some_of(names)
             logger.warning("%s: %d %s: %s", folder, len(names), what, shown)

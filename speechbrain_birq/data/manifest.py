@@ -2,18 +2,21 @@
 
 import csv
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain.dataio import audio_io
 
+from speechbrain_birq.data.soundness import check_header, printable
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".opus", ".ogg")
 FIELDS = ("ID", "duration", "wav", "speaker", "text")
+csv.field_size_limit(2**31 - 1)  # a text of more than 131,072 letters is still a text
 
 
 class Utterance(NamedTuple):
@@ -32,17 +35,18 @@ def measure(path: Path) -> float:
     Raises
     ------
     ValueError
-        If the file is empty or no audio.
+        If the file is empty or no audio, or its header cannot be true.
     """
+    if path.is_dir():
+        raise ValueError("a folder")
     if path.stat().st_size == 0:
         raise ValueError("empty file")
     try:
-        duration = audio_io.info(str(path)).duration
+        info = audio_io.info(str(path))
     except Exception as error:  # soundfile raises many kinds
         raise ValueError(f"unreadable ({error})") from None
-    if duration <= 0:
-        raise ValueError("no samples")
-    return duration
+    check_header(info.sample_rate, info.num_frames)
+    return info.duration
 
 
 def measure_all(paths, num_threads=8):
@@ -65,7 +69,8 @@ def measure_all(paths, num_threads=8):
         for path, result in zip(paths, pool.map(_measured, paths), strict=True):
             if isinstance(result, ValueError):
                 bad.append(path)
-                logger.warning("skipped %s: %s", path, result)
+                reason = printable(str(result))
+                logger.warning("skipped %s: %s", printable(path), reason)
             else:
                 durations[path] = result
     if bad:
@@ -104,21 +109,36 @@ def read_manifest(path) -> list[Utterance]:
     Raises
     ------
     BadInput
-        If a column is missing or a duration is no number.
+        If it cannot be read, a column is missing, a row has another number of cells or
+        a duration is no number of seconds.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = set(FIELDS) - set(reader.fieldnames or ())
-        if missing:
-            raise BadInput(
-                f"{path} lacks the columns {', '.join(sorted(missing))}: it must have "
-                f"{','.join(FIELDS)}"
-            )
-        return [_utterance(row, path, number) for number, row in enumerate(reader, 2)]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            names = next(reader, [])
+            _check_columns(path, names)
+            return [
+                _utterance(path, reader.line_num, names, row) for row in reader if row
+            ]
+    except OSError as error:
+        raise BadInput(f"cannot read the manifest {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} is no CSV of UTF-8 text: {error}") from None
 
 
-def report_left_out(where, left, total, *, min_seconds, max_seconds, needs_text):
-    """Tell in the log how many utterances a training takes no account of.
+def _check_columns(path, names):
+    missing = set(FIELDS) - set(names)
+    if missing:
+        raise BadInput(
+            f"{path} lacks the columns {', '.join(sorted(missing))}: it must have "
+            f"{','.join(FIELDS)}"
+        )
+
+
+def report_left_out(
+    where, left, total, *, min_seconds, max_seconds, needs_text, names=()
+):
+    """Tell in the log how many utterances are not used, and the first of their names.
 
     Raises
     ------
@@ -127,13 +147,15 @@ def report_left_out(where, left, total, *, min_seconds, max_seconds, needs_text)
     """
     if left < total:
         logger.warning(
-            "%s: left out %d of %d utterances (shorter than %g s, longer than %g s%s)",
+            "%s: left out %d of %d utterances (shorter than %g s, longer than %g s"
+            "%s)%s",
             where,
             total - left,
             total,
             min_seconds,
             max_seconds,
             " or without transcript" if needs_text else "",
+            f": {some_of(names)}" if names else "",
         )
     if not left:
         raise BadInput(
@@ -144,12 +166,32 @@ def report_left_out(where, left, total, *, min_seconds, max_seconds, needs_text)
         )
 
 
-def _utterance(row, path, line):
-    try:
-        return Utterance(
-            row["ID"], float(row["duration"]), row["wav"], row["speaker"], row["text"]
-        )
-    except (TypeError, ValueError):
+def some_of(names, most=5) -> str:
+    """The first few of some names, for a message.
+
+    Example
+    -------
+    >>> some_of(["a", "b", "c"], most=2)
+    'a, b ...'
+    """
+    shown = ", ".join(printable(name) for name in names[:most])
+    return shown + (" ..." if len(names) > most else "")
+
+
+def _utterance(path, line, names, cells):
+    if len(cells) != len(names):
         raise BadInput(
-            f"{path} line {line}: duration {row['duration']!r} is no number of seconds"
-        ) from None
+            f"{path} line {line}: {len(cells)} cells in {len(names)} columns: put "
+            f"texts with commas or quotes in quotes"
+        )
+    row = dict(zip(names, cells, strict=True))
+    try:
+        seconds = float(row["duration"])
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise BadInput(
+            f"{path} line {line}: duration {row['duration'][:50]!r} is no number of "
+            f"seconds"
+        )
+    return Utterance(row["ID"], seconds, row["wav"], row["speaker"], row["text"])

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 import torchaudio
-from speechbrain.dataio.audio_io import load
+from speechbrain.dataio import audio_io
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -13,12 +13,25 @@ from speechbrain.dataio.sampler import DynamicBatchSampler
 
 from speechbrain_birq.data.manifest import read_manifest, report_left_out
 from speechbrain_birq.data.shard_dataset import ShardDataset
+from speechbrain_birq.data.soundness import (
+    ToldOnce,
+    check_header,
+    check_rates,
+    check_samples,
+    oddity,
+    printable,
+)
+from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
 
 class AudioReader:
     """Reads a file as mono at one rate; an unreadable file gives an empty waveform.
+
+    Unreadable files and files with numbers that are not finite are named in the log,
+    each once however many processes read; so are silent, constant and clipped ones,
+    which are used. Of resampled and averaged ones the first of each kind is named.
 
     Arguments
     ---------
@@ -32,7 +45,8 @@ class AudioReader:
     def __init__(self, sample_rate, cache_gb=0.0):
         self.sample_rate = sample_rate
         self.budget = int(cache_gb * 2**30)
-        self.cache, self.unreadable = {}, set()
+        self.cache = {}
+        self.unreadable, self.odd, self.converted = ToldOnce(), ToldOnce(), ToldOnce()
 
     def __call__(self, path, source=None) -> torch.Tensor:
         """(S,) float32 in [-1, 1]; empty if the file cannot be read.
@@ -59,27 +73,48 @@ class AudioReader:
             if isinstance(source, Exception):
                 raise source
             if source is not None:  # a shard: 16 bits as it is
-                signal, rate = load(source, dtype=torch.int16)
+                signal, rate = audio_io.load(source, dtype=torch.int16)
             else:
-                signal, rate = load(path)
+                signal, rate = audio_io.load(path)
+            check_header(rate, signal.shape[1])
+            check_rates(rate, self.sample_rate)
+            check_samples(signal)
         except Exception as error:  # soundfile raises many kinds
-            self._report(path, error)
+            self._tell_unreadable(path, error)
             return torch.zeros(0, dtype=torch.int16)
         if signal.dtype == torch.int16:
             if rate == self.sample_rate:
                 return signal[0]
             signal = signal / 32768
+        if len(signal) > 1:
+            self._tell_converted(path, f"{len(signal)} channels, averaged")
         signal = signal.mean(0) if len(signal) > 1 else signal[0]
+        self._tell_odd(path, signal)
         if rate != self.sample_rate:
+            self._tell_converted(path, f"{rate} Hz, resampled to {self.sample_rate} Hz")
             signal = _resampler(rate, self.sample_rate)(signal)
         # In place: fresh memory costs more than the arithmetic.
         return signal.mul_(32768).round_().clamp_(-32768, 32767).short()
 
-    def _report(self, path, error):
-        if path not in self.unreadable:
-            self.unreadable.add(path)
-            count = len(self.unreadable)
-            logger.warning("skipped %s: unreadable (%s); %d now", path, error, count)
+    def _tell_unreadable(self, path, error):
+        count = self.unreadable.number(path)
+        if count:
+            reason = printable(str(error))
+            logger.warning(
+                "skipped %s: unreadable (%s); %d now", printable(path), reason, count
+            )
+
+    def _tell_odd(self, path, signal):
+        what = oddity(signal)
+        count = what and self.odd.number(path)
+        if count:
+            logger.warning(
+                "%s is %s but used; %d such now", printable(path), what, count
+            )
+
+    def _tell_converted(self, path, what):
+        if self.converted.number(what):
+            logger.info("%s: %s; so are others like it", printable(path), what)
 
 
 @lru_cache(maxsize=16)
@@ -98,7 +133,7 @@ def make_dataset(
         CSV.
     reader : AudioReader
     min_seconds, max_seconds : float
-        Shorter and longer utterances are left out, and counted in the log.
+        Shorter and longer utterances are left out, counted and named in the log.
     needs_text : bool
         Leave out utterances with an empty transcript.
     items : list
@@ -112,14 +147,18 @@ def make_dataset(
     Raises
     ------
     BadInput
-        If nothing is left.
+        If nothing is left, or two utterances have one name.
     """
+    kept, left_out = {}, []
     rows = read_manifest(manifest)
-    kept = [
-        row
-        for row in rows
-        if min_seconds <= row.duration <= max_seconds and (row.text or not needs_text)
-    ]
+    for row in rows:
+        fits = min_seconds <= row.duration <= max_seconds
+        if not fits or (needs_text and not row.text):
+            left_out.append(row.ID)
+        elif row.ID in kept:
+            raise BadInput(f"{manifest} has two rows of ID {row.ID!r}: rename one")
+        else:
+            kept[row.ID] = row._asdict()
     report_left_out(
         manifest,
         len(kept),
@@ -127,8 +166,9 @@ def make_dataset(
         min_seconds=min_seconds,
         max_seconds=max_seconds,
         needs_text=needs_text,
+        names=left_out,
     )
-    dataset = DynamicItemDataset({row.ID: row._asdict() for row in kept})
+    dataset = DynamicItemDataset(kept)
     dataset.add_dynamic_item(reader, takes="wav", provides="sig")
     return _with_items(dataset, items)
 

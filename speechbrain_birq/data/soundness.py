@@ -1,0 +1,130 @@
+"""Whether a recording can be used, and what is odd about it; told once, and counted."""
+
+import math
+import multiprocessing
+import os
+from hashlib import blake2b
+
+import numpy as np
+import torch
+
+RATES = (1000, 768_000)  # Hz that audio has
+LONGEST = 100 * 3600  # seconds; a header that promises more is wrong
+KERNEL = 3e7  # numbers in a resampling filter, 120 MB; 44.1 to 16 kHz needs 70,000
+FULL_SCALE = 1 - 1 / 32768
+CLIPPED = 0.01  # of all samples at full scale
+
+
+def check_header(rate, num_samples) -> None:
+    """Refuse what no recording can be.
+
+    Raises
+    ------
+    ValueError
+
+    Example
+    -------
+    >>> check_header(16000, 2**36)
+    Traceback (most recent call last):
+    ValueError: its header promises 1193 hours
+    """
+    if num_samples <= 0:
+        raise ValueError("no samples")
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(f"its header says {rate} Hz")
+    if num_samples > LONGEST * rate:
+        raise ValueError(f"its header promises {num_samples / rate / 3600:.0f} hours")
+
+
+def check_rates(old, new) -> None:
+    """Refuse a pair of rates whose resampling filter would fill the memory.
+
+    Raises
+    ------
+    ValueError
+
+    Example
+    -------
+    >>> check_rates(44100, 16000)
+    >>> check_rates(44101, 16000)
+    Traceback (most recent call last):
+    ValueError: 44101 Hz cannot be resampled to 16000 Hz
+    """
+    divisor = math.gcd(old, new)
+    if (old // divisor) * (new // divisor) > KERNEL:
+        raise ValueError(f"{old} Hz cannot be resampled to {new} Hz")
+
+
+def check_samples(signal: torch.Tensor) -> None:
+    """Refuse numbers that would spoil whatever they touch.
+
+    Raises
+    ------
+    ValueError
+    """
+    bad = int((~torch.isfinite(signal)).sum())
+    if bad:
+        raise ValueError(f"{bad} of its samples are not finite")
+
+
+def oddity(signal: torch.Tensor) -> str | None:
+    """What a listener would wonder at, if anything.
+
+    Example
+    -------
+    >>> oddity(torch.zeros(9)), oddity(torch.full((9,), 0.5)), oddity(torch.rand(9))
+    ('silent', 'constant', None)
+    """
+    if len(signal) == 0:
+        return None
+    low, high = signal.aminmax()
+    if low == high:
+        return "constant" if low else "silent"
+    share = (signal.abs() >= FULL_SCALE).float().mean().item()
+    return f"clipped ({share:.0%} of it)" if share >= CLIPPED else None
+
+
+def printable(path) -> str:
+    """A path in one line that any encoding can write.
+
+    Example
+    -------
+    >>> print(printable("two\\nlines.wav"))
+    two\\nlines.wav
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class ToldOnce:
+    """What was told before, by this process or by one that it started.
+
+    Reading processes are started anew in every epoch; what they told is kept in memory
+    that they share.
+
+    Arguments
+    ---------
+    capacity : int
+        What is remembered; when it is full, nothing more is told.
+
+    Example
+    -------
+    >>> told = ToldOnce()
+    >>> [told.number(name) for name in ("a.wav", "b.wav", "a.wav")]
+    [1, 2, 0]
+    """
+
+    def __init__(self, capacity=10_000):
+        self.shared = multiprocessing.Array("q", 1 + capacity)  # first: how many
+
+    def number(self, text: str) -> int:
+        """Its number, from 1; 0 if it was told before or the memory is full."""
+        data = os.fsencode(text)
+        (digest,) = np.frombuffer(blake2b(data, digest_size=8).digest(), np.int64)
+        with self.shared.get_lock():
+            memory = np.frombuffer(self.shared.get_obj(), np.int64)
+            count = int(memory[0]) + 1
+            if count == len(memory) or digest in memory[1:count]:
+                return 0
+            memory[0], memory[count] = count, digest
+            return count
