@@ -1,7 +1,7 @@
 """Same seed, same losses: a change that is to make the step faster changes no number.
 
-The losses of 20 steps were written by the plain form of the step. Who changes the method
-on purpose writes the new ones: a failing test prints them.
+The losses of 20 steps were written by the plain form of the step. Who changes the
+method on purpose writes the new ones: a failing test prints them.
 """
 
 import json
