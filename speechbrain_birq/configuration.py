@@ -54,7 +54,8 @@ TAKES = {
     "a text": "decoding label_norm normalize precision tokens train_split valid_split",
     "a path": "data_folder lm_path output_folder pretrained",
     "a list of texts": "test_splits trust",
-    "True or False": "l2_normalize label_gradient label_noise shared_head tensorboard",
+    "True or False": """activation_checkpointing l2_normalize label_gradient label_noise
+        shared_head tensorboard""",
 }
 KIND = {key: kind for kind, keys in TAKES.items() for key in keys.split()}
 MAY_BE_NULL = frozenset(

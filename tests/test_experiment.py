@@ -11,6 +11,7 @@ import ruamel.yaml
 import soundfile
 import torch
 from small_runs import (
+    FINETUNE,
     PRETRAIN,
     ROOT,
     finetune,
