@@ -104,6 +104,7 @@ def test_a_delta_with_another_include_replaces_the_part(hparams):
     )
     text += "    input_dim: !ref <n_mels> * <stack>\n    kernel_size: 31\n"
     text += "    dropout: 0.0\n    d_ffn: 32\n    attention_window: null\n"
+    text += "    activation_checkpointing: False\n"
     assert load(delta(hparams, text)).hparams["encoder"].kind == "branchformer"
 
 

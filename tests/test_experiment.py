@@ -14,11 +14,14 @@ from small_runs import (
     FINETUNE,
     PRETRAIN,
     ROOT,
+    assert_equal,
+    encoder_weights,
     finetune,
     log,
     manifest,
     pretrain,
     run,
+    weights,
 )
 
 from speechbrain_birq import experiment
@@ -44,21 +47,6 @@ def pretrained(_corpus_template, tmp_path_factory):
 def own_pretrained(pretrained, tmp_path):
     """A copy that may be damaged."""
     return shutil.copytree(pretrained[0], tmp_path / "pretrained")
-
-
-def weights(folder):
-    path = best_checkpoint(folder) / "model.ckpt"
-    return torch.load(path, weights_only=True)
-
-
-def encoder_weights(folder):
-    return {k: v for k, v in weights(folder).items() if k.startswith("encoder.")}
-
-
-def assert_equal(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
 
 
 def chapter(corpus, split="train", speaker=11):

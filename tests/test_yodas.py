@@ -23,7 +23,7 @@ import pytest
 import soundfile
 from huggingface_hub import file_download
 from local_hub import LocalHub, add_archive, made_up_yodas, sound, tar_gz, utterances
-from test_experiment import process_wide_settings_restored
+from small_runs import process_wide_settings_restored
 
 from speechbrain_birq.configuration import flatten
 from speechbrain_birq.data import hub as hub_module
