@@ -583,7 +583,7 @@ def test_a_process_that_gets_sigkill_is_continued_by_the_next(hub, whole, tmp_pa
     asked = []
 
     def kill_at_the_second_archive(path):
-        if "/audio/" in path:
+        if "/audio/" in path and path not in asked:
             asked.append(path)
             if len(asked) == 2:
                 process.send_signal(signal.SIGKILL)
@@ -592,13 +592,14 @@ def test_a_process_that_gets_sigkill_is_continued_by_the_next(hub, whole, tmp_pa
     with start() as process:
         process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
+    fetched = hub.times(asked[0])
     with start() as process:
         told, _ = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert f"{whole.counts['written']} written" in told
     for split in ("dev", "train"):
         assert written(folder, split).keys() == whole.chosen[split]
-    assert hub.times(asked[0]) == 1
+    assert hub.times(asked[0]) == fetched  # what is finished is not asked for again
 
 
 @pytest.mark.parametrize("begun", [False, True])
