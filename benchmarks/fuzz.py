@@ -10,6 +10,8 @@ input, another seed in every round, and shrinks what fails. Whatever a target wo
 
 import argparse
 import contextlib
+import io
+import logging
 import os
 import random
 import shutil
@@ -263,7 +265,7 @@ def overrides(folder):
         argv += ["--output_folder=run", "--num_layers=1", "--d_model=8", "--d_ffn=8"]
         argv += ["--tensorboard=False", "--nhead=2", "--label_layer=1"]
         argv += [f"--{key}={value}" for key, value in pairs]
-        with only_bad_input(), contextlib.redirect_stderr(None):
+        with only_bad_input(), contextlib.redirect_stderr(io.StringIO()):
             try:
                 path, _, given_values = parse_arguments(argv)
             except SystemExit as ended:  # argparse has told what it wants
@@ -323,6 +325,7 @@ def main():
     parser.add_argument("--target", choices=TARGETS, required=True)
     parser.add_argument("--minutes", type=float, default=5)
     options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
     started, checked = time.time(), 0
     while time.time() - started < 60 * options.minutes:
         checked += fuzz(options.target, ROUND, random.randrange(2**32))

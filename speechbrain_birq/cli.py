@@ -10,6 +10,7 @@ from speechbrain_birq.errors import BadInput, one_sentence
 EXAMPLES = """examples:
   birq demo                                   the whole way, in minutes, no download
   birq minispeech corpus --hours 0.5 --seed 0 a synthetic corpus
+  birq shard /data/LibriSpeech shards         large files for large corpora
   birq transcribe results/ctc_tiny a.wav      text of recordings
   birq transcribe results/ctc_tiny a.wav --chunk 16 --left 4    while they are heard
   birq features results/birq_tiny a.wav --layer 3 --output_folder features
@@ -45,6 +46,12 @@ def _parser():
     corpus.add_argument("folder")
     corpus.add_argument("--hours", type=float, default=0.5)
     corpus.add_argument("--seed", type=int, default=0)
+
+    shard = _command(commands, "shard", _shard, "a corpus to shards: few large files")
+    shard.add_argument("source", help="manifest (CSV), or folder above the splits")
+    shard.add_argument("folder", help="where <split>/index.json and the rest go")
+    shard.add_argument("--split", nargs="+", help="of a folder; default: all in it")
+    shard.add_argument("--shard_hours", type=float, default=1.0)
 
     transcribe = _run_command(commands, "transcribe", _transcribe, "audio to text")
     transcribe.add_argument("--decoding", choices=("greedy", "beam"), default="greedy")
@@ -109,6 +116,31 @@ def _minispeech(arguments):
         raise BadInput(str(error)) from None
     for split, length in seconds.items():
         print(f"{split:10} {length / 60:6.1f} min")
+
+
+def _shard(arguments):
+    if not arguments.shard_hours > 0:
+        raise BadInput(f"--shard_hours {arguments.shard_hours:g}: give hours above 0")
+
+    from speechbrain_birq.data.shard_corpus import shard_corpus
+
+    try:
+        summaries = shard_corpus(
+            arguments.source,
+            arguments.folder,
+            splits=arguments.split,
+            shard_hours=arguments.shard_hours,
+        )
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {error.filename or arguments.folder} ({error.strerror}): "
+            f"free the disk or give another folder, then the same command again"
+        ) from None
+    for split, done in summaries.items():
+        print(
+            f"{split}: {done.shards} shards, {done.utterances} utterances, "
+            f"{done.seconds / 3600:.2f} h, {done.skipped} skipped"
+        )
 
 
 def _transcribe(arguments):

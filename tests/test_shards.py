@@ -188,7 +188,7 @@ def test_more_recordings_become_further_shards(tmp_path):
 
 KILLED = """
 import sys, time
-from tests.test_shards import hours, recordings
+from test_shards import hours, recordings
 from speechbrain_birq.data.shards import write_shards
 
 def slow():
@@ -203,7 +203,7 @@ write_shards(slow(), sys.argv[1], shard_hours=hours(1))
 
 
 def test_a_process_killed_amid_a_shard_leaves_whole_shards_only(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)],
         stdout=subprocess.PIPE,

@@ -161,6 +161,9 @@ class SumBrain(sb.Brain):
         return current - 1 + self.step / max(1, self.num_batches)
 
     def _fit_train(self, train_set, epoch, enable):
+        if self.train_sampler is not None:
+            # Shards give another number of batches in every epoch.
+            self.train_sampler.set_epoch(epoch)
         self.num_batches = len(train_set)
         super()._fit_train(train_set, epoch, enable)
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 import torchaudio
-from speechbrain.dataio import audio_io
+from speechbrain.dataio.audio_io import load
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -58,35 +58,47 @@ class AudioReader:
             The file's content if it lies elsewhere, or why there is none; ``path`` is
             its name then.
         """
-        if path in self.cache:
-            return self.cache[path].float() / 32768
-        signal = self._read(path, source)
-        stored = signal.mul(32768).round().clamp(-32768, 32767).short()
-        if stored.nbytes <= self.budget:
-            self.budget -= stored.nbytes
-            self.cache[path] = stored
-        # Rounded the first time too: a resumed run must hear what the first run heard.
-        return stored.float() / 32768
+        stored = self.cache.get(path)
+        if stored is None:
+            # Rounded to 16 bits even if not kept: a resumed run must hear the same.
+            stored = self._read(path, source)
+            if stored.nbytes <= self.budget:
+                self.budget -= stored.nbytes
+                self.cache[path] = stored
+        return stored * (1 / 32768)  # exact, and float32
 
     def _read(self, path, source):
+        """(S,) int16"""
         try:
             if isinstance(source, Exception):
                 raise source
-            signal, rate = audio_io.load(path if source is None else source)
-            check_header(rate, signal.shape[1])
-            check_rates(rate, self.sample_rate)
-            check_samples(signal)
+            if source is not None:  # a shard: 16 bits as it is
+                signal, rate = load(source, dtype=torch.int16)
+            else:
+                signal, rate = load(path)
+            self._check(signal, rate)
         except Exception as error:  # soundfile raises many kinds
             self._tell_unreadable(path, error)
-            return torch.zeros(0)
-        if signal.shape[0] > 1:
-            self._tell_converted(path, f"{signal.shape[0]} channels, averaged")
-        signal = signal.mean(0)
+            return torch.zeros(0, dtype=torch.int16)
+        if signal.dtype == torch.int16:
+            if rate == self.sample_rate:
+                return signal[0]
+            signal = signal / 32768
+        if len(signal) > 1:
+            self._tell_converted(path, f"{len(signal)} channels, averaged")
+        signal = signal.mean(0) if len(signal) > 1 else signal[0]
         self._tell_odd(path, signal)
         if rate != self.sample_rate:
             self._tell_converted(path, f"{rate} Hz, resampled to {self.sample_rate} Hz")
             signal = _resampler(rate, self.sample_rate)(signal)
-        return signal
+        # In place: fresh memory costs more than the arithmetic.
+        return signal.mul_(32768).round_().clamp_(-32768, 32767).short()
+
+    def _check(self, signal, rate):
+        check_header(rate, signal.shape[1])
+        check_rates(rate, self.sample_rate)
+        if signal.is_floating_point():
+            check_samples(signal)
 
     def _tell_unreadable(self, path, error):
         count = self.unreadable.number(path)

@@ -16,6 +16,44 @@ WINDOW = 16384  # utterances, about: 20 to 60 hours, many times a batch
 JITTER = 0.1  # of a length, so that an utterance has other neighbours in every epoch
 
 
+class Selection:
+    """The utterances that are used: one byte for each, used or not.
+
+    Arguments
+    ---------
+    keep : np.ndarray
+        (U,) bool.
+    first : np.ndarray
+        (shards + 1,) number of each shard's first utterance, then U.
+
+    Example
+    -------
+    >>> keep = np.array([True, False, False, True, True])
+    >>> selection = Selection(keep, first=np.array([0, 2, 5]))
+    >>> len(selection), [selection.number(position) for position in range(3)]
+    (3, [0, 3, 4])
+    """
+
+    def __init__(self, keep, first):
+        self.keep, self.first = keep, first
+        counts = [np.count_nonzero(keep[a:b]) for a, b in itertools.pairwise(first)]
+        self.bounds = np.cumsum([0, *counts])  # position of each shard's first
+
+    def __len__(self):
+        return int(self.bounds[-1])
+
+    def shard(self, shard):
+        """Positions, and numbers, of a shard's utterances."""
+        numbers = np.flatnonzero(self.keep[slice(*self.first[[shard, shard + 1]])])
+        return np.arange(*self.bounds[[shard, shard + 1]]), numbers + self.first[shard]
+
+    def number(self, position) -> int:
+        """The number of the utterance at a position of the selection."""
+        shard = int(np.searchsorted(self.bounds, position, "right")) - 1
+        _, numbers = self.shard(shard)
+        return int(numbers[position - self.bounds[shard]])
+
+
 class ShardBatches(torch.utils.data.Sampler):
     """One rank's batches: every utterance once an epoch, as many batches as the others.
 
@@ -26,10 +64,8 @@ class ShardBatches(torch.utils.data.Sampler):
     ---------
     samples : np.ndarray
         (U,) length of every utterance in the shards.
-    kept : np.ndarray
-        (K,) ascending numbers of those that are used. Batches hold positions in it.
-    first : np.ndarray
-        (shards + 1,) number of each shard's first utterance, then U.
+    selection : Selection
+        Of the utterances; batches hold positions in it.
     max_samples : float
         In a batch, padding included; a longer utterance is a batch of its own.
     shuffle : bool
@@ -39,19 +75,17 @@ class ShardBatches(torch.utils.data.Sampler):
 
     Example
     -------
-    >>> samples, first = np.array([5, 5, 3, 3, 3]), np.array([0, 2, 5])
+    >>> samples = np.array([5, 5, 3, 3, 3])
+    >>> selection = Selection(samples > 0, first=np.array([0, 2, 5]))
     >>> for rank in (0, 1):
-    ...     list(ShardBatches(samples=samples, kept=np.arange(5), first=first,
-    ...         max_samples=10, shuffle=False, seed=0, ranks=(rank, 2)))
+    ...     list(ShardBatches(samples=samples, selection=selection, max_samples=10,
+    ...         shuffle=False, seed=0, ranks=(rank, 2)))
     [[2, 3, 4]]
     [[0, 1]]
     """
 
-    def __init__(
-        self, *, samples, kept, first, max_samples, shuffle, seed, ranks=(0, 1)
-    ):
-        self.samples, self.kept = samples, kept
-        self.bounds = np.searchsorted(kept, first)
+    def __init__(self, *, samples, selection, max_samples, shuffle, seed, ranks=(0, 1)):
+        self.samples, self.selection = samples, selection
         self.max_samples, self.shuffle, self.seed = max_samples, shuffle, seed
         self.rank, self.num_ranks = ranks
         self.epoch, self._counted = 0, (None, 0)
@@ -86,18 +120,18 @@ class ShardBatches(torch.utils.data.Sampler):
 
     def _windows(self):
         """(random generator, shards) of every window."""
-        order = np.arange(len(self.bounds) - 1)
+        order = np.arange(len(self.selection.first) - 1)
         if self.shuffle:
             np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-        count = max(1, min(len(order), round(len(self.kept) / WINDOW)))
+        count = max(1, min(len(order), round(len(self.selection) / WINDOW)))
         for number, shards in enumerate(np.array_split(order, count)):
             yield np.random.default_rng([self.seed, self.epoch, number]), shards
 
     def _cut(self, rng, shards):
         """Positions of a window, sorted by length, and where each batch starts."""
-        ranges = [np.arange(*self.bounds[[shard, shard + 1]]) for shard in shards]
-        positions = np.concatenate(ranges)
-        lengths = self.samples[self.kept[positions]]
+        parts = [self.selection.shard(shard) for shard in shards]
+        positions, numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
+        lengths = self.samples[numbers]
         keys = lengths
         if self.shuffle:
             keys = lengths * rng.uniform(1 - JITTER, 1 + JITTER, len(lengths))

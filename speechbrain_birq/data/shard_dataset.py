@@ -1,11 +1,10 @@
 """Shards as a SpeechBrain dataset."""
 
-import numpy as np
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.data_pipeline import DataPipeline
 
 from speechbrain_birq.data.manifest import report_left_out
-from speechbrain_birq.data.shard_batches import ShardBatches
+from speechbrain_birq.data.shard_batches import Selection, ShardBatches
 
 
 class ShardDataset(DynamicItemDataset):
@@ -22,10 +21,10 @@ class ShardDataset(DynamicItemDataset):
         keep = (shards.samples >= low) & (shards.samples <= high)
         if needs_text:
             keep &= shards.has_text()
-        self.kept = np.arange(len(shards), dtype=np.uint32)[keep]
+        self.selection = Selection(keep, shards.first)
         report_left_out(
             shards,
-            len(self.kept),
+            len(self),
             len(shards),
             min_seconds=min_seconds,
             max_seconds=max_seconds,
@@ -39,14 +38,14 @@ class ShardDataset(DynamicItemDataset):
             self.add_dynamic_item(get, takes="label", provides=field)
 
     def __len__(self):
-        return len(self.kept)
+        return len(self.selection)
 
     def __getitem__(self, position):
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions):
         """A batch: over a network its utterances are fetched at the same time."""
-        numbers = self.kept[positions].tolist()
+        numbers = [self.selection.number(position) for position in positions]
         known = {number: self.shards.name(number) for number in numbers}
         missing = [n for n, name in known.items() if name not in self.reader.cache]
         audio = {number: (name, None) for number, name in known.items()}
@@ -61,8 +60,7 @@ class ShardDataset(DynamicItemDataset):
         """Batches of this dataset for one rank."""
         return ShardBatches(
             samples=self.shards.samples,
-            kept=self.kept,
-            first=self.shards.first,
+            selection=self.selection,
             max_samples=batch_seconds * self.shards.sample_rate,
             shuffle=shuffle,
             seed=seed,
