@@ -94,12 +94,15 @@ class CTCModel(torch.nn.Module):
         if self.training and self.chunking is not None:
             chunk = self.chunking()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            if chunk is None:
-                states = self.encoder(frames, lengths)
-            else:
-                states = self.encoder(frames, lengths, chunk=chunk)
+            states = self.encode(frames, lengths, chunk)
         logits = self.head(self.dropout(states))
         return Frames(logits.float().log_softmax(-1), lengths)
+
+    def encode(self, frames, lengths, chunk=None) -> torch.Tensor:
+        """What the linear layer sees: (B, T, H)."""
+        if chunk is None:
+            return self.encoder(frames, lengths)
+        return self.encoder(frames, lengths, chunk=chunk)
 
 
 class SpecAugment(torch.nn.Module):

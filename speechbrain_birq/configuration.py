@@ -6,6 +6,7 @@ import pydoc
 import re
 from datetime import date
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +54,8 @@ TAKES = {
     "a text": "decoding label_norm normalize precision tokens train_split valid_split",
     "a path": "data_folder lm_path output_folder pretrained",
     "a list of texts": "test_splits trust",
-    "True or False": "l2_normalize label_gradient label_noise shared_head tensorboard",
+    "True or False": """activation_checkpointing l2_normalize label_gradient label_noise
+        shared_head tensorboard""",
 }
 KIND = {key: kind for kind, keys in TAKES.items() for key in keys.split()}
 MAY_BE_NULL = frozenset(
@@ -104,8 +106,7 @@ def load_configuration(path, overrides=None) -> Configuration:
             changes[key] = fitted
     _check_all_keys(base)
     try:
-        with open(base, encoding="utf-8") as file:
-            resolved = resolve_references(file, changes).getvalue()
+        resolved = resolve_references(_swapped(base, changes), changes).getvalue()
         hparams = load_hyperpyyaml(resolved)
         _check_partials(hparams)
         return Configuration(hparams, resolved)
@@ -254,6 +255,21 @@ def _fits(value, kind):
 
 def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _swapped(base, changes):
+    """The base's text with the parts that a change builds of another class.
+
+    HyperPyYAML updates a mapping in place: the old class would get the new arguments.
+    """
+    tree, text = _parse(base), StringIO()
+    for key in tree.keys() & changes.keys():
+        if _tag(changes[key]) not in ("", _tag(tree[key])):
+            tree[key] = changes[key]
+    ruamel.yaml.YAML().dump(tree, text)
+    text.name = str(base)  # includes are relative to it
+    text.seek(0)
+    return text
 
 
 def _check_all_keys(base):

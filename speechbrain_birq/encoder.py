@@ -8,6 +8,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
     TransformerEncoder,
 )
 from speechbrain.nnet.attention import RelPosEncXL
+from torch.utils.checkpoint import checkpoint
 
 from speechbrain_birq.attention import within_window
 from speechbrain_birq.chunking import chunk_arguments
@@ -56,6 +57,9 @@ class SpeechBrainEncoder(torch.nn.Module):
     attention_window : int, optional
         Frames that a frame sees, half of them on each side (``RoPEMHA`` only); all by
         default.
+    activation_checkpointing : bool
+        In training, keep only each layer's input and compute the layer again in the
+        backward pass: the same gradients in less memory and a third more time.
     input_module : torch.nn.Module, optional
         (B, T, D), (B, T) -> (B, T, H); a linear projection by default.
 
@@ -89,6 +93,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         dropout=0.1,
         attention_type="RoPEMHA",
         attention_window=None,
+        activation_checkpointing=False,
         input_module=None,
     ):
         super().__init__()
@@ -100,6 +105,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         _check_halves(kind, attention_type, d_model // nhead, d_ffn)
         self.kind, self.attention_type = kind, attention_type
         self.attention_window = attention_window
+        self.activation_checkpointing = activation_checkpointing
         self.input_dim, self.output_dim = input_dim, d_model
         self.input = input_module or LinearInput(input_dim=input_dim, d_model=d_model)
         self.dropout = torch.nn.Dropout(dropout)
@@ -259,8 +265,15 @@ class SpeechBrainEncoder(torch.nn.Module):
         states = self.dropout(states)
         yield states
         for layer in self.layers[:num_layers]:
-            states, _ = layer(states, **arguments)
+            states = self._run(layer, states, arguments)
             yield states
+
+    def _run(self, layer, states, arguments):
+        if self.activation_checkpointing and self.training:
+            states, _ = checkpoint(layer, states, use_reentrant=False, **arguments)
+        else:
+            states, _ = layer(states, **arguments)
+        return states
 
     def _make_padding_exact(self, layer):
         """Let no convolution see what stands behind an utterance's end."""

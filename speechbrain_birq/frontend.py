@@ -97,7 +97,8 @@ class FrontEnd(torch.nn.Module):
         self.fbank = Fbank(
             sample_rate=sample_rate,
             n_mels=n_mels,
-            n_fft=round(sample_rate * win_length / 1000),
+            # Even: with odd ones (22,050 Hz) torch gives a frame too few.
+            n_fft=2 * round(sample_rate * win_length / 2000),
             win_length=win_length,
             hop_length=hop_length,
         )

@@ -2,6 +2,7 @@
 
 import torch
 from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
+from torch.nn.functional import conv2d, pad
 
 
 class LinearInput(torch.nn.Module):
@@ -69,7 +70,7 @@ class ConvolutionalInput(torch.nn.Module):
             strides=[2, 2],
             residuals=[False, False],
             # Four frames a step and stride 2: a kernel of 3 never looks beyond an
-            # utterance's end, so SpeechBrain's reflection there does no harm.
+            # utterance's end, so neither reflection nor padding reaches a valid step.
             dropout=0.0,
         )
         self.linear = torch.nn.Linear(channels[-1] * self.n_mels // 4, d_model)
@@ -77,10 +78,20 @@ class ConvolutionalInput(torch.nn.Module):
     def forward(self, frames, valid):
         """(B, T, D), (B, T) -> (B, T, H)"""
         states = frames.unflatten(2, (self.STRIDE, self.n_mels)).flatten(1, 2)
+        states = states.unsqueeze(3)  # (B, T, F, C), C next to each other throughout
         for block in self.convolutions.values():
-            repeat = states.shape[1] // valid.shape[1]
-            inside = valid.repeat_interleave(repeat, 1)
-            states = block(
-                states * inside.view(*inside.shape, *[1] * (states.dim() - 2))
-            )
+            states = _convolved(states, block.convs)
         return self.linear(states.flatten(2))
+
+
+def _convolved(states, block):
+    """What SpeechBrain's block computes, without its copies to and from (B, C, F, T).
+
+    They were a fifth of a small model's step on a CPU.
+    """
+    conv = block["conv_0"].conv
+    states = pad(states.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="reflect")
+    states = states.contiguous(memory_format=torch.channels_last)
+    weight = conv.weight.transpose(2, 3).contiguous(memory_format=torch.channels_last)
+    states = conv2d(states, weight, conv.bias, stride=2).permute(0, 2, 3, 1)
+    return block["act_0"](block["norm_0"](states))

@@ -91,3 +91,22 @@ def fill_masked(frames, mask, std=0.1, generator=None):
     """
     noise = torch.empty_like(frames).normal_(0.0, std, generator=generator)
     return torch.where(mask.unsqueeze(-1), noise, frames)
+
+
+def hidden_rows(mask: torch.Tensor) -> torch.Tensor:
+    """Numbers (M,) of the hidden frames, counted through the batch.
+
+    A GPU must be waited for to know how many there are; whoever indexes with the mask
+    itself waits each time, forward and backward.
+
+    Example
+    -------
+    >>> hidden_rows(torch.tensor([[False, True], [True, False]])).tolist()
+    [1, 2]
+    """
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def take(states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Those frames: (B, T, ...) -> (M, ...)."""
+    return states.flatten(0, 1).index_select(0, rows)

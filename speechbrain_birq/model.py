@@ -6,7 +6,7 @@ import torch
 
 from speechbrain_birq.encoder import check_encoder
 from speechbrain_birq.frontend import Frames
-from speechbrain_birq.masking import fill_masked
+from speechbrain_birq.masking import fill_masked, hidden_rows, take
 from speechbrain_birq.objectives import Objective, masked_objective
 
 
@@ -116,18 +116,20 @@ class BiRQ(torch.nn.Module):
         """
         clean = self.frontend(wavs, wav_lens)
         mask = mask & clean.valid
-        anchor_codes = self._anchor_codes(clean, mask, targets)
-        labels = self.select_labels(clean, mask) if enhanced else NO_LABELS
-        hidden = self.encode_masked(clean, mask)
+        rows = hidden_rows(mask)
+        anchor_codes = self._anchor_codes(clean, rows, targets)
+        labels = self.select_labels(clean, rows) if enhanced else NO_LABELS
+        hidden = take(self.encode_masked(clean, mask), rows)
         return masked_objective(
-            hidden[mask], self.heads, anchor_codes, *labels, chunk=self.chunk
+            hidden, self.heads, anchor_codes, *labels, chunk=self.chunk
         )
 
-    def select_labels(self, clean: Frames, mask: torch.Tensor) -> SoftLabels:
+    def select_labels(self, clean: Frames, rows: torch.Tensor) -> SoftLabels:
         """y^(k) at the masked frames: layers 1..k on the clean input."""
         wants_gradient = self.selector.gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(wants_gradient):
-            distances = self.enhanced_quantizer.distances(self._states(clean)[mask])
+            states = take(self._states(clean), rows)
+            distances = self.enhanced_quantizer.distances(states)
             labels = self.selector(distances, self.generator)
             return SoftLabels(labels, distances.detach().argmin(-1))
 
@@ -151,7 +153,7 @@ class BiRQ(torch.nn.Module):
         states = self.encoder(clean.frames, clean.lengths, num_layers=self.label_layer)
         return self.label_norm(states, clean.valid)
 
-    def _anchor_codes(self, clean, mask, targets):
+    def _anchor_codes(self, clean, rows, targets):
         if targets is None:
-            return self.anchor_quantizer(clean.frames[mask])
-        return targets[mask]
+            return self.anchor_quantizer(take(clean.frames, rows))
+        return take(targets, rows)

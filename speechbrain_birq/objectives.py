@@ -82,9 +82,13 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     >>> cross_entropy(torch.zeros(3, 1, 2), torch.zeros(3, 1, dtype=torch.long))
     tensor([2.0794])
     """
-    log_probs = logits.float().log_softmax(-1)
-    if labels.dim() == logits.dim():
-        return -(labels * log_probs).sum((0, 2))
+    return _against(labels, logits.float().log_softmax(-1))
+
+
+def _against(labels, log_probs):
+    if labels.dim() == log_probs.dim():
+        # The product of both is never written down: (M, G, N) is large.
+        return -torch.linalg.vecdot(labels, log_probs).sum(0)
     return -log_probs.gather(-1, labels.unsqueeze(-1)).sum((0, 2))
 
 
@@ -136,7 +140,7 @@ def masked_objective(
     return Objective(
         anchor_loss=anchor,
         enhanced_loss=enhanced,
-        num_frames=torch.tensor(hidden.shape[0], device=hidden.device),
+        num_frames=torch.full((), hidden.shape[0], device=hidden.device),
         anchor_correct=anchor_correct,
         enhanced_correct=enhanced_correct,
         anchor_codes=anchor_codes,
@@ -153,21 +157,19 @@ def _chunk_sums(hidden, heads, anchor_codes, enhanced_labels, recompute):
 
 
 def _sums(hidden, heads, anchor_codes, enhanced_labels):
-    logits = heads.anchor_logits(hidden)
-    anchor = cross_entropy(logits, anchor_codes)
-    anchor_correct = _num_correct(logits, anchor_codes)
+    log_probs = heads.anchor_logits(hidden).float().log_softmax(-1)
+    guesses = log_probs.detach().argmax(-1)
+    anchor = _against(anchor_codes, log_probs)
+    anchor_correct = (guesses == anchor_codes).sum(0)
     if enhanced_labels is None:
         zero = torch.zeros_like(anchor.detach())
         return anchor, zero, anchor_correct, torch.zeros_like(anchor_correct)
     if not heads.shared:
-        logits = heads.enhanced_logits(hidden)
-    enhanced = cross_entropy(logits, enhanced_labels)
-    enhanced_correct = _num_correct(logits, enhanced_labels.detach().argmax(-1))
+        log_probs = heads.enhanced_logits(hidden).float().log_softmax(-1)
+        guesses = log_probs.detach().argmax(-1)
+    enhanced = _against(enhanced_labels, log_probs)
+    enhanced_correct = (guesses == enhanced_labels.detach().argmax(-1)).sum(0)
     return anchor, enhanced, anchor_correct, enhanced_correct
-
-
-def _num_correct(logits, codes):
-    return (logits.detach().argmax(-1) == codes).sum(0)
 
 
 def penalty_sum(objective: Objective, enhanced_weight, anchor_weight) -> torch.Tensor:

@@ -97,11 +97,18 @@ class RandomProjectionQuantizer(torch.nn.Module):
             points = torch.einsum("...d,gdc->...gc", inputs.float(), self.projection)
             if self.codebook.l2_normalize:
                 points = normalize(points, dim=-1)
-            products = torch.einsum("...gc,gnc->...gn", points, codes)
-            squares = points.square().sum(-1, keepdim=True) + codes.square().sum(-1)
-            return (squares - 2 * products).clamp_min(0)
+            # |p|² − 2 p·c + |c|² in the product itself: no pass over (.., G, N) more.
+            points = _beside(points, points.square().sum(-1), 1.0)
+            codes = _beside(-2 * codes, 1.0, codes.square().sum(-1))
+            return torch.einsum("...gc,gnc->...gn", points, codes).clamp_min(0)
 
     @torch.no_grad()
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Nearest codes: (..., D) -> (..., G) int64."""
         return self.distances(inputs).argmin(-1)
+
+
+def _beside(vectors, *columns):
+    """Vectors with further coordinates; a number stands for all of them."""
+    rest = [vectors.new_ones(vectors.shape[:-1]) * column for column in columns]
+    return torch.cat((vectors, torch.stack(rest, -1)), -1)

@@ -61,7 +61,8 @@ def gumbel_noise(like: torch.Tensor, generator=None) -> torch.Tensor:
     Drawn as −ln(Exponential(1)): a uniform draw returns 0 now and then, and
     −ln(−ln 0) is not a finite number.
     """
-    exponential = torch.empty_like(like, requires_grad=False)
+    # In one order, whatever the layout of `like`: the same seed gives the same noise.
+    exponential = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     # The smallest normal number keeps the logarithm finite should 0 ever be drawn.
     tiny = torch.finfo(like.dtype).tiny
     return -exponential.exponential_(generator=generator).clamp_min_(tiny).log_()

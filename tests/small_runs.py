@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from speechbrain_birq import experiment
+from speechbrain_birq.checkpoints import best_checkpoint
 from speechbrain_birq.data.librispeech import prepare_librispeech
 
 ROOT = Path(__file__).parents[1]
@@ -76,3 +77,18 @@ def log(folder):
 def manifest(folder, split):
     with open(folder / "manifests" / f"{split}.csv", newline="") as file:
         return {row["ID"]: row for row in csv.DictReader(file)}
+
+
+def weights(folder):
+    path = best_checkpoint(folder) / "model.ckpt"
+    return torch.load(path, weights_only=True)
+
+
+def encoder_weights(folder):
+    return {k: v for k, v in weights(folder).items() if k.startswith("encoder.")}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name

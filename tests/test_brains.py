@@ -11,6 +11,7 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.run_opts import RunOptions
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechbrain_birq.asr import CTCModel
 from speechbrain_birq.brains import BiRQBrain, CTCBrain
@@ -18,6 +19,7 @@ from speechbrain_birq.brains.runlog import RunLog
 from speechbrain_birq.checkpoints import AtomicCheckpointer
 from speechbrain_birq.decoding import GreedyDecoder
 from speechbrain_birq.diagnostics.metrics import read_metrics
+from speechbrain_birq.encoder import SpeechBrainEncoder
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.schedules import Ramp, WarmupDecay
 from speechbrain_birq.tokens import CharacterTokens
@@ -741,3 +743,41 @@ def test_run_log_writes_one_json_line_a_report(tmp_path, make_brain):
     rows = read_metrics(tmp_path, "train")
     assert [row["step"] for row in rows] == [0, 1]
     assert rows[1]["G"] != rows[0]["G"]
+
+
+def test_compile_takes_the_encoder_for_every_length(make_brain, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        SpeechBrainEncoder, "compile", lambda _, **how: told.append(how)
+    )
+    brain = make_brain(run_opts=RunOptions.from_dictionary({"compile": True}))
+    assert told == [{"mode": "default", "dynamic": True}]
+    assert not isinstance(brain.modules.model, torch._dynamo.OptimizedModule)
+    make_brain()
+    assert len(told) == 1
+
+
+class Waits(TorchDispatchMode):
+    """Counts what a GPU would have to be waited for."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name().split("::")[1].split(".")[0]
+        if name in self.NAMES:
+            self.found.append(name)
+        return function(*args, **kwargs or {})
+
+
+def test_a_step_between_reports_waits_for_the_masks_and_the_gradient_only(make_brain):
+    brain = make_brain(dict(gradient=True, noise=True), log_interval=100)
+    batches = [batch_of(example(n), example(n + 1)) for n in (0, 2, 4)]
+    for batch in batches[:2]:
+        brain.fit_batch(batch)
+    with Waits() as waits:
+        brain.fit_batch(batches[2])
+    assert waits.found == ["nonzero", "_local_scalar_dense"]

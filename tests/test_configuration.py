@@ -90,6 +90,24 @@ def test_a_delta_changes_its_keys_only(hparams):
     assert loaded["d_model"] == base["d_model"]
 
 
+def test_a_delta_with_another_class_replaces_the_part_with_its_arguments(hparams):
+    text = "lr_schedule: !new:torch.nn.Linear\n    in_features: !ref <stack>\n"
+    path = delta(hparams, text + "    out_features: 2\n")
+    layer = load(path, stack=3).hparams["lr_schedule"]
+    assert isinstance(layer, torch.nn.Linear)
+    assert (layer.in_features, layer.out_features) == (3, 2)
+
+
+def test_a_delta_with_another_include_replaces_the_part(hparams):
+    text = "encoder: !include:parts/encoder_branchformer.yaml\n" + "".join(
+        f"    {key}: !ref <{key}>\n" for key in ("num_layers", "d_model", "nhead")
+    )
+    text += "    input_dim: !ref <n_mels> * <stack>\n    kernel_size: 31\n"
+    text += "    dropout: 0.0\n    d_ffn: 32\n    attention_window: null\n"
+    text += "    activation_checkpointing: False\n"
+    assert load(delta(hparams, text)).hparams["encoder"].kind == "branchformer"
+
+
 def test_a_delta_of_a_delta_has_the_last_word(hparams):
     delta(hparams, "num_layers: 3\nlr: 0.5\n")
     second = hparams / "second.yaml"

@@ -212,6 +212,24 @@ def test_a_state_travels_to_an_encoder_of_another_seed(make_encoder):
     assert torch.equal(first(*batch), second(*batch))
 
 
+def test_the_convolutional_input_computes_what_speechbrains_blocks_do():
+    torch.manual_seed(0)
+    conv = ConvolutionalInput(input_dim=160, d_model=8, channels=(8, 4))
+    frames = torch.randn(2, 20, 160)
+
+    def gradients(states):
+        conv.zero_grad()
+        states.square().sum().backward()
+        return [states, *(p.grad for p in conv.parameters())]
+
+    plain = frames.unflatten(2, (4, 40)).flatten(1, 2)
+    for block in conv.convolutions.values():
+        plain = block(plain)
+    expected = gradients(conv.linear(plain.flatten(2)))
+    found = gradients(conv(frames, torch.ones(2, 20, dtype=torch.bool)))
+    torch.testing.assert_close(found, expected)
+
+
 @torch.no_grad()
 def test_a_hidden_step_of_the_convolution_hides_all_of_its_frames():
     torch.manual_seed(0)
@@ -294,3 +312,57 @@ def test_set_dropout_equals_building_with_it(attention):
     built = dropouts(SpeechBrainEncoder(**settings, dropout=0.3))
     assert dropouts(changed) == built
     assert set(built.values()) == {0.3}
+
+
+@pytest.mark.parametrize("kind", ATTENTION)
+def test_activation_checkpointing_gives_the_same_gradients(kind, make_encoder):
+    frames, lengths = padded(utterances(DIM))
+    attention = ATTENTION[kind][0]
+    plain, again = (
+        make_encoder(
+            kind, attention_type=attention, dropout=0.2, activation_checkpointing=on
+        ).train()
+        for on in (False, True)
+    )
+    for encoder in (plain, again):
+        torch.manual_seed(0)
+        encoder(frames, lengths).square().sum().backward()
+    expected = [p.grad for p in plain.parameters()]
+    torch.testing.assert_close([p.grad for p in again.parameters()], expected)
+
+
+def test_activation_checkpointing_runs_each_layer_twice_in_training(make_encoder):
+    encoder = make_encoder(activation_checkpointing=True).train()
+    calls = []
+    encoder.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    batch = padded(utterances(DIM))
+    encoder(*batch).sum().backward()
+    assert len(calls) == 2
+    with torch.no_grad():
+        encoder.eval()(*batch)
+    assert len(calls) == 3
+
+
+@pytest.mark.slow
+def test_compiled_for_every_length_it_makes_few_graphs_and_the_same_numbers(
+    make_encoder,
+):
+    plain, compiled = make_encoder(), make_encoder()
+    graphs = []
+
+    def eager(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled.compile(backend=eager, dynamic=True, fullgraph=True)
+    with torch.no_grad():
+        for number, time in ((3, 40), (3, 61), (2, 50), (4, 33), (5, 45), (2, 22)):
+            frames = torch.randn(number, time, DIM)
+            lengths = torch.full((number,), time - 1)
+            for layers in (None, 1):
+                torch.testing.assert_close(
+                    compiled(frames, lengths, num_layers=layers),
+                    plain(frames, lengths, num_layers=layers),
+                )
+    # Each pass once; again where SpeechBrain's table of rotations grows.
+    assert len(graphs) <= 6

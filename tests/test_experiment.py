@@ -11,13 +11,17 @@ import ruamel.yaml
 import soundfile
 import torch
 from small_runs import (
+    FINETUNE,
     PRETRAIN,
     ROOT,
+    assert_equal,
+    encoder_weights,
     finetune,
     log,
     manifest,
     pretrain,
     run,
+    weights,
 )
 
 from speechbrain_birq import experiment
@@ -27,8 +31,9 @@ from speechbrain_birq.chunking import make_chunk
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.diagnostics.metrics import read_metrics
 from speechbrain_birq.encoder import SpeechBrainEncoder
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.frontend import FrontEnd
-from speechbrain_birq.inference import StreamingRecogniser
+from speechbrain_birq.inference import Recogniser, StreamingRecogniser
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +47,6 @@ def pretrained(_corpus_template, tmp_path_factory):
 def own_pretrained(pretrained, tmp_path):
     """A copy that may be damaged."""
     return shutil.copytree(pretrained[0], tmp_path / "pretrained")
-
-
-def weights(folder):
-    path = best_checkpoint(folder) / "model.ckpt"
-    return torch.load(path, weights_only=True)
-
-
-def encoder_weights(folder):
-    return {k: v for k, v in weights(folder).items() if k.startswith("encoder.")}
-
-
-def assert_equal(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
 
 
 def chapter(corpus, split="train", speaker=11):
@@ -138,6 +128,29 @@ def test_fine_tuning_starts_from_the_pretrained_encoder(
     (valid,) = read_metrics(output, "valid")
     assert valid["step"] == 3 and valid["cer"] >= 0
     assert f"from {run_folder}" in log(output)
+
+
+def test_a_probe_is_trained_beside_an_encoder_that_does_not_move(
+    _corpus_template, pretrained, tmp_path
+):
+    output = tmp_path / "probe"
+    folders = dict(data_folder=_corpus_template, output_folder=output)
+    run(
+        experiment.finetune,
+        "probe_tiny.yaml",
+        FINETUNE,
+        **folders,
+        pretrained=pretrained[0],
+        lr=0.1,
+    )
+    assert_equal(encoder_weights(output), encoder_weights(pretrained[0]))
+    results = json.loads((output / "results.json").read_text())
+    assert len(results["layer_weights"]) == 2 + 1  # input projection, two layers
+    assert len(set(results["layer_weights"])) > 1  # they have moved apart
+    assert (output / "layers.png").stat().st_size > 0
+    # A probe is no recogniser: its linear layer hears a mixture of layers.
+    with pytest.raises(BadInput, match="another architecture"):
+        Recogniser(output)
 
 
 def test_fine_tuning_moves_an_encoder_that_is_not_frozen(

@@ -202,6 +202,14 @@ def test_sizes_follow_from_the_options(options, frame_ms, dim):
     assert frontend.output_dim == dim
 
 
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+def test_as_many_frames_as_promised_at_every_rate(rate):
+    frontend = FrontEnd(stack=1, n_mels=40, sample_rate=rate)
+    for samples in (10 * frontend.hop_samples, 11 * frontend.hop_samples - 1):
+        frames = frontend.log_mels(noise(1, samples)).shape[1]
+        assert frames == frontend.num_frames(samples)
+
+
 def test_valid_frames_are_those_before_the_end():
     frames = Frames(torch.zeros(3, 4, 1), torch.tensor([0, 2, 4]))
     expected = [[t < length for t in range(4)] for length in (0, 2, 4)]

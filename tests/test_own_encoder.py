@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_experiment import FINETUNE, PRETRAIN, encoder_weights, run
+from small_runs import FINETUNE, PRETRAIN, encoder_weights, run
 
 from speechbrain_birq import experiment
 from speechbrain_birq.checkpoints import load_architecture, save_architecture

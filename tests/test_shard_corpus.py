@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import speechbrain as sb
 import torch
-from test_experiment import finetune, pretrain, weights
+from small_runs import finetune, pretrain, weights
 
 from speechbrain_birq.brains.base import SumBrain
 from speechbrain_birq.cli import main

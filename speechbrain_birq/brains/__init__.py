@@ -2,5 +2,6 @@
 
 from speechbrain_birq.brains.ctc import CTCBrain
 from speechbrain_birq.brains.pretrain import BiRQBrain
+from speechbrain_birq.brains.probe import ProbeBrain
 
-__all__ = ["BiRQBrain", "CTCBrain"]
+__all__ = ["BiRQBrain", "CTCBrain", "ProbeBrain"]

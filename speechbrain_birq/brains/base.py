@@ -58,6 +58,15 @@ class SumBrain(sb.Brain):
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
 
+    def _compile(self):
+        """``--compile``: the encoder, for every length; it is one graph.
+
+        The rest has shapes that depend on the masks, and draws from a generator: it
+        would be cut into pieces that are compiled again and again.
+        """
+        if self.compile:
+            self.model.encoder.compile(mode=self.compile_mode, dynamic=True)
+
     @memory_told("max_seconds")
     def fit_batch(self, batch):
         """Backpropagate one micro-batch; step where the accumulation is complete.

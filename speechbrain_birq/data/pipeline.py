@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 import torchaudio
-from speechbrain.dataio.audio_io import load
+from speechbrain.dataio import audio_io
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -73,10 +73,12 @@ class AudioReader:
             if isinstance(source, Exception):
                 raise source
             if source is not None:  # a shard: 16 bits as it is
-                signal, rate = load(source, dtype=torch.int16)
+                signal, rate = audio_io.load(source, dtype=torch.int16)
             else:
-                signal, rate = load(path)
-            self._check(signal, rate)
+                signal, rate = audio_io.load(path)
+            check_header(rate, signal.shape[1])
+            check_rates(rate, self.sample_rate)
+            check_samples(signal)
         except Exception as error:  # soundfile raises many kinds
             self._tell_unreadable(path, error)
             return torch.zeros(0, dtype=torch.int16)
@@ -93,12 +95,6 @@ class AudioReader:
             signal = _resampler(rate, self.sample_rate)(signal)
         # In place: fresh memory costs more than the arithmetic.
         return signal.mul_(32768).round_().clamp_(-32768, 32767).short()
-
-    def _check(self, signal, rate):
-        check_header(rate, signal.shape[1])
-        check_rates(rate, self.sample_rate)
-        if signal.is_floating_point():
-            check_samples(signal)
 
     def _tell_unreadable(self, path, error):
         count = self.unreadable.number(path)

@@ -112,10 +112,15 @@ class ToldOnce:
     >>> told = ToldOnce()
     >>> [told.number(name) for name in ("a.wav", "b.wav", "a.wav")]
     [1, 2, 0]
+    >>> len(told)
+    2
     """
 
     def __init__(self, capacity=10_000):
         self.shared = multiprocessing.Array("q", 1 + capacity)  # first: how many
+
+    def __len__(self):
+        return int(np.frombuffer(self.shared.get_obj(), np.int64)[0])
 
     def number(self, text: str) -> int:
         """Its number, from 1; 0 if it was told before or the memory is full."""

@@ -96,3 +96,29 @@ def plot_comparison(runs: dict, path) -> None:
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+
+
+def plot_layer_weights(weights, path) -> None:
+    """How much of each layer a probe listens to.
+
+    Arguments
+    ---------
+    weights : list
+        Of the input projection and each layer, sum 1.
+    path : str or Path
+        PNG to write.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        logger.info('no %s: pip install "speechbrain_birq[demo]"', path)
+        return
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    names = ["input", *map(str, range(1, len(weights)))]
+    axes.bar(names, weights)
+    axes.axhline(1 / len(weights), color="grey", linestyle=":", label="even shares")
+    axes.set_xlabel("layer")
+    axes.set_ylabel("weight in the probe")
+    axes.legend()
+    figure.savefig(path, dpi=120)

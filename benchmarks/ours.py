@@ -1,0 +1,100 @@
+"""Our side of the comparison: a YAML's model at a given size, trained by its Brain."""
+
+from pathlib import Path
+
+import torch
+from arms import STRIDE, Arm, Size, Step, ready
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.utils.run_opts import RunOptions
+
+import speechbrain_birq.model as method
+from speechbrain_birq.configuration import load_configuration
+from speechbrain_birq.encoder import SpeechBrainEncoder
+from speechbrain_birq.inputs import ConvolutionalInput
+
+HPARAMS = Path(__file__).parents[1] / "hparams"
+CHANNELS = (128, 32)  # of the convolutional input: the peer's
+
+
+def build(arm: Arm, size: Size, folder, device) -> Step:
+    """A BEST-RQ or BiRQ that is ready to train."""
+    hparams = settings(arm, size, folder)
+    model = hparams["model"]
+    if arm.convolutional or arm.attention != "RoPEMHA":
+        model.encoder = encoder(arm, size, hparams)
+    options = {"device": device, "precision": arm.precision, "compile": arm.compiled}
+    options |= {"compile_using_dynamic_shape_tracing": arm.compiled}
+    brain = hparams["brain_class"](
+        modules={"model": model},
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=RunOptions.from_dictionary(options),
+    )
+    hparams["epoch_counter"].current = 1
+    return Step(ready(brain), batch_maker(model), sections(brain, model), frames(model))
+
+
+def settings(arm, size, folder) -> dict:
+    """``birq_base.yaml`` with the arm's keys in place of its own."""
+    overrides = dict(data_folder=str(folder), output_folder=str(folder))
+    overrides |= dict(tensorboard=False, log_interval=500, stack=STRIDE)
+    overrides |= dict(num_codes=arm.num_codes, num_codebooks=arm.num_codebooks)
+    overrides |= dict(label_layer=arm.label_layer(size), label_gradient=arm.gradient)
+    overrides |= size._asdict()
+    if arm.system == "best_rq":
+        overrides |= dict(enhanced_weight_value=0.0)
+    return load_configuration(HPARAMS / "birq_base.yaml", overrides).hparams
+
+
+def encoder(arm, size, hparams):
+    """Behind convolutions like the peer's, or with the peer's attention."""
+    frame = hparams["frontend"].output_dim
+    front = None
+    if arm.convolutional:
+        front = ConvolutionalInput(
+            input_dim=frame, d_model=size.d_model, channels=CHANNELS
+        )
+    return SpeechBrainEncoder(
+        kind="conformer",
+        input_dim=frame,
+        attention_type=arm.attention,
+        input_module=front,
+        **size._asdict(),
+    )
+
+
+def batch_maker(model):
+    """Audio -> a batch as the loader gives it."""
+
+    def make(audio):
+        items = []
+        samples = (audio.wav_lens * audio.wavs.shape[1]).round().long().tolist()
+        for number, (wav, length) in enumerate(zip(audio.wavs, samples, strict=True)):
+            mask = torch.zeros(model.frontend.num_frames(length), dtype=torch.bool)
+            mask[audio.hidden] = True
+            items.append({"id": f"{number}", "sig": wav[:length], "mask": mask})
+        return PaddedBatch(items)
+
+    return make
+
+
+def frames(model):
+    """Samples -> encoder frames."""
+    return model.frontend.num_frames
+
+
+def sections(brain, model) -> dict:
+    """Parts of a step."""
+    return {
+        "features": [(model.frontend, "forward")],
+        "label pass": [(model, "select_labels")],
+        "quantizer": [
+            (model.anchor_quantizer, "distances"),
+            (model.enhanced_quantizer, "distances"),
+            (model.selector, "forward"),
+        ],
+        "masks": [(method, "fill_masked")],
+        "encoder": [(model, "encode_masked")],
+        "head and loss": [(method, "masked_objective")],
+        "optimiser": [(brain, "optimizers_step")],
+    }

@@ -1,0 +1,199 @@
+"""One training step of ours against SpeechBrain's BEST-RQ: time, memory, shares.
+
+    python benchmarks/step.py --peer_recipe BEST-RQ --json step.json
+    python benchmarks/step.py --quick                 # four arms, under 90 s
+    python benchmarks/step.py --size base --device cuda --batch 16 --seconds 12.5 \
+        --arms peer_bf16 best_rq_bf16 best_rq_compiled_bf16 birq_0.7_bf16
+
+Every arm lives in a process of its own and waits; in each round every one makes one
+step, so whatever else the machine does meets all alike. Figures are medians over the
+rounds; a ratio is the median of the rounds' ratios. Both systems get the same padded
+waveforms and hide the same frames. ``--peer_recipe`` is the folder of SpeechBrain's
+recipe (see ``peer.py``).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from workers import Workers
+
+QUICK = ("peer", "best_rq_relpos", "best_rq", "birq_0.7")
+SLOW = ("best_rq_compiled", "best_rq_compiled_bf16")  # minutes to compile on a CPU
+COLUMNS = (
+    ("arm", "{:22}"),
+    ("M par.", "{:>8.1f}"),
+    ("frames", "{:>8}"),
+    ("masked", "{:>8}"),
+    ("wall s", "{:>8.3f}"),
+    ("CPU s", "{:>8.3f}"),
+    ("audio s/s", "{:>10.1f}"),
+    ("x peer", "{:>8.2f}"),
+    ("CPU x", "{:>8.2f}"),
+    ("cost", "{:>7.2f}"),
+    ("limit", "{:>7.2f}"),
+    ("GB", "{:>7.2f}"),
+    ("MFU %", "{:>7.1f}"),
+)
+
+
+def main():
+    """Measure, print, write."""
+    options = arguments()
+    with tempfile.TemporaryDirectory() as folder, Workers(options, folder) as workers:
+        built = workers.ask_all("build")
+        rounds = [workers.ask_all("step") for _ in range(options.rounds)]
+        memory = workers.ask_all("memory")
+        operations = workers.ask_all("operations")
+        shares = {} if options.no_shares else workers.ask_all("shares")
+    rows = [
+        row(name, options, built, rounds, memory, operations, shares)
+        for name in options.arms
+    ]
+    report(rows, options, rounds)
+    if options.json:
+        result = {"options": vars(options), "rounds": rounds, "rows": rows}
+        Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    if options.quick:
+        sys.exit(verdict(rows))
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arms", nargs="+", help="names of arms.py; default: all")
+    parser.add_argument("--size", default="small", help="of the encoder: arms.py")
+    parser.add_argument("--batch", type=int, default=3, help="utterances")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of the longest")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--peer_recipe", help="folder of SpeechBrain's BEST-RQ recipe")
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--no_shares", action="store_true", help="no profile")
+    parser.add_argument("--compiled", action="store_true", help="compiled arms, too")
+    parser.add_argument(
+        "--quick", action="store_true", help="few arms; fails where ours is slower"
+    )
+    options = parser.parse_args()
+    from arms import ARMS, SIZES
+
+    if options.size not in SIZES:
+        parser.error(f"--size takes one of {', '.join(SIZES)}")
+    if options.quick:
+        options.arms = options.arms or list(QUICK)
+        options.size, options.no_shares = "tiny", True
+    left_out = () if options.compiled else SLOW
+    options.arms = options.arms or [name for name in ARMS if name not in left_out]
+    for name in options.arms:
+        if name not in ARMS:
+            parser.error(f"--arms: no {name!r} among {', '.join(ARMS)}")
+    return options
+
+
+def row(name, options, built, rounds, memory, operations, shares) -> dict:
+    """Figures of one arm."""
+    from arms import ARMS, SIZES
+
+    mine = [one[name] for one in rounds]
+    wall = statistics.median(one["wall"] for one in mine)
+    size, arm = SIZES[options.size], ARMS[name]
+    k = arm.label_layer(size) / size.num_layers
+    found = {
+        "arm": name,
+        **built[name],
+        "wall s": wall,
+        "CPU s": statistics.median(one["cpu"] for one in mine),
+        "audio s/s": options.batch * options.seconds / wall,
+        "GB": memory[name],
+        "operations": operations[name],
+        "MFU %": 100
+        * statistics.median(
+            operations[name] / one[name]["wall"] / one["peak"][arm.precision]
+            for one in rounds
+        ),
+        "shares": shares.get(name),
+    }
+    peer = _named(arm._replace(**PEER_OF), options.arms)
+    if arm.system != "peer" and peer:
+        found["x peer"] = ratio(rounds, peer, name, "wall")
+        found["CPU x"] = ratio(rounds, peer, name, "cpu")
+    twin = _named(arm._replace(system="best_rq", **TWIN_OF), options.arms)
+    if arm.system == "birq" and twin:
+        found["cost"] = ratio(rounds, name, twin, "wall")
+        found["limit"] = 1.05 * (1 + (k if arm.gradient else k / 3))
+    return found
+
+
+PEER_OF = dict(
+    system="peer",
+    attention="RelPosMHAXL",
+    convolutional=True,
+    num_codebooks=1,
+    label_depth=0.7,
+    gradient=True,
+    compiled=False,
+    checkpointing=False,
+)
+TWIN_OF = dict(label_depth=0.7, gradient=True)
+
+
+def _named(arm, names):
+    from arms import ARMS
+
+    return next((name for name in names if ARMS[name] == arm), None)
+
+
+def ratio(rounds, slow, quick, column) -> float:
+    """Median over the rounds."""
+    return statistics.median(one[slow][column] / one[quick][column] for one in rounds)
+
+
+def report(rows, options, rounds):
+    """The tables."""
+    peaks = [one["peak"]["fp32"] / 1e9 for one in rounds]
+    print(
+        f"{options.size}: {options.batch} x {options.seconds} s, {options.device}, "
+        f"{options.threads} threads, {options.rounds} rounds; a matrix product makes "
+        f"{statistics.median(peaks):.0f} GFLOP/s in fp32"
+    )
+    print("".join(_width(form).format(title) for title, form in COLUMNS))
+    for one in rows:
+        cells = (
+            form.format(one[title]) if title in one else _width(form).format("")
+            for title, form in COLUMNS
+        )
+        print("".join(cells))
+    if any(one["shares"] for one in rows):
+        _report_shares(rows)
+
+
+def _report_shares(rows):
+    names = list(dict.fromkeys(name for one in rows for name in one["shares"] or ()))
+    print("\nshare of a profiled step, %\n" + f"{'arm':22}", end="")
+    print("".join(f"{name:>15}" for name in names))
+    for one in rows:
+        if one["shares"]:
+            cells = (f"{100 * one['shares'].get(n, 0):15.1f}" for n in names)
+            print(f"{one['arm']:22}" + "".join(cells))
+
+
+def _width(form):
+    """The same column for a text."""
+    return form.split(".")[0].rstrip("}") + "}"
+
+
+def verdict(rows) -> int:
+    """1 if ours is slower than SpeechBrain's with the same attention."""
+    same = next(one for one in rows if one["arm"] == "best_rq_relpos")
+    # CPU seconds: other processes of the machine are not in them.
+    print(f"same attention: {same['CPU x']:.2f} times SpeechBrain's; at least 1.00")
+    return int(same["CPU x"] < 1)
+
+
+if __name__ == "__main__":
+    main()

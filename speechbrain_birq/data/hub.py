@@ -1,0 +1,191 @@
+"""Files of a dataset on the Hugging Face hub: listed, continued where cut, verified."""
+
+import errno
+import hashlib
+import logging
+import re
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
+
+TRIES = 5  # without a new byte, or with a wrong hash, before a file is given up
+FULL = (errno.ENOSPC, errno.EDQUOT)
+WAIT = 5.0  # seconds after the first try that brought nothing, then twice, three times
+
+
+class RemoteFile(NamedTuple):
+    """A file as the hub lists it."""
+
+    path: str
+    size: int  # bytes
+    digest: str  # SHA-256 of a large file (64 digits), git's SHA-1 of another (40)
+
+
+class HubDataset:
+    """A dataset repository at one commit.
+
+    Arguments
+    ---------
+    repo : str
+        ``owner/name``.
+    revision : str
+        Branch, tag or commit; ``self.commit`` is the commit that it meant.
+    endpoint : str, optional
+        Another address than huggingface_hub's.
+
+    Raises
+    ------
+    BadInput
+        If huggingface_hub is not installed, or the hub cannot be reached or lacks the
+        dataset or the revision.
+    """
+
+    def __init__(self, repo, revision="main", endpoint=None):
+        try:
+            from huggingface_hub import HfApi
+            from huggingface_hub.utils import disable_progress_bars
+        except ImportError:
+            raise BadInput(
+                'files come with huggingface_hub: pip install "speechbrain_birq[large]"'
+            ) from None
+        disable_progress_bars()  # there is one of hours
+        self.repo, self.endpoint = repo, endpoint
+        self._api = HfApi(endpoint=endpoint)
+        self.commit = self._ask(self._api.dataset_info, revision=revision).sha
+
+    def folders(self, folder) -> list[str]:
+        """Names of the folders in a folder."""
+        return [Path(entry.path).name for entry in self._tree(folder) if _is_dir(entry)]
+
+    def files(self, folder) -> dict[str, RemoteFile]:
+        """path -> file, for all files under a folder."""
+        tree = self._tree(folder, recursive=True)
+        return {
+            entry.path: RemoteFile(
+                entry.path,
+                entry.size,
+                entry.lfs.sha256 if entry.lfs else entry.blob_id,
+            )
+            for entry in tree
+            if not _is_dir(entry)
+        }
+
+    def fetch(self, file: RemoteFile, path: Path) -> Path:
+        """Download to ``path``, which is there whole and verified, or not at all.
+
+        What a cut connection or a killed run has left in ``<path>.partial`` is
+        continued; a file of the wrong hash is fetched again.
+
+        Raises
+        ------
+        BadInput
+            If the disk is full, or nothing better came in ``TRIES`` tries.
+        """
+        if path.exists():
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        stalled = damaged = 0
+        while max(stalled, damaged) < TRIES:
+            before = _size(partial)
+            problem = self._continue(file, partial)
+            after = _size(partial)
+            if after < file.size:
+                stalled = 0 if after > before else stalled + 1
+                time.sleep(WAIT * stalled)
+            elif _digest(partial, len(file.digest)) == file.digest:
+                return partial.replace(path)
+            else:
+                damaged += 1
+                problem = "what came has the wrong hash"
+                partial.unlink()
+            logger.warning("%s: %s; once more", file.path, problem)
+        raise BadInput(
+            f"gave up {file.path} of {self.repo} after {TRIES} tries ({problem}): "
+            f"check the connection and give the same command again, it goes on from "
+            f"here"
+        )
+
+    def _continue(self, file, partial):
+        """Fetch what is missing; returns what went wrong, if anything did."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        # hf_hub_download starts a file afresh after a killed run (huggingface_hub 2),
+        # and does not check hashes.
+        url = hf_hub_url(
+            self.repo,
+            file.path,
+            repo_type="dataset",
+            revision=self.commit,
+            endpoint=self.endpoint,
+        )
+        headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+        try:
+            with open(partial, "ab") as out:
+                http_get(
+                    url,
+                    out,
+                    resume_size=out.tell(),
+                    headers=headers,
+                    expected_size=file.size,
+                )
+        except Exception as error:  # of httpx, requests or the hub, by version
+            if getattr(error, "errno", None) in FULL:
+                raise BadInput(no_space(partial.parent)) from None
+            return _short(error)
+        return None
+
+    def _tree(self, folder, recursive=False):
+        return self._ask(
+            lambda repo, **options: list(self._api.list_repo_tree(repo, **options)),
+            path_in_repo=folder,
+            recursive=recursive,
+            revision=self.commit,
+            repo_type="dataset",
+        )
+
+    def _ask(self, question, **options):
+        try:
+            return question(self.repo, **options)
+        except Exception as error:  # as above
+            where = options.get("path_in_repo", "")
+            raise BadInput(
+                f"cannot list {self.repo}/{where} at {self._api.endpoint} "
+                f"({_short(error)}): check the connection, --revision and --languages"
+            ) from None
+
+
+def no_space(folder) -> str:
+    """The sentence for a disk that is full."""
+    return (
+        f"no space left on the disk of {folder}: free some and give the same command "
+        f"again, it goes on from here"
+    )
+
+
+def _is_dir(entry):
+    return not hasattr(entry, "size")  # a RepoFolder
+
+
+def _size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def _digest(path, digits):
+    digest = hashlib.sha256()
+    if digits == 40:  # as git names a file's content
+        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _short(error):
+    return re.sub(r"\s+", " ", f"{error}" or type(error).__name__)[:200]
