@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from speechbrain_birq.data.shards import TABLE
+from speechbrain_birq.data.soundness import check_header, printable
 from speechbrain_birq.data.storage import is_url, read, read_pieces
 from speechbrain_birq.errors import BadInput
 
@@ -98,7 +100,7 @@ class Shards:
         ]
         sizes = [shard["utterances"] for index in indexes for shard in index["shards"]]
         self.first = np.cumsum([0, *sizes])  # number of each shard's first utterance
-        self.samples = self._column("samples.npy")
+        self.samples = self._column("samples.npy", TABLE["samples"])
 
     def __len__(self):
         return int(self.first[-1])
@@ -108,7 +110,7 @@ class Shards:
 
     def has_text(self) -> np.ndarray:
         """(utterances,) bool: which have a transcript."""
-        return self._column("texts.npy")
+        return self._column("texts.npy", TABLE["text"])
 
     def texts(self):
         """All transcripts that are not empty, shard after shard.
@@ -121,14 +123,15 @@ class Shards:
         for (root, name), size in zip(self.places, np.diff(self.first), strict=True):
             labels = _labels(root, name, int(size))
             if isinstance(labels, Exception):
-                raise BadInput(f"{root}: cuts of shard {name} unreadable ({labels})")
+                raise BadInput(
+                    f"{root}: cuts of shard {name} unreadable ({one_line(labels)})"
+                )
             yield from (label.text for label in labels if label.text)
 
     def label(self, number) -> Label:
         """Name, speaker and transcript of an utterance."""
         (root, name), row = self._place(number)
-        shard = self._shard(number)
-        labels = _labels(root, name, int(self.first[shard + 1] - self.first[shard]))
+        labels = _labels(root, name, self._size(number))
         if isinstance(labels, Exception):
             return Label(f"{name}-{row}", "", "")
         return labels[row]
@@ -169,7 +172,7 @@ class Shards:
     def _piece(self, number):
         """(root, file, start, size) of the audio, or why there is none."""
         (root, name), row = self._place(number)
-        table = _table(root, name)
+        table = _table(root, name, self._size(number))
         if isinstance(table, Exception):
             return table
         row = table[row]
@@ -179,15 +182,20 @@ class Shards:
         shard = self._shard(number)
         return self.places[shard], int(number - self.first[shard])
 
+    def _size(self, number):
+        """Utterances of the shard that holds this one."""
+        shard = self._shard(number)
+        return int(self.first[shard + 1] - self.first[shard])
+
     def _shard(self, number):
         return int(np.searchsorted(self.first, number, "right")) - 1
 
-    def _column(self, file):
+    def _column(self, file, dtype):
         try:
-            columns = [np.load(io.BytesIO(read(root, file))) for root in self.roots]
+            columns = [_array(read(root, file), dtype) for root in self.roots]
         except (OSError, ValueError) as error:
             raise BadInput(
-                f"{file} of the shards in {self} unreadable: {error}"
+                f"{file} of the shards in {self} unreadable: {one_line(error)}"
             ) from None
         column = columns[0] if len(columns) == 1 else np.concatenate(columns)
         if len(column) != len(self):
@@ -205,24 +213,55 @@ def _read_index(root):
     try:
         read(root, "index.json", start=0, size=1)  # does the server know Range?
         index = json.loads(read(root, "index.json"))
-        index["sample_rate"], [s["name"] for s in index["shards"]]
+        _check_index(index)
         return index
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadInput(
-            f"no shards in {root}: its index.json cannot be read ({error}); make it "
-            f"with `birq shard`"
+            f"no shards in {root}: its index.json cannot be read ({one_line(error)}); "
+            f"make it with `birq shard`"
         ) from None
+
+
+def _check_index(index):
+    rate, shards = index["sample_rate"], index["shards"]
+    if type(rate) is not int or not isinstance(shards, list):
+        raise ValueError("no whole number of Hz, or no list of shards")
+    check_header(rate, 1)
+    for shard in shards:
+        name, count = shard["name"], shard["utterances"]
+        if type(count) is not int or not 0 <= count < 2**32:
+            raise ValueError(f"{count!r} utterances")
+        if not isinstance(name, str) or not name.isalnum():  # it becomes a path
+            raise ValueError(f"a shard called {name!r}")
+
+
+def one_line(error) -> str:
+    """What an error says, as a part of a sentence."""
+    return printable(str(error).replace("\n", " "))[:200]
 
 
 # Errors are remembered, too: a shard that is gone is asked for once.
 
 
 @lru_cache(maxsize=KEPT)
-def _table(root, name):
+def _table(root, name, count):
     try:
-        return np.load(io.BytesIO(read(root, f"tables/{name}.npy")))
-    except (OSError, ValueError, EOFError) as error:
+        table = _array(read(root, f"tables/{name}.npy"), TABLE)
+        if len(table) != count:
+            raise ValueError(f"{len(table)} rows for {count} utterances")
+        return table
+    except (OSError, ValueError) as error:
         return ValueError(f"its table: {error}")
+
+
+def _array(data, dtype):
+    try:
+        array = np.load(io.BytesIO(data))
+    except Exception as error:  # NumPy raises many kinds
+        raise ValueError(str(error)) from None
+    if getattr(array, "dtype", None) != dtype or array.ndim != 1:
+        raise ValueError("not the numbers that belong there")
+    return array
 
 
 @lru_cache(maxsize=KEPT)
@@ -232,11 +271,17 @@ def _labels(root, name, count):
         if len(lines) != count:
             raise ValueError(f"{len(lines)} lines for {count} utterances")
         return [_label(json.loads(line)) for line in lines]
-    except (OSError, ValueError, EOFError, LookupError, TypeError) as error:
-        logger.warning("cuts of shard %s in %s unreadable (%s)", name, root, error)
+    except Exception as error:  # gzip, zlib and JSON raise many kinds
+        reason = one_line(error)
+        logger.warning("cuts of shard %s in %s unreadable (%s)", name, root, reason)
         return ValueError(str(error))
 
 
 def _label(cut):
     (supervision,) = cut["supervisions"]
-    return Label(cut["id"], supervision.get("speaker", ""), supervision.get("text", ""))
+    label = Label(
+        cut["id"], supervision.get("speaker", ""), supervision.get("text", "")
+    )
+    if not all(isinstance(field, str) for field in label):
+        raise TypeError("a name or a transcript is no text")
+    return label

@@ -78,6 +78,8 @@ def _read_or_error(piece):
         return read(*piece)
     except OSError as error:
         return error
+    except (OverflowError, ValueError) as error:  # a place that no file has
+        return OSError(str(error))
 
 
 def _get(url, start, size):
