@@ -47,7 +47,6 @@ class Arm(NamedTuple):
     gradient: bool = True
     compiled: bool = False
     precision: str = "fp32"
-    checkpointing: bool = False
 
     def label_layer(self, size: Size) -> int:
         """k"""

@@ -5,11 +5,11 @@
     python benchmarks/step.py --size base --device cuda --batch 16 --seconds 12.5 \
         --arms peer_bf16 best_rq_bf16 best_rq_compiled_bf16 birq_0.7_bf16
 
-Every arm lives in a process of its own and waits; in each round every one makes one
-step, so whatever else the machine does meets all alike. Figures are medians over the
-rounds; a ratio is the median of the rounds' ratios. Both systems get the same padded
-waveforms and hide the same frames. ``--peer_recipe`` is the folder of SpeechBrain's
-recipe (see ``peer.py``).
+Every arm lives in a process of its own and waits; in each round every one of a group
+makes one step, so whatever else the machine does meets all alike. Figures are medians
+over the rounds; a ratio is the median of the rounds' ratios. Both systems get the same
+padded waveforms and hide the same frames. ``--peer_recipe`` is the folder of
+SpeechBrain's recipe (see ``peer.py``).
 """
 
 import argparse
@@ -44,22 +44,61 @@ COLUMNS = (
 def main():
     """Measure, print, write."""
     options = arguments()
-    with tempfile.TemporaryDirectory() as folder, Workers(options, folder) as workers:
-        built = workers.ask_all("build")
-        rounds = [workers.ask_all("step") for _ in range(options.rounds)]
-        memory = workers.ask_all("memory")
-        operations = workers.ask_all("operations")
-        shares = {} if options.no_shares else workers.ask_all("shares")
-    rows = [
-        row(name, options, built, rounds, memory, operations, shares)
-        for name in options.arms
-    ]
-    report(rows, options, rounds)
+    measured, rows = [], {}
+    for names in groups(options.arms):
+        measured.append(measure(names, options))
+        new = [name for name in names if name not in rows]
+        rows |= {name: row(name, options, measured[-1]) for name in new}
+    rows = [rows[name] for name in options.arms]
+    report(rows, options, measured)
     if options.json:
-        result = {"options": vars(options), "rounds": rounds, "rows": rows}
+        result = {"options": vars(options), "measured": measured, "rows": rows}
         Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
     if options.quick:
         sys.exit(verdict(rows))
+
+
+def groups(names) -> list:
+    """Arms to be measured together: no more than memory holds, and what each needs.
+
+    Codes and precision are those of the peer they are compared with; BiRQs run beside
+    peer and BEST-RQ.
+    """
+    from arms import ARMS
+
+    found = {}
+    for name in names:
+        arm = ARMS[name]
+        found.setdefault((arm.num_codes, arm.precision, arm.system == "birq"), [])
+        found[arm.num_codes, arm.precision, arm.system == "birq"].append(name)
+    for kind, members in found.items():
+        if kind[2]:
+            needed = [reference(ARMS[one], names) for one in members]
+            needed = dict.fromkeys(name for pair in needed for name in pair if name)
+            found[kind] = [*needed, *members]
+    return list(found.values())
+
+
+def reference(arm, names) -> tuple:
+    """Names of the peer and of the BEST-RQ that an arm is compared with, or None."""
+    peer = arm._replace(**PEER_OF)
+    twin = arm._replace(system="best_rq", **TWIN_OF)
+    return _named(peer, names), _named(twin, names)
+
+
+def measure(names, options) -> dict:
+    """Let the arms of a group step in turn."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Workers(names, options, folder) as workers,
+    ):
+        return {
+            "built": workers.ask_all("build"),
+            "rounds": [workers.ask_all("step") for _ in range(options.rounds)],
+            "memory": workers.ask_all("memory"),
+            "operations": workers.ask_all("operations"),
+            "shares": {} if options.no_shares else workers.ask_all("shares"),
+        }
 
 
 def arguments():
@@ -95,35 +134,36 @@ def arguments():
     return options
 
 
-def row(name, options, built, rounds, memory, operations, shares) -> dict:
+def row(name, options, measured) -> dict:
     """Figures of one arm."""
     from arms import ARMS, SIZES
 
-    mine = [one[name] for one in rounds]
-    wall = statistics.median(one["wall"] for one in mine)
+    rounds, operations = measured["rounds"], measured["operations"][name]
+    wall, cpu = (
+        statistics.median(one[name][column] for one in rounds)
+        for column in ("wall", "cpu")
+    )
     size, arm = SIZES[options.size], ARMS[name]
-    k = arm.label_layer(size) / size.num_layers
+    used = [
+        operations / one[name]["wall"] / one["peak"][arm.precision] for one in rounds
+    ]
     found = {
         "arm": name,
-        **built[name],
+        **measured["built"][name],
         "wall s": wall,
-        "CPU s": statistics.median(one["cpu"] for one in mine),
+        "CPU s": cpu,
         "audio s/s": options.batch * options.seconds / wall,
-        "GB": memory[name],
-        "operations": operations[name],
-        "MFU %": 100
-        * statistics.median(
-            operations[name] / one[name]["wall"] / one["peak"][arm.precision]
-            for one in rounds
-        ),
-        "shares": shares.get(name),
+        "GB": measured["memory"][name],
+        "operations": operations,
+        "MFU %": 100 * statistics.median(used),
+        "shares": measured["shares"].get(name),
     }
-    peer = _named(arm._replace(**PEER_OF), options.arms)
+    peer, twin = reference(arm, options.arms)
     if arm.system != "peer" and peer:
         found["x peer"] = ratio(rounds, peer, name, "wall")
         found["CPU x"] = ratio(rounds, peer, name, "cpu")
-    twin = _named(arm._replace(system="best_rq", **TWIN_OF), options.arms)
     if arm.system == "birq" and twin:
+        k = arm.label_layer(size) / size.num_layers
         found["cost"] = ratio(rounds, name, twin, "wall")
         found["limit"] = 1.05 * (1 + (k if arm.gradient else k / 3))
     return found
@@ -137,7 +177,6 @@ PEER_OF = dict(
     label_depth=0.7,
     gradient=True,
     compiled=False,
-    checkpointing=False,
 )
 TWIN_OF = dict(label_depth=0.7, gradient=True)
 
@@ -153,9 +192,9 @@ def ratio(rounds, slow, quick, column) -> float:
     return statistics.median(one[slow][column] / one[quick][column] for one in rounds)
 
 
-def report(rows, options, rounds):
+def report(rows, options, measured):
     """The tables."""
-    peaks = [one["peak"]["fp32"] / 1e9 for one in rounds]
+    peaks = [one["peak"]["fp32"] / 1e9 for m in measured for one in m["rounds"]]
     print(
         f"{options.size}: {options.batch} x {options.seconds} s, {options.device}, "
         f"{options.threads} threads, {options.rounds} rounds; a matrix product makes "

@@ -10,16 +10,18 @@ class Workers:
 
     Arguments
     ---------
+    names : list
+        Of the arms.
     options : argparse.Namespace
         Of ``step.py``.
     folder : str
         For what a Brain writes.
     """
 
-    def __init__(self, options, folder):
+    def __init__(self, names, options, folder):
         context = multiprocessing.get_context("spawn")
-        self.names, self.pipes, self.processes = options.arms, {}, []
-        for name in options.arms:
+        self.names, self.pipes, self.processes = names, {}, []
+        for name in names:
             mine, theirs = context.Pipe()
             arguments = (name, options, folder, theirs)
             process = context.Process(target=_serve, args=arguments, daemon=True)
