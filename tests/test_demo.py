@@ -1,13 +1,15 @@
 """The demo, in its shortest form."""
 
 import pytest
+from small_runs import process_wide_settings_restored
 
 from speechbrain_birq.demo import format_table, run_demo, verdict
 
 
 @pytest.mark.slow
 def test_the_demo_ends_with_a_table_and_a_verdict(tmp_path, capsys):
-    run_demo(tmp_path, steps=4, epochs=1, seed=0)
+    with process_wide_settings_restored():
+        run_demo(tmp_path, steps=4, epochs=1, seed=0)
     printed = capsys.readouterr().out
     for arm in ("scratch", "BEST-RQ", "BiRQ"):
         assert arm in printed
