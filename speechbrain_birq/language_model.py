@@ -121,7 +121,8 @@ def find_words(path, tokens) -> list[str]:
     """
     if not all(map(find_spec, ("kenlm", "pygtrie"))):  # SpeechBrain's scorer
         raise BadInput(
-            'a language model needs kenlm and pygtrie: pip install "speechbrain_birq[lm]"'
+            "a language model needs kenlm and pygtrie: "
+            'pip install "speechbrain_birq[lm]"'
         )
     words = read_words(Path(path))
     check_alphabet(path, words, tokens)

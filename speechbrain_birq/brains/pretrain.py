@@ -68,7 +68,10 @@ class BiRQBrain(SumBrain):
     def compute_forward(self, batch, stage):
         """Objective of a batch."""
         wavs, wav_lens = batch.sig
-        return self.modules.model(wavs, wav_lens, batch.mask.data, self.enhanced)
+        stored = batch.targets.data if hasattr(batch, "targets") else None
+        return self.modules.model(
+            wavs, wav_lens, batch.mask.data, self.enhanced, stored
+        )
 
     def evaluate_batch(self, batch, stage):
         """Remember the sums of a validation batch."""

@@ -9,6 +9,11 @@ from speechbrain_birq.data.manifest import (
     measure_all,
     write_manifest,
 )
+from speechbrain_birq.data.unpacked import (
+    check_speakers,
+    check_transcripts,
+    is_published,
+)
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -38,7 +43,8 @@ def prepare_librispeech(data_folder, splits, manifest_folder) -> dict[str, Path]
     Raises
     ------
     BadInput
-        If a folder is missing or holds no audio.
+        If a folder is missing or holds no audio, or LibriSpeech (with SPEAKERS.TXT
+        beside the splits) was unpacked in part.
     """
     return {
         split: write_manifest(
@@ -64,8 +70,11 @@ def find_utterances(data_folder, split) -> list[Utterance]:
     folder = Path(data_folder) / split
     if not folder.is_dir():
         raise BadInput(_missing(Path(data_folder), split))
+    check_speakers(data_folder, split)
     texts = _transcripts(folder)
     paths = _audio_files(folder)
+    if is_published(data_folder):
+        check_transcripts(folder, {path.stem for path in paths}, texts)
     durations = measure_all(paths)
     if not durations:
         raise BadInput(
