@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 DEMO = ["espeakng-loader>=0.2.4", "matplotlib>=3.8"]
 TRACK = ["tensorboard>=2.15"]
 LARGE = ["lhotse>=1.24", "huggingface_hub>=0.23"]
+LM = ["kenlm>=0.2", "pygtrie>=2.5"]  # SpeechBrain's scorer imports both
 TEST = ["pytest>=8", "hypothesis>=6.100"]
 
 setup(
@@ -32,7 +33,7 @@ setup(
         "demo": DEMO,
         "track": TRACK,
         "large": LARGE,
-        "lm": ["kenlm>=0.2"],
+        "lm": LM,
         "test": [*DEMO, *LARGE, *TRACK, *TEST],
         "dev": [*DEMO, *LARGE, *TRACK, *TEST, "ruff>=0.6", "pre-commit>=3"],
     },

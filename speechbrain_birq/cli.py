@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from speechbrain_birq.errors import BadInput, one_sentence
+from speechbrain_birq.lm_commands import add_ngram, add_tune_lm, ngram, tune_lm
 
 EXAMPLES = """examples:
   birq demo                                   the whole way, in minutes, no download
@@ -16,6 +17,8 @@ EXAMPLES = """examples:
   birq features results/birq_tiny a.wav --layer 3 --output_folder features
   birq export results/birq_tiny exported      for SpeechBrain's own recipes
   birq compare results/a results/b --split test
+  birq ngram ami.arpa /data/ami_segments/ihm-train      language model of transcripts
+  birq tune-lm results/ctc_ami --lm_path ami.arpa --split ihm-dev
   birq phones results/birq_tiny corpus        phones that each layer tells apart
 """
 
@@ -74,6 +77,10 @@ def _parser():
     compare.add_argument("second", help="run folder")
     compare.add_argument("--split", default="test")
     compare.add_argument("--unit", choices=("cer", "wer"), default="cer")
+
+    add_ngram(_command(commands, "ngram", ngram, "transcripts to a language model"))
+    text = "the language model's best weights"
+    add_tune_lm(_command(commands, "tune-lm", tune_lm, text))
 
     phones = _command(commands, "phones", _phones, "what each layer knows of phones")
     phones.add_argument("run", help="run folder: the output_folder of a training")
