@@ -17,7 +17,6 @@ import torch
 
 from speechbrain_birq import experiment
 from speechbrain_birq.brains import BiRQBrain
-from speechbrain_birq.checkpoints import best_checkpoint
 from speechbrain_birq.chunking import make_chunk
 from speechbrain_birq.data.librispeech import prepare_librispeech
 from speechbrain_birq.data.pipeline import AudioReader
@@ -26,6 +25,7 @@ from speechbrain_birq.encoder import SpeechBrainEncoder
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.frontend import FrontEnd
 from speechbrain_birq.inference import Recogniser, StreamingRecogniser
+from speechbrain_birq.run_folder import best_checkpoint
 
 ROOT = Path(__file__).parents[1]
 TINY = dict(
@@ -157,7 +157,9 @@ def test_pretraining_leaves_a_self_contained_run_folder(pretrained):
         "loader.ckpt",
         "model.ckpt",
         "optimizer.ckpt",
-        "random.ckpt",
+        "ranks.ckpt",
+        "run_log.ckpt",
+        "SHA256SUMS",
     }
     assert [row["step"] for row in read_metrics(folder, "train")] == [0]
     (valid,) = read_metrics(folder, "valid")

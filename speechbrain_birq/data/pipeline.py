@@ -13,6 +13,7 @@ from speechbrain.dataio.sampler import DynamicBatchSampler
 
 from speechbrain_birq.data.manifest import read_manifest, report_left_out
 from speechbrain_birq.data.shard_dataset import ShardDataset
+from speechbrain_birq.data.workers import outlive_signals
 
 logger = logging.getLogger(__name__)
 
@@ -250,6 +251,7 @@ def make_loader(
         batch_sampler=_batches(dataset, batch_seconds, shuffle, seed, ranks),
         collate_fn=Collate(min_samples),
         num_workers=num_workers,
+        worker_init_fn=outlive_signals,
         generator=torch.Generator().manual_seed(seed),
     )
 
