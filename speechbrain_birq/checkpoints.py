@@ -71,7 +71,8 @@ class AtomicCheckpointer(Checkpointer):
     def _saved(self, args, kwargs):
         self._clear_away()
         try:
-            partial = super().save_checkpoint(*args, **kwargs).path
+            quietly = kwargs | {"verbosity": logging.DEBUG}  # not saved, so far
+            partial = super().save_checkpoint(*args, **quietly).path
             durable.seal(partial)
             final = partial.with_name(partial.name.removeprefix(PARTIAL))
             if final.exists():  # a name that is used again
@@ -87,6 +88,7 @@ class AtomicCheckpointer(Checkpointer):
                 error.strerror or error,
             )
             return None
+        logger.info("saved %s", final)
         return read_checkpoint(final)
 
     def _clear_away(self):
@@ -113,7 +115,7 @@ class AtomicCheckpointer(Checkpointer):
         min_keys : list
             Of ``meta``; for each, the checkpoint with the smallest value is kept, too.
         **kwargs
-            ``name`` and ``verbosity`` of ``save_checkpoint``.
+            ``name`` of ``save_checkpoint``.
         """
         if if_main_process():
             self._keep(num_to_keep, min_keys, at_most=num_to_keep)
