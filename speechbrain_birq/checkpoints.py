@@ -1,266 +1,214 @@
-"""Atomic checkpoints, random states, and the safe loading of a run folder."""
+"""Checkpoints: whole or not at all, verified, counted, and never running code."""
 
+import logging
 import math
-import os
-import pickle
-import pydoc
-import random
 import shutil
 from pathlib import Path
 
-import numpy as np
 import ruamel.yaml
-import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import (
+    DEFAULT_SAVE_HOOKS,
+    METAFNAME,
+    Checkpoint,
     Checkpointer,
-    mark_as_loader,
-    mark_as_saver,
-    register_checkpoint_hooks,
+    ckpt_recency,
+    get_default_hook,
+    torch_save,
 )
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import (
+    MainProcessContext,
+    ddp_barrier,
+    if_main_process,
+)
 
+from speechbrain_birq import durable
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.rank_states import RankStates
+from speechbrain_birq.tensor_files import load_tensors, save_tensors
 
-ARCHITECTURE = ("frontend", "encoder")
-TRUSTED = ("speechbrain_birq", "speechbrain", "torch.nn", "torch.optim")
+logger = logging.getLogger(__name__)
+
+PARTIAL = "partial+"
 
 
 class AtomicCheckpointer(Checkpointer):
-    """SpeechBrain's Checkpointer; a checkpoint exists whole or not at all.
+    """SpeechBrain's Checkpointer, made to outlive kills, damage and full disks.
 
     The stock one writes into the final folder: after an interrupted save, recovery
-    fails with a KeyError.
+    fails with a KeyError. Here a checkpoint gets its name when all of it is on the
+    disk. Checksums are verified before it is loaded; a damaged one is passed over.
     """
 
     def _new_checkpoint_dirpath(self):
         path = super()._new_checkpoint_dirpath()
-        return path.with_name(f"partial+{path.name}")
+        return path.with_name(f"{PARTIAL}{path.name}")
 
     def _custom_checkpoint_dirpath(self, name):
         path = super()._custom_checkpoint_dirpath(name)
-        return path.with_name(f"partial+{path.name}")
+        return path.with_name(f"{PARTIAL}{path.name}")
 
     def save_checkpoint(self, *args, **kwargs):
-        """Save into a partial folder, flush it to the disk, then rename it."""
-        if if_main_process():
-            for left_over in self.checkpoints_dir.glob("partial+*"):
-                shutil.rmtree(left_over)
+        """Save into a partial folder, flush it to the disk, then rename it.
+
+        All ranks call it, the first one writes.
+
+        Returns
+        -------
+        Checkpoint or None
+            None on other ranks, and where the disk is full: the log says so.
+        """
+        self._use_safe_hooks()
+        for recoverable in self.recoverables.values():
+            if isinstance(recoverable, RankStates):
+                recoverable.gather()
         ddp_barrier()
-        saved = super().save_checkpoint(*args, **kwargs)
-        if saved is not None:  # as on every rank but the first
-            saved = self._finished(saved.path)
+        # Within it SpeechBrain's hooks wait for no other rank: one may fail alone.
+        with MainProcessContext():
+            saved = self._saved(args, kwargs) if if_main_process() else None
         ddp_barrier()
         return saved
 
-    def save_and_keep_only(self, *args, importance_keys=(), **kwargs):
-        """As the stock one, which appends to its own default argument."""
-        keys = list(importance_keys)
-        super().save_and_keep_only(*args, importance_keys=keys, **kwargs)
-
-    def _finished(self, partial):
-        for file in partial.iterdir():
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-        final = partial.with_name(partial.name.removeprefix("partial+"))
-        if final.exists():  # a name that is used again
-            shutil.rmtree(final)
-        partial.rename(final)
-        return self._construct_checkpoint_objects([final])[0]
-
-
-@register_checkpoint_hooks
-class RandomStates:
-    """The random states of Python, NumPy, torch and the model's own generator.
-
-    Arguments
-    ---------
-    generator : torch.Generator
-        Of mask noise and Gumbel noise.
-    """
-
-    def __init__(self, generator):
-        self.generator = generator
-
-    @mark_as_saver
-    def save(self, path):
-        """Save all states."""
-        states = {
-            "python": random.getstate(),
-            "numpy": np.random.get_state(legacy=False),
-            "torch": torch.get_rng_state(),
-            "generator": self.generator.get_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        key = states["numpy"]["state"]["key"]
-        states["numpy"]["state"]["key"] = key.tolist()
-        torch.save(states, path)
-
-    @mark_as_loader
-    def load(self, path, end_of_epoch=False):
-        """Restore all states."""
-        states = torch.load(path, weights_only=True)
-        version, internal, gauss = states["python"]
-        random.setstate((version, tuple(internal), gauss))
-        key = states["numpy"]["state"]["key"]
-        states["numpy"]["state"]["key"] = np.array(key, dtype=np.uint32)
-        np.random.set_state(states["numpy"])
-        torch.set_rng_state(states["torch"])
-        self.generator.set_state(states["generator"])
-        if states["cuda"]:
-            torch.cuda.set_rng_state_all(states["cuda"])
-
-
-# What a run that goes on may do otherwise than it began.
-MAY_CHANGE = frozenset(
-    """
-    batch_seconds beam_size cache_audio_gb ckpt_interval_minutes collapse_perplexity
-    data_folder decoding keep_checkpoints lm_alpha lm_beta lm_path log_interval
-    max_eval_seconds nonfinite_patience num_workers number_of_epochs
-    optimizer_step_limit output_folder precision tensorboard test_chunk_size
-    test_left_chunks test_splits total_steps trust
-    """.split()
-)
-
-
-def check_same_run(folder, resolved_yaml: str) -> None:
-    """Refuse to go on with a run under settings that would make it another one.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The output folder; without a checkpoint in it there is nothing to go on with.
-    resolved_yaml : str
-        HyperPyYAML text of the settings now.
-
-    Raises
-    ------
-    BadInput
-        Naming the first key that differs.
-    """
-    before = Path(folder) / "hyperparams.yaml"
-    if not before.is_file() or not list(Path(folder).glob("save/CKPT+*")):
-        return
-    old, new = (
-        ruamel.yaml.YAML().load(text)
-        for text in (before.read_text(encoding="utf-8"), resolved_yaml)
-    )
-    for key in sorted(new.keys() - MAY_CHANGE):
-        values = old.get(key), new[key]
-        plain = all(isinstance(v, (str, int, float, type(None))) for v in values)
-        if plain and values[0] != values[1]:
-            raise BadInput(
-                f"{folder} holds a run with {key}: {values[0]}, now it is {values[1]}: "
-                f"give another --output_folder, or the old value to go on"
+    def _saved(self, args, kwargs):
+        self._clear_away()
+        try:
+            quietly = kwargs | {"verbosity": logging.DEBUG}  # not saved, so far
+            partial = super().save_checkpoint(*args, **quietly).path
+            durable.seal(partial)
+            final = partial.with_name(partial.name.removeprefix(PARTIAL))
+            if final.exists():  # a name that is used again
+                _delete(final)
+            partial.rename(final)
+            durable.flush(self.checkpoints_dir)
+        except OSError as error:
+            self._clear_away()
+            logger.error(
+                "no checkpoint saved in %s (%s): training goes on, the older ones are "
+                "kept; make room",
+                self.checkpoints_dir,
+                error.strerror or error,
             )
+            return None
+        logger.info("saved %s", final)
+        return read_checkpoint(final)
 
+    def _clear_away(self):
+        """Remove what interrupted saves and deletions have left."""
+        for left_over in self.checkpoints_dir.glob(f"{PARTIAL}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
 
-def save_architecture(resolved_yaml: str, path) -> None:
-    """Keep the front end's and the encoder's part of a resolved YAML.
+    def save_and_keep_only(
+        self, *, meta=None, end_of_epoch=True, num_to_keep=1, min_keys=(), **kwargs
+    ):
+        """Save; keep the newest ones and the best.
 
-    Arguments
-    ---------
-    resolved_yaml : str
-        HyperPyYAML text without references.
-    path : Path
-        The file to write.
-    """
-    yaml = ruamel.yaml.YAML()
-    tree = yaml.load(resolved_yaml)
-    with open(path, "w", encoding="utf-8") as file:
-        yaml.dump({key: tree[key] for key in ARCHITECTURE}, file)
+        There are never more than ``num_to_keep + 1`` on the disk, partial ones
+        included. So where the best is older than the ``num_to_keep`` newest, the oldest
+        of these goes before the new one is written.
 
-
-def load_architecture(run_folder, trust=()) -> dict:
-    """Build a run's front end and encoder, without weights.
-
-    Arguments
-    ---------
-    run_folder : str or Path
-    trust : tuple
-        Further packages whose classes may be built.
-
-    Returns
-    -------
-    dict
-        ``frontend`` and ``encoder``
-
-    Raises
-    ------
-    BadInput
-        If the folder is no run, or its YAML builds anything but trusted classes.
-    """
-    path = Path(run_folder) / "architecture.yaml"
-    if not path.is_file():
-        raise BadInput(
-            f"{run_folder} is not a run folder (no architecture.yaml in it): give the "
-            f"output_folder of a finished training"
+        Arguments
+        ---------
+        meta : dict, optional
+            What is known of the checkpoint.
+        end_of_epoch : bool
+        num_to_keep : int
+            Of the newest.
+        min_keys : list
+            Of ``meta``; for each, the checkpoint with the smallest value is kept, too.
+        **kwargs
+            ``name`` of ``save_checkpoint``.
+        """
+        if if_main_process():
+            self._keep(num_to_keep, min_keys, at_most=num_to_keep)
+        saved = self.save_checkpoint(
+            meta=meta or {}, end_of_epoch=end_of_epoch, **kwargs
         )
-    text = path.read_text(encoding="utf-8")
-    try:
-        check_tags(text, path, (*TRUSTED, *trust))
-        parts = load_hyperpyyaml(text)
-        return {name: parts[name] for name in ARCHITECTURE}
-    except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}): train again") from None
+        if saved is not None:
+            self._keep(num_to_keep, min_keys, at_most=num_to_keep + len(min_keys))
+
+    def _keep(self, newest, min_keys, at_most):
+        """Delete all but the newest and the best, and of those the oldest."""
+        found = sorted(self.list_checkpoints(), key=ckpt_recency, reverse=True)
+        kept = [
+            min(found, key=lambda c: (smallness(c, key), -ckpt_recency(c)))
+            for key in min_keys
+            if found
+        ]
+        kept += [checkpoint for checkpoint in found[:newest] if checkpoint not in kept]
+        paths = {checkpoint.path for checkpoint in kept[:at_most]}
+        for folder in self._list_checkpoint_dirs():
+            if folder not in paths:
+                _delete(folder)
+
+    def _list_checkpoint_dirs(self):
+        return sorted(self.checkpoints_dir.glob("CKPT+*"))
+
+    def list_checkpoints(self):
+        """Checkpoints whose description can be read."""
+        return describe(self._list_checkpoint_dirs())
+
+    def recover_if_possible(self, importance_key=None, max_key=None, min_key=None):
+        """Load the newest checkpoint, or the best by a key, that is whole.
+
+        Returns
+        -------
+        Checkpoint or None
+            None: there is none, or none with the key.
+
+        Raises
+        ------
+        BadInput
+            If there are checkpoints, and all of them are damaged.
+        """
+        ddp_barrier()
+        if if_main_process():
+            self._clear_away()
+        folders = self._list_checkpoint_dirs()
+        ranked = self.find_checkpoints(importance_key, max_key, min_key)
+        if not folders or (not ranked and self.list_checkpoints()):
+            return None
+        whole = first_whole(ranked, folders)
+        self._use_safe_hooks()
+        self.load_checkpoint(whole)
+        return whole
+
+    def _use_safe_hooks(self):
+        """Where SpeechBrain would use plain ``torch.save`` and ``torch.load``."""
+        for name, recoverable in self.recoverables.items():
+            if get_default_hook(recoverable, DEFAULT_SAVE_HOOKS) is torch_save:
+                self.custom_save_hooks[name] = _save_state
+                self.custom_load_hooks[name] = _load_state
 
 
-def check_tags(text, path, trusted) -> None:
-    """Refuse a YAML text that could run anything but constructors of known classes.
+def _save_state(recoverable, path):
+    save_tensors(recoverable.state_dict(), path)
+
+
+def _load_state(recoverable, path, end_of_epoch):
+    recoverable.load_state_dict(load_tensors(path))
+
+
+def _delete(folder):
+    """Out of sight first: what a kill leaves of it is no checkpoint."""
+    hidden = folder.with_name(f"{PARTIAL}old+{folder.name}")
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def read_checkpoint(folder) -> Checkpoint:
+    """A checkpoint's description.
 
     Raises
     ------
     BadInput
-        Naming the tag.
+        If it is damaged.
     """
-    loader = ruamel.yaml.YAML(typ="rt", pure=True)
-    for token in loader.scan(text):
-        if isinstance(token, ruamel.yaml.tokens.TagToken):
-            handle, suffix = token.value
-            _check_tag(f"{handle or ''}{suffix}", path, trusted)
-
-
-def _check_tag(tag, path, trusted):
-    kind, _, name = tag.partition(":")
-    if tag in ("!tuple", "!!python/tuple"):
-        return
-    if kind in ("!new", "!name") and _is_under(name, trusted):
-        found = pydoc.locate(name)
-        if not isinstance(found, type):
-            raise BadInput(f"{path}: {tag} names no class")
-        # A trusted module may import others: ...superpowers.subprocess.Popen.
-        if _is_under(found.__module__, trusted):
-            return
-    raise BadInput(
-        f"{path} wants to run {tag}, which is not trusted: if you know where the "
-        f"folder comes from, name its package with --trust"
-    )
-
-
-def _is_under(name, packages):
-    return any(name == p or name.startswith(f"{p}.") for p in packages)
-
-
-def best_checkpoint(run_folder) -> Path:
-    """Folder of a run's checkpoint of smallest ``cer``; of its newest, if none has one.
-
-    Raises
-    ------
-    BadInput
-        If there is none, or the description of one is damaged.
-    """
-    save = Path(run_folder) / "save"
-    found = {path.parent: _cer_and_age(path) for path in save.glob("CKPT*/CKPT.yaml")}
-    if not found:
-        raise BadInput(f"no checkpoint in {save}: the run did not get that far")
-    return min(found, key=found.get)
-
-
-def _cer_and_age(path):
+    path = Path(folder) / METAFNAME
     try:
         meta = ruamel.yaml.YAML(typ="safe", pure=True).load(path)
-        return float(meta.get("cer", math.inf)), -float(meta["unixtime"])
+        meta["unixtime"], meta["end-of-epoch"] = (
+            float(meta["unixtime"]),
+            bool(meta["end-of-epoch"]),
+        )
     except (
         ruamel.yaml.YAMLError,
         AttributeError,
@@ -270,53 +218,65 @@ def _cer_and_age(path):
         OSError,
     ) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(
-            f"{path} is damaged ({reason}): delete its folder to use another checkpoint"
-        ) from None
+        raise BadInput(f"{path} is damaged ({reason})") from None
+    files = {file.stem: file for file in Path(folder).glob("*.ckpt")}
+    return Checkpoint(Path(folder), meta, files)
 
 
-def load_weights(modules: dict, run_folder, checkpoint: Path) -> None:
-    """Load the parts of a saved model into modules, never running code.
+def describe(folders, reasons=None) -> list[Checkpoint]:
+    """Descriptions of checkpoints; those that are damaged are named in a warning.
 
     Arguments
     ---------
-    modules : dict
-        name of the part in the saved model -> module
-    run_folder : str or Path
-        For the message.
-    checkpoint : Path
-        Folder of the checkpoint.
+    folders : list of Path
+    reasons : list, optional
+        Gets a sentence for each damaged one.
+    """
+    found, reasons = [], [] if reasons is None else reasons
+    for folder in folders:
+        try:
+            found.append(read_checkpoint(folder))
+        except BadInput as error:
+            reasons.append(str(error))
+            logger.warning("passed over a checkpoint: %s", error)
+    return found
+
+
+def smallness(checkpoint, key) -> float:
+    """The value of a key in the description, infinite if it has none."""
+    try:
+        return float(checkpoint.meta.get(key, math.inf))
+    except (TypeError, ValueError):
+        return math.inf
+
+
+def first_whole(ranked, folders, names=None) -> Checkpoint:
+    """The first of some checkpoints whose files are as they were written.
+
+    Arguments
+    ---------
+    ranked : list of Checkpoint
+    folders : list of Path
+        Of all checkpoints, those without a readable description included.
+    names : list, optional
+        Of the files to verify; all by default.
 
     Raises
     ------
     BadInput
-        If the file is damaged or the weights belong to another architecture.
+        If there is none.
     """
-    path = checkpoint / "model.ckpt"
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise BadInput(
-            f"{path} is damaged ({reason}): take another run folder"
-        ) from None
-    for part, module in modules.items():
-        prefix = f"{part}."
-        mine = {
-            key.removeprefix(prefix): value
-            for key, value in weights.items()
-            if key.startswith(prefix)
-        }
-        try:
-            module.load_state_dict(mine)
-        except RuntimeError as error:
-            raise BadInput(other_architecture(run_folder, part, error)) from None
-
-
-def other_architecture(folder, part, error) -> str:
-    """The sentence for weights that do not fit."""
-    reason = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
-    return (
-        f"the checkpoint in {folder} is of another architecture ({part}: {reason}): "
-        f"take the YAML it was trained with, or another output_folder"
+    reasons = []
+    for checkpoint in ranked:
+        problem = durable.damage(checkpoint.path, names)
+        if problem is None:
+            return checkpoint
+        reasons.append(f"{checkpoint.path} is damaged ({problem})")
+        logger.warning("passed over a checkpoint: %s", reasons[-1])
+    known = {checkpoint.path for checkpoint in ranked}
+    describe([folder for folder in folders if folder not in known], reasons)
+    raise BadInput(
+        f"no checkpoint in {folders[0].parent} can be used; "
+        f"{'; '.join(reasons)[:300]}: "
+        f"give another output folder, or delete it to begin anew"
     )

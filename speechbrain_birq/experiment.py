@@ -2,9 +2,7 @@
 
 import copy
 import logging
-import shutil
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,16 +16,9 @@ from speechbrain.utils.distributed import (
     run_on_main,
 )
 
+from speechbrain_birq import durable
 from speechbrain_birq.brains.base import NOTHING_READ
 from speechbrain_birq.brains.ctc import add_result
-from speechbrain_birq.checkpoints import (
-    ARCHITECTURE,
-    best_checkpoint,
-    check_same_run,
-    load_architecture,
-    load_weights,
-    save_architecture,
-)
 from speechbrain_birq.chunking import check_chunks, make_chunk
 from speechbrain_birq.configuration import load_configuration, parse_arguments
 from speechbrain_birq.data.manifest import read_manifest
@@ -44,6 +35,14 @@ from speechbrain_birq.diagnostics.plots import plot_training
 from speechbrain_birq.errors import BadInput, one_sentence
 from speechbrain_birq.mishaps import mishaps_told
 from speechbrain_birq.relabelling import add_stored_labels
+from speechbrain_birq.run_folder import (
+    ARCHITECTURE,
+    best_checkpoint,
+    check_same_run,
+    load_architecture,
+    load_weights,
+    save_architecture,
+)
 from speechbrain_birq.tokens import make_tokens
 
 logger = logging.getLogger(__name__)
@@ -309,15 +308,16 @@ def _brain(experiment, modules):
 
 def _fit(experiment, brain, train, valid):
     brain.train_sampler = train.batch_sampler
-    # Its place within the epoch; the oldest checkpoints lack it.
-    brain.checkpointer.add_recoverable("loader", train, optional_load=True)
-    started = time.time()
-    brain.fit(_epochs(experiment), train, valid)
+    run_log = experiment.hparams["run_log"]
+    brain.checkpointer.add_recoverable("loader", train)  # its place within the epoch
+    brain.checkpointer.add_recoverable("run_log", run_log)
+    with brain.interruption:
+        brain.fit(_epochs(experiment, brain), train, valid)
     if if_main_process():
-        add_result(experiment.folder, "seconds", round(time.time() - started, 1))
+        add_result(experiment.folder, "seconds", round(run_log.seconds, 1))
 
 
-def _epochs(experiment):
+def _epochs(experiment, brain):
     """Epochs to go.
 
     What describes the run is written first: the checkpoint, if there is one, is known
@@ -325,14 +325,15 @@ def _epochs(experiment):
     """
     folder, run = experiment.folder, experiment.hparams.get("pretrained")
     if if_main_process():
-        (folder / "hyperparams.yaml").write_text(experiment.resolved, encoding="utf-8")
+        durable.write(folder / "hyperparams.yaml", experiment.resolved)
         if run is None:
             save_architecture(experiment.resolved, folder / "architecture.yaml")
         else:
-            shutil.copyfile(
-                Path(run) / "architecture.yaml", folder / "architecture.yaml"
-            )
-    yield from experiment.hparams["epoch_counter"]
+            text = (Path(run) / "architecture.yaml").read_bytes()
+            durable.write(folder / "architecture.yaml", text)
+        experiment.hparams["run_log"].go_on()
+    if not brain.finished:
+        yield from experiment.hparams["epoch_counter"]
 
 
 def _finish(experiment, brain):

@@ -5,12 +5,8 @@ from textwrap import indent
 
 import torch
 
-from speechbrain_birq.checkpoints import (
-    best_checkpoint,
-    load_architecture,
-    load_weights,
-)
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.run_folder import best_checkpoint, load_architecture, load_weights
 
 
 class SpeechFeatures(torch.nn.Module):

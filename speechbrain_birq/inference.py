@@ -6,15 +6,11 @@ import torch
 from speechbrain.dataio import audio_io
 
 from speechbrain_birq.asr import CTCModel
-from speechbrain_birq.checkpoints import (
-    best_checkpoint,
-    load_architecture,
-    load_weights,
-)
 from speechbrain_birq.chunking import make_chunk
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.decoding import make_decoder
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.run_folder import best_checkpoint, load_architecture, load_weights
 from speechbrain_birq.streaming import TextStream
 from speechbrain_birq.tokens import load_tokens
 

@@ -10,12 +10,6 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.dataset import DynamicItemDataset
 from tqdm import tqdm
 
-from speechbrain_birq.checkpoints import (
-    TRUSTED,
-    best_checkpoint,
-    check_tags,
-    load_weights,
-)
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset, make_loader
 from speechbrain_birq.data.stored_labels import (
     StoredLabels,
@@ -24,6 +18,12 @@ from speechbrain_birq.data.stored_labels import (
 )
 from speechbrain_birq.errors import BadInput, one_sentence
 from speechbrain_birq.model import BiRQ
+from speechbrain_birq.run_folder import (
+    TRUSTED,
+    best_checkpoint,
+    check_tags,
+    load_weights,
+)
 
 PARTS = ("frontend", "encoder", "labels")
 STATISTICS_BATCHES = 100  # that an average over a batch's channels settles in

@@ -7,6 +7,7 @@ from pathlib import Path
 import sentencepiece
 import torch
 
+from speechbrain_birq import durable
 from speechbrain_birq.errors import BadInput
 
 BLANK = "<blank>"
@@ -54,7 +55,7 @@ class CharacterTokens:
     def save(self, folder) -> None:
         """Keep the vocabulary in a run folder."""
         text = json.dumps(self.vocabulary, ensure_ascii=False)
-        (Path(folder) / FILES["characters"]).write_text(text, encoding="utf-8")
+        durable.write(Path(folder) / FILES["characters"], text)
 
 
 class SentencePieceTokens:
@@ -112,7 +113,7 @@ class SentencePieceTokens:
     def save(self, folder) -> None:
         """Keep the model in a run folder."""
         path = Path(folder) / FILES["sentencepiece"]
-        path.write_bytes(self.model.serialized_model_proto())
+        durable.write(path, self.model.serialized_model_proto())
 
 
 def make_tokens(kind, texts, num_tokens, folder):

@@ -10,17 +10,14 @@ import torch
 from speechbrain.utils.importutils import LazyModule
 
 from speechbrain_birq.asr import CTCModel
-from speechbrain_birq.checkpoints import (
-    AtomicCheckpointer,
-    load_architecture,
-    save_architecture,
-)
+from speechbrain_birq.checkpoints import AtomicCheckpointer
 from speechbrain_birq.encoder import SpeechBrainEncoder
 from speechbrain_birq.frontend import FrontEnd
 from speechbrain_birq.model import BiRQ
 from speechbrain_birq.normalization import LabelNorm
 from speechbrain_birq.objectives import PredictionHeads
 from speechbrain_birq.quantizer import Codebook, RandomProjectionQuantizer
+from speechbrain_birq.run_folder import load_architecture, save_architecture
 from speechbrain_birq.selection import GumbelSoftmaxSelector
 from speechbrain_birq.tokens import CharacterTokens
 

@@ -5,8 +5,8 @@ import torch
 from speechbrain.augment.freq_domain import SpectrogramDrop
 
 from speechbrain_birq.asr import CTCModel, SpecAugment
-from speechbrain_birq.checkpoints import load_architecture, save_architecture
 from speechbrain_birq.frontend import FrontEnd
+from speechbrain_birq.run_folder import load_architecture, save_architecture
 
 TOKENS = 7
 

@@ -8,8 +8,8 @@ from speechbrain.nnet.attention import RoPEMHA
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from speechbrain_birq.attention import WindowedRoPEMHA, within_window
-from speechbrain_birq.checkpoints import load_architecture, save_architecture
 from speechbrain_birq.configuration import load_configuration
+from speechbrain_birq.run_folder import load_architecture, save_architecture
 
 TINY = Path(__file__).parents[1] / "hparams" / "birq_tiny.yaml"
 SIZE = dict(num_layers=3, d_model=16, d_ffn=32)

@@ -126,6 +126,7 @@ def make_ctc(make_model):
             lr_schedule=constant,
             epoch_counter=EpochCounter(limit=1),
             run_log=Log(),
+            keep_checkpoints=1,
             tokens=TOKENS,
             decoder=GreedyDecoder(TOKENS),
             freeze_steps=0,

@@ -13,16 +13,21 @@ from speechbrain.utils.checkpoints import (
 )
 
 from speechbrain_birq import checkpoints
-from speechbrain_birq.checkpoints import (
-    AtomicCheckpointer,
-    RandomStates,
+from speechbrain_birq.checkpoints import AtomicCheckpointer
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.rank_states import (
+    RankStates,
+    random_states,
+    set_random_states,
+)
+from speechbrain_birq.run_folder import (
+    TRUSTED,
     best_checkpoint,
     check_tags,
     load_architecture,
     load_weights,
     save_architecture,
 )
-from speechbrain_birq.errors import BadInput
 
 
 @register_checkpoint_hooks
@@ -46,7 +51,7 @@ class Counter:
 
 def make_checkpointer(folder, kind=AtomicCheckpointer):
     """Two recoverables; the second is the one that may break."""
-    parts = {"first": Counter(), "second": Counter()}
+    parts = {"first": Counter(), "second": Counter(), "model": Counter()}
     return kind(folder, recoverables=parts), parts
 
 
@@ -140,9 +145,10 @@ def test_only_as_many_checkpoints_as_wanted_are_kept(tmp_path):
     checkpointer, _ = make_checkpointer(tmp_path)
     for loss in (3.0, 1.0, 2.0):
         checkpointer.save_and_keep_only(
-            meta={"loss": loss}, num_to_keep=1, min_keys=["loss"], keep_recent=False
+            meta={"loss": loss}, num_to_keep=1, min_keys=["loss"]
         )
-    assert [c.meta["loss"] for c in checkpointer.list_checkpoints()] == [1.0]
+    kept = [c.meta["loss"] for c in checkpointer.list_checkpoints()]
+    assert sorted(kept) == [1.0, 2.0]  # the best, the newest
 
 
 def test_a_rank_that_saves_nothing_gets_nothing(tmp_path, monkeypatch):
@@ -165,17 +171,24 @@ DRAWS = {
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_random_states_survive_a_round_trip(tmp_path, draw):
     generator = torch.Generator().manual_seed(3)
-    states = RandomStates(generator)
+    states = RankStates(
+        get=lambda: random_states(generator),
+        set=lambda state, _: set_random_states(generator, state),
+    )
     draw(generator)  # one of a pair, where normal numbers are drawn in pairs
     states.save(tmp_path / "states")
     expected = [draw(generator) for _ in range(3)]
-    RandomStates(generator).load(tmp_path / "states")
+    states.load(tmp_path / "states", end_of_epoch=True)
     assert [draw(generator) for _ in range(3)] == expected
 
 
 def test_random_states_belong_into_a_checkpoint(tmp_path):
     generator = torch.Generator().manual_seed(3)
-    parts = {"random": RandomStates(generator)}
+    states = RankStates(
+        get=lambda: random_states(generator),
+        set=lambda state, _: set_random_states(generator, state),
+    )
+    parts = {"ranks": states}
     AtomicCheckpointer(tmp_path, recoverables=parts).save_checkpoint()
     expected = torch.rand(4, generator=generator)
     AtomicCheckpointer(tmp_path, recoverables=parts).recover_if_possible()
@@ -261,7 +274,7 @@ def test_classes_of_the_toolkits_are_trusted():
         "d: !new:speechbrain_birq.inputs.ConvolutionalInput\n"
         "e: !tuple (1, 2)\n"
     )
-    check_tags(text, "x.yaml", checkpoints.TRUSTED)
+    check_tags(text, "x.yaml", TRUSTED)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -26,7 +26,6 @@ from small_runs import (
 
 from speechbrain_birq import experiment
 from speechbrain_birq.brains import BiRQBrain
-from speechbrain_birq.checkpoints import best_checkpoint
 from speechbrain_birq.chunking import make_chunk
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.diagnostics.metrics import read_metrics
@@ -34,6 +33,7 @@ from speechbrain_birq.encoder import SpeechBrainEncoder
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.frontend import FrontEnd
 from speechbrain_birq.inference import Recogniser, StreamingRecogniser
+from speechbrain_birq.run_folder import best_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,9 @@ def test_pretraining_leaves_a_self_contained_run_folder(pretrained):
         "loader.ckpt",
         "model.ckpt",
         "optimizer.ckpt",
-        "random.ckpt",
+        "ranks.ckpt",
+        "run_log.ckpt",
+        "SHA256SUMS",
     }
     assert [row["step"] for row in read_metrics(folder, "train")] == [0]
     (valid,) = read_metrics(folder, "valid")

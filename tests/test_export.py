@@ -15,15 +15,12 @@ from speechbrain.inference.encoders import WaveformEncoder
 from test_own_encoder import CODE
 from torch.utils.data import DataLoader
 
-from speechbrain_birq.checkpoints import (
-    AtomicCheckpointer,
-    best_checkpoint,
-    load_architecture,
-)
+from speechbrain_birq.checkpoints import AtomicCheckpointer
 from speechbrain_birq.cli import main
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.export import PretrainedEncoder, SpeechFeatures, export_run
 from speechbrain_birq.inference import SpeechEncoder
+from speechbrain_birq.run_folder import best_checkpoint, load_architecture
 
 PAGE = (Path(__file__).parents[1] / "recipes" / "SPEECHBRAIN.md").read_text("utf-8")
 BLOCKS = dict(re.findall(r"<!-- (\w+\.\w+) -->\n```\w+\n(.*?)```", PAGE, re.S))

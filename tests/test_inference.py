@@ -5,14 +5,11 @@ import soundfile
 import torch
 
 from speechbrain_birq.asr import CTCModel
-from speechbrain_birq.checkpoints import (
-    AtomicCheckpointer,
-    best_checkpoint,
-    load_architecture,
-)
+from speechbrain_birq.checkpoints import AtomicCheckpointer
 from speechbrain_birq.decoding import GreedyDecoder
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import Recogniser, SpeechEncoder
+from speechbrain_birq.run_folder import best_checkpoint, load_architecture
 from speechbrain_birq.tokens import load_tokens
 
 

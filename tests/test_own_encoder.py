@@ -10,11 +10,11 @@ import torch
 from small_runs import FINETUNE, PRETRAIN, encoder_weights, run
 
 from speechbrain_birq import experiment
-from speechbrain_birq.checkpoints import load_architecture, save_architecture
 from speechbrain_birq.configuration import load_configuration
 from speechbrain_birq.encoder import ATTENTION
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import SpeechEncoder
+from speechbrain_birq.run_folder import load_architecture, save_architecture
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "recipes" / "ENCODERS.md").read_text(encoding="utf-8")

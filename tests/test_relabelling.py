@@ -7,12 +7,12 @@ import pytest
 import torch
 from small_runs import pretrain, process_wide_settings_restored
 
-from speechbrain_birq.checkpoints import best_checkpoint
 from speechbrain_birq.data.manifest import read_manifest
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.data.stored_labels import StoredLabels, write_labels
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.relabelling import label_shape, load_labeller, relabel
+from speechbrain_birq.run_folder import best_checkpoint
 
 BEST_RQ = dict(
     enhanced_weight_value=0.0,

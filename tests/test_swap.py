@@ -9,8 +9,8 @@ import torch
 from small_runs import FINETUNE, PRETRAIN, encoder_weights, run
 
 from speechbrain_birq import experiment
-from speechbrain_birq.checkpoints import load_architecture
 from speechbrain_birq.inference import SpeechEncoder
+from speechbrain_birq.run_folder import load_architecture
 
 ROOT = Path(__file__).parents[1]
 PARTS = sorted(path.name for path in (ROOT / "hparams/parts").glob("encoder_*.yaml"))

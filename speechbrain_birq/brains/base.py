@@ -7,9 +7,15 @@ import speechbrain as sb
 import torch
 import torch.distributed as dist
 
-from speechbrain_birq.checkpoints import RandomStates, other_architecture
+from speechbrain_birq.brains.interruption import Interruption, stop
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.mishaps import memory_told
+from speechbrain_birq.rank_states import (
+    RankStates,
+    random_states,
+    set_random_states,
+)
+from speechbrain_birq.run_folder import other_architecture
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +36,10 @@ class SumBrain(sb.Brain):
     is skipped as a whole, on every rank.
 
     ``hparams`` holds ``lr_schedule`` (step, epochs -> factor), ``epoch_counter``,
-    ``run_log``, ``log_interval`` and ``seed``.
+    ``run_log``, ``log_interval``, ``keep_checkpoints`` and ``seed``.
     """
+
+    best_keys = ()  # of a checkpoint's meta: the smallest value is kept, too
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -40,7 +48,11 @@ class SumBrain(sb.Brain):
             self.hparams.seed + 1000 * rank
         )
         if self.checkpointer is not None:
-            self.checkpointer.add_recoverable("random", RandomStates(self.generator))
+            self.checkpointer.add_recoverable(
+                "ranks", RankStates(get=self.rank_state, set=self.set_rank_state)
+            )
+        self.interruption = Interruption()
+        self.nonfinite_before = 0  # steps skipped in this epoch before a recovery
         self.num_batches = 0
         self.num_items = self.grad_norm = torch.zeros((), device=self.device)
         self.pending_ids = []
@@ -66,6 +78,20 @@ class SumBrain(sb.Brain):
         """
         if self.compile:
             self.model.encoder.compile(mode=self.compile_mode, dynamic=True)
+
+    def rank_state(self) -> dict:
+        """What a checkpoint holds of every rank: random states, sums not reported."""
+        return {
+            "random": random_states(self.generator),
+            "grad_norm": self.grad_norm.cpu(),
+            "nonfinite": self.nonfinite_before + getattr(self, "nonfinite_count", 0),
+        }
+
+    def set_rank_state(self, state, end_of_epoch):
+        """Restore ``rank_state``."""
+        set_random_states(self.generator, state["random"])
+        self.grad_norm = state["grad_norm"].to(self.device)
+        self.nonfinite_before = 0 if end_of_epoch else state["nonfinite"]
 
     @memory_told("max_seconds")
     def fit_batch(self, batch):
@@ -126,8 +152,25 @@ class SumBrain(sb.Brain):
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         """Only between two steps: gradients in the making are not in a checkpoint."""
-        due = super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
-        return due and self.at_boundary()
+        if not self.at_boundary():
+            return False
+        wanted = self.interruption.agreed(self.device)
+        if wanted:
+            self._save_intra_epoch_ckpt()
+            stop(wanted, self.optimizer_step)
+        return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+
+    def _save_intra_epoch_ckpt(self):
+        self.save({"step": self.optimizer_step}, end_of_epoch=False)
+
+    def save(self, meta, end_of_epoch=True):
+        """Save a checkpoint; the newest ``keep_checkpoints`` and the best are kept."""
+        self.checkpointer.save_and_keep_only(
+            meta=meta,
+            end_of_epoch=end_of_epoch,
+            num_to_keep=self.hparams.keep_checkpoints,
+            min_keys=list(self.best_keys),
+        )
 
     def _divide(self, parameters):
         """DDP has averaged the ranks' sums: undo that, divide by all ranks' items."""
@@ -143,7 +186,8 @@ class SumBrain(sb.Brain):
     def _skip(self):
         if self.scaler.is_enabled():
             return  # fp16 finds its scale by overflowing: no fault of the data
-        self.nonfinite_count += 1
+        self.nonfinite_count += 1 + self.nonfinite_before
+        self.nonfinite_before = 0
         logger.warning(
             "skipped step %d, %d now in this epoch: the gradient is not finite; "
             "utterances: %s",
@@ -175,6 +219,19 @@ class SumBrain(sb.Brain):
             self.train_sampler.set_epoch(epoch)
         self.num_batches = len(train_set)
         super()._fit_train(train_set, epoch, enable)
+        self.nonfinite_before = 0
+
+    def _fit_valid(self, valid_set, epoch, enable):
+        super()._fit_valid(valid_set, epoch, enable)
+        wanted = self.interruption.agreed(self.device)
+        if wanted:
+            stop(wanted, self.optimizer_step)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a recovered run has made all its steps and the validation after."""
+        limit = self.optimizer_step_limit
+        return self.step == 0 and limit is not None and self.optimizer_step >= limit
 
     @property
     def model(self):

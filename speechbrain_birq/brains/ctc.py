@@ -10,6 +10,7 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process
 
+from speechbrain_birq import durable
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.decoding import ErrorCounter, GreedyDecoder
 from speechbrain_birq.diagnostics.significance import interval
@@ -26,7 +27,9 @@ class CTCBrain(SumBrain):
     greedily), ``freeze_steps``, ``fresh_layers``, ``lr_encoder``, ``output_folder``.
     """
 
+    best_keys = ("cer",)
     chunk = None  # of evaluation; validation sees whole utterances
+    resumed = (0.0, 0.0)  # sums of the epoch before a recovery
 
     def init_optimizers(self):
         """Two groups: what is pretrained learns at a rate of its own."""
@@ -92,8 +95,20 @@ class CTCBrain(SumBrain):
         self.decoder = GreedyDecoder(self.hparams.tokens)
         if stage == sb.Stage.TEST:
             self.decoder = self.hparams.decoder
-        self.loss_sum = torch.zeros((), device=self.device)
-        self.num_tokens = torch.zeros((), device=self.device)
+        loss_sum, num_tokens = self.resumed if stage == sb.Stage.TRAIN else (0.0, 0.0)
+        self.loss_sum = torch.tensor(loss_sum, device=self.device)
+        self.num_tokens = torch.tensor(num_tokens, device=self.device)
+        self.resumed = (0.0, 0.0)
+
+    def rank_state(self):
+        """Besides: the sums of this epoch."""
+        sums = self.loss_sum.item(), self.num_tokens.item()
+        return super().rank_state() | {"sums": sums}
+
+    def set_rank_state(self, state, end_of_epoch):
+        """Restore ``rank_state``."""
+        super().set_rank_state(state, end_of_epoch)
+        self.resumed = (0.0, 0.0) if end_of_epoch else state["sums"]
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Report; keep the checkpoint with the lowest character error rate."""
@@ -111,9 +126,7 @@ class CTCBrain(SumBrain):
             rates = self.errors.rates()
             figures = {"loss": loss, **rates._asdict()}
             self.hparams.run_log.report("valid", self.optimizer_step, figures)
-            self.checkpointer.save_and_keep_only(
-                meta={"cer": rates.cer, "step": self.optimizer_step}, min_keys=["cer"]
-            )
+            self.save({"cer": rates.cer, "step": self.optimizer_step})
 
     def score(self, split, loader, chunk=None) -> dict:
         """Word and character error rates of the best checkpoint on a split.
@@ -175,4 +188,4 @@ def add_result(folder, key, value) -> None:
     path = Path(folder) / "results.json"
     results = json.loads(path.read_text()) if path.is_file() else {}
     results[key] = value
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    durable.write(path, json.dumps(results, indent=2) + "\n")

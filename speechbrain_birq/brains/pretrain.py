@@ -104,11 +104,25 @@ class BiRQBrain(SumBrain):
         self.hparams.run_log.report("valid", self.optimizer_step, figures)
         self.recent, self.frames, self.started = self._kept
         self.model.generator = self.generator
-        self.checkpointer.save_and_keep_only(
-            meta={"loss": figures["loss"], "step": self.optimizer_step},
-            num_to_keep=self.hparams.keep_checkpoints,
-            name=None,
-        )
+        self.save({"loss": figures["loss"], "step": self.optimizer_step})
+
+    def rank_state(self):
+        """Besides: what was not reported yet."""
+        return super().rank_state() | {
+            "recent": [tuple(value.cpu() for value in o) for o in self.recent],
+            "frames": (float(self.frames[0]), self.frames[1]),
+            "elapsed": time.time() - self.started,
+        }
+
+    def set_rank_state(self, state, end_of_epoch):
+        """Restore ``rank_state``."""
+        super().set_rank_state(state, end_of_epoch)
+        self.started = time.time() - state["elapsed"]
+        self.recent = [
+            Objective(*(value.to(self.device) for value in values))
+            for values in state["recent"]
+        ]
+        self.frames = list(state["frames"])
 
     def _remember(self, objective, batch):
         detached = (value.detach() for value in objective)

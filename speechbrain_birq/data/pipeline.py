@@ -21,6 +21,7 @@ from speechbrain_birq.data.soundness import (
     oddity,
     printable,
 )
+from speechbrain_birq.data.workers import outlive_signals
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -290,6 +291,7 @@ def make_loader(
         batch_sampler=_batches(dataset, batch_seconds, shuffle, seed, ranks),
         collate_fn=Collate(min_samples),
         num_workers=num_workers,
+        worker_init_fn=outlive_signals,
         generator=torch.Generator().manual_seed(seed),
     )
 
