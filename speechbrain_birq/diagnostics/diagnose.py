@@ -27,7 +27,7 @@ from speechbrain_birq.relabelling import (
     pretraining_settings,
 )
 
-BATCH_SECONDS = 100
+LOADER = dict(batch_seconds=100, num_workers=0)
 
 
 class Diagnosis(NamedTuple):
@@ -71,15 +71,16 @@ def diagnose_run(
     run = Path(run)
     folder = Path(output_folder or run / "diagnosis")
     sets = _label_sets(run, trust)
+    utterances = find_utterances(data_folder, split)
     spoken = make_spoken(data_folder, split, alignment, trust)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"cannot write {folder} ({error.strerror})") from None
-    fit, measured = _halves(sets.model, find_utterances(data_folder, split), folder)
-    sets.fit(label_loader(sets.model, fit.path, shuffle=True, **_LOADER))
+    fit, measured = _halves(sets.model, utterances, folder)
+    sets.fit(label_loader(sets.model, fit.path, shuffle=True, **LOADER))
     times = {u.ID: spoken(u) for u in tqdm(measured.utterances, spoken.unit)}
-    loader = label_loader(sets.model, measured.path, shuffle=False, **_LOADER)
+    loader = label_loader(sets.model, measured.path, shuffle=False, **LOADER)
     now, before = sets.label(loader)
     names = [name for name in now["anchor"] if times[name]]
     if not names:
@@ -135,9 +136,6 @@ def table(diagnosis) -> str:
         f"anchor labels. churn: frames whose label changed since the checkpoint before."
     )
     return "\n".join(lines)
-
-
-_LOADER = dict(batch_seconds=BATCH_SECONDS, num_workers=0)
 
 
 class Half(NamedTuple):

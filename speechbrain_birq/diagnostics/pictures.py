@@ -13,7 +13,8 @@ logger = logging.getLogger(__name__)
 
 OVER_TRAINING = (
     ("perplexity of the labels", ("anchor_perplexity", "enhanced_perplexity")),
-    ("agreement; mutual information in nats", ("agreement", "mutual_information")),
+    ("agreement of anchor and enhanced", ("agreement",)),
+    ("their mutual information, nats", ("mutual_information",)),
 )
 RASTER_SECONDS = 4
 COLOURS = 20
@@ -73,7 +74,7 @@ def draw_heat_map(sets, truth, unit, num_codes):
         shares /= shares.sum(1, keepdim=True)
         key = shares.argmax(1) * 2 - shares.amax(1)
         image = axes.imshow(
-            shares[key.argsort()].T,
+            shares[key.argsort()].T.numpy(),
             aspect="auto",
             interpolation="nearest",
             cmap="magma_r",
@@ -100,7 +101,7 @@ def draw_usage(sets, num_codes):
         counts = torch.bincount(torch.cat(codes)[:, 0], minlength=num_codes)
         counts = counts[counts > 0].sort(descending=True).values
         shares = 100 * counts / counts.sum()
-        axes.plot(range(1, len(shares) + 1), shares, label=name, **style)
+        axes.plot(range(1, len(shares) + 1), shares.numpy(), label=name, **style)
     even = 100 / num_codes
     axes.axhline(even, color="grey", linestyle=":", label="all codes evenly")
     axes.set_yscale("log")
@@ -170,10 +171,13 @@ def draw_raster(frontend, audio, sets, truth, unit):
         len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights}
     )
     extent = (0, frames * width, 0, mels.shape[1])
-    upper.imshow(mels.T, aspect="auto", origin="lower", extent=extent, cmap="magma")
+    upper.imshow(
+        mels.T.numpy(), aspect="auto", origin="lower", extent=extent, cmap="magma"
+    )
     upper.set_ylabel("mel channel")
     upper.set_title(
-        f"Spectrogram, {unit}s and labels; one colour a code (first codebook)",
+        f"Spectrogram, {unit}s and labels (first codebook; a code keeps its "
+        f"colour, {COLOURS} colours for all)",
         fontsize=11,
     )
     tracks = {unit: numbers[0]} | {name: codes[0][:, 0] for name, codes in sets.items()}
@@ -181,9 +185,8 @@ def draw_raster(frontend, audio, sets, truth, unit):
         _draw_track(axes, track[:frames], width)
         axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     for start, end, number in _runs(numbers[0][:frames]):
-        if number:
-            middle, text = (start + end) / 2 * width, _visible(names[number])
-            lower[0].text(middle, 0.5, text, ha="center", va="center", fontsize=8)
+        middle, text = (start + end) / 2 * width, _visible(names[number])
+        lower[0].text(middle, 0.5, text, ha="center", va="center", fontsize=8)
     lower[-1].set_xlabel("time, s")
     return figure
 
@@ -211,7 +214,7 @@ def _runs(track):
 
 
 def _visible(name):
-    return {" ": "(space)"}.get(name, name)
+    return {" ": "\u2423"}.get(name, name)
 
 
 def _styles(sets):
