@@ -287,7 +287,8 @@ def _phones(arguments):
 
 
 def _diagnose(arguments):
-    from speechbrain_birq.diagnostics.diagnose import diagnose_run, table
+    from speechbrain_birq.diagnostics.diagnose import diagnose_run
+    from speechbrain_birq.diagnostics.table import table
 
     diagnosis = diagnose_run(
         arguments.run,

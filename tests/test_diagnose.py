@@ -14,10 +14,12 @@ from speechbrain_birq.checkpoints import best_checkpoint
 from speechbrain_birq.cli import main
 from speechbrain_birq.data.librispeech import find_utterances
 from speechbrain_birq.data.pipeline import AudioReader
-from speechbrain_birq.diagnostics.diagnose import diagnose_run, table
-from speechbrain_birq.diagnostics.label_sets import KMeans
+from speechbrain_birq.diagnostics.diagnose import diagnose_run
+from speechbrain_birq.diagnostics.label_sets import KMeans, LabelSets
 from speechbrain_birq.diagnostics.phones import Interval, phones_of_frames, read_phones
 from speechbrain_birq.diagnostics.spoken import AlignedTokens, token_times
+from speechbrain_birq.diagnostics.table import table
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.frontend import FrontEnd
 from speechbrain_birq.relabelling import load_labeller
 
@@ -106,8 +108,9 @@ def test_the_file_holds_what_was_measured(diagnosis):
 def test_the_table_has_a_line_a_label_set_and_the_number_of_frames(diagnosis):
     head, *lines = table(diagnosis[0]).splitlines()
     assert "phone pur." in head
-    assert [line[:18].strip() for line in lines[:-2]] == list(diagnosis[0].rows)
-    assert lines[-2].startswith(f"{diagnosis[0].frames} frames of 4 utterances")
+    names = list(diagnosis[0].rows)
+    assert [line[:18].strip() for line in lines[: len(names)]] == names
+    assert any(f"{diagnosis[0].frames} frames of 4 utt" in line for line in lines)
 
 
 def test_layer_k_has_the_statistics_of_the_fitting_half(birq, phones, diagnosis):
@@ -203,11 +206,36 @@ def test_k_means_finds_groups():
 
 
 def test_what_cannot_be_diagnosed_is_told(birq, phones, corpus, run_folder, fails):
-    def told(run, folder, split, *words):
+    def told(run, folder, split, *words, more=()):
         argv = ["diagnose", str(run), f"--data_folder={folder}", f"--split={split}"]
-        fails(lambda: main(argv), *words)
+        fails(lambda: main([*argv, *more]), *words)
 
     told(corpus, phones, "test", "not a run folder")
     told(birq, corpus, "test", "no phones in", "--alignment")
     told(birq, corpus, "dve", "no split 'dve'")
     told(birq, corpus / "none", "dev", "does not exist")
+    silent = f"--alignment={run_folder}"
+    told(birq, phones, "test", "known character", "transcripts", more=[silent])
+    told(birq, corpus, "test", "holds no tokens", more=[f"--alignment={birq}"])
+    told(run_folder, phones, "test", "no hyperparams.yaml")
+
+
+def test_a_half_that_cannot_be_read_is_told(make_model):
+    with pytest.raises(BadInput, match="fitting half"):
+        LabelSets(make_model().eval()).fit([None])
+
+
+def test_a_folder_that_cannot_be_written_is_told(birq, phones, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BadInput, match="--output_folder"):
+        diagnose_run(birq, phones, "test", output_folder=tmp_path / "file" / "out")
+
+
+def test_one_utterance_cannot_be_halved(birq, corpus, run_folder):
+    for path in sorted((corpus / "test").rglob("*.*"))[1:]:
+        if path.suffix in (".flac", ".wav"):
+            path.unlink()
+    left = len(find_utterances(corpus, "test"))
+    assert left == 1
+    with pytest.raises(BadInput, match="cannot be halved"):
+        diagnose_run(birq, corpus, "test", run_folder)

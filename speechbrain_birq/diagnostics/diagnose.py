@@ -73,69 +73,41 @@ def diagnose_run(
     sets = _label_sets(run, trust)
     utterances = find_utterances(data_folder, split)
     spoken = make_spoken(data_folder, split, alignment, trust)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"cannot write {folder} ({error.strerror})") from None
     fit, measured = _halves(sets.model, utterances, folder)
-    sets.fit(label_loader(sets.model, fit.path, shuffle=True, **LOADER))
     times = {u.ID: spoken(u) for u in tqdm(measured.utterances, spoken.unit)}
+    if not any(times.values()):
+        raise BadInput(
+            f"no utterance of {split} in {data_folder} has a known {spoken.unit}: give "
+            f"a split with transcripts"
+        )
+    sets.fit(label_loader(sets.model, fit.path, shuffle=True, **LOADER))
     loader = label_loader(sets.model, measured.path, shuffle=False, **LOADER)
     now, before = sets.label(loader)
     names = [name for name in now["anchor"] if times[name]]
-    if not names:
-        raise BadInput(f"nothing of {split} in {data_folder} has a {spoken.unit}")
-    now, before = (
-        {key: [codes[name] for name in names] for key, codes in found.items()}
-        for found in (now, before)
-    )
+    now, before = _in_order(now, names), _in_order(before, names)
     lengths = [len(codes) for codes in now["anchor"]]
     truth = frames_of(times, names, lengths, sets.model.frontend)
-    num_codes = sets.model.heads.shape[1]
-    rows = {key: _row(now, key, truth, num_codes, before) for key in now}
-    diagnosis = Diagnosis(spoken.unit, sum(lengths), len(names), rows, _pairs(now))
-    text = json.dumps(diagnosis._asdict(), indent=2, ensure_ascii=False)
-    (folder / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
+    diagnosis = _measure(spoken.unit, sets.model.heads.shape[1], now, before, truth)
+    _write(diagnosis, folder)
     audio = {u.ID: u.wav for u in measured.utterances}[names[0]]
     draw_all(run, folder, diagnosis, sets.model, now, truth, audio)
     return diagnosis
 
 
-def table(diagnosis) -> str:
-    """The figures in columns, and what one must know to read them."""
-    heads = {
-        "used_codes": ("used", "8.1f"),
-        "perplexity": ("perpl.", "8.1f"),
-        "top_share": ("top %", "8.1%"),
-        "silent_share": ("silent %", "9.1%"),
-        "run_length": ("run", "6.2f"),
-        "churn": ("churn %", "8.1%"),
-        "agreement": ("agree %", "8.1%"),
-        "mutual_information": ("MI, nats", "9.2f"),
-        "pnmi": ("PNMI", "6.3f"),
-        "chance": ("chance", "7.3f"),
-        "phone_purity": (f"{diagnosis.unit} pur.", "15.3f"),
-        "cluster_purity": ("cluster pur.", "13.3f"),
-    }
-    widths = {key: int(form.split(".")[0]) for key, (_, form) in heads.items()}
-    lines = [
-        f"{'labels':18}" + "".join(f"{h:>{widths[k]}}" for k, (h, _) in heads.items())
-    ]
-    for name, row in diagnosis.rows.items():
-        cells = (
-            f"{row[key]:{form}}".replace("%", "")
-            if row[key] is not None
-            else f"{'-':>{widths[key]}}"
-            for key, (_, form) in heads.items()
-        )
-        lines.append(f"{name:18}" + "".join(cells))
-    lines.append(
-        f"{diagnosis.frames} frames of {diagnosis.utterances} utterances; unit: "
-        f"{diagnosis.unit}. PNMI grows with the number of used codes on few frames: "
-        f"chance is PNMI\nwith the {diagnosis.unit}s shuffled. agree, MI: with the "
-        f"anchor labels. churn: frames whose label changed since the checkpoint before."
-    )
-    return "\n".join(lines)
+def _in_order(found, names):
+    """name of the label set -> list of the utterances' codes"""
+    return {key: [codes[name] for name in names] for key, codes in found.items()}
+
+
+def _measure(unit, num_codes, now, before, truth):
+    rows = {key: _row(now, key, truth, num_codes, before) for key in now}
+    frames = sum(map(len, now["anchor"]))
+    return Diagnosis(unit, frames, len(now["anchor"]), rows, _pairs(now))
+
+
+def _write(diagnosis, folder):
+    text = json.dumps(diagnosis._asdict(), indent=2, ensure_ascii=False)
+    (folder / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
 
 
 class Half(NamedTuple):
@@ -155,10 +127,15 @@ def _halves(model, utterances, folder):
             "a split with more"
         )
     parts = {"fit": long[::2], "measured": long[1::2]}
-    return [
-        Half(write_manifest(folder / f"{name}.csv", part), part)
-        for name, part in parts.items()
-    ]
+    try:
+        return [
+            Half(write_manifest(folder / f"{name}.csv", part), part)
+            for name, part in parts.items()
+        ]
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {folder} ({error.strerror}): give another --output_folder"
+        ) from None
 
 
 def _label_sets(run, trust):

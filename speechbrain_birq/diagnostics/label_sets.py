@@ -7,6 +7,7 @@ import torch
 from scipy.cluster.vq import kmeans2, vq
 from tqdm import tqdm
 
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.frontend import valid_frames
 
 FIT_FRAMES = 50_000  # that k-means sees, at most
@@ -76,6 +77,11 @@ class LabelSets:
         ---------
         loader : iterable
             Batches with ``sig``, in random order.
+
+        Raises
+        ------
+        BadInput
+            If nothing could be read.
         """
         for norm in self.norms:
             norm.num_batches.zero_()
@@ -93,7 +99,7 @@ class LabelSets:
         for norm in self.norms:
             norm.eval()
         if not count:
-            return
+            raise BadInput("no recording of the fitting half can be read: repair them")
         frames, states = (
             torch.cat(part)[:FIT_FRAMES] for part in zip(*kept, strict=True)
         )

@@ -72,6 +72,7 @@ def draw_heat_map(sets, truth, unit, num_codes):
         counts = joint_counts(first, spoken, num_codes, len(names))[:, order].double()
         shares = counts[counts.sum(1) > 0]
         shares /= shares.sum(1, keepdim=True)
+        # By the unit, whose place is an integer; of one unit the surest codes first.
         key = shares.argmax(1) * 2 - shares.amax(1)
         image = axes.imshow(
             shares[key.argsort()].T.numpy(),
@@ -121,7 +122,7 @@ def draw_layers(diagnosis, label_layer):
     rows = diagnosis.rows
     layers = [name for name in rows if name.startswith("layer ")]
     places = [int(name.split()[1]) for name in layers]
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(
         places,
@@ -151,7 +152,7 @@ def draw_layers(diagnosis, label_layer):
         f"What labels tell of the {diagnosis.unit}s, {diagnosis.frames} frames",
         fontsize=11,
     )
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     axes.grid(alpha=0.3)
     return figure
 
