@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import ruamel.yaml
@@ -218,6 +219,15 @@ def test_what_cannot_be_diagnosed_is_told(birq, phones, corpus, run_folder, fail
     told(birq, phones, "test", "known character", "transcripts", more=[silent])
     told(birq, corpus, "test", "holds no tokens", more=[f"--alignment={birq}"])
     told(run_folder, phones, "test", "no hyperparams.yaml")
+
+
+def test_padding_has_no_label(make_model):
+    sets, wavs = LabelSets(make_model().eval()), torch.randn(2, 16000)
+    batch = SimpleNamespace(id=["a", "b"], sig=(wavs, torch.tensor([1.0, 0.5])))
+    sets.fit([batch])
+    found, _ = sets.label([batch])
+    assert {len(codes["a"]) for codes in found.values()} == {50}
+    assert {len(codes["b"]) for codes in found.values()} == {25}
 
 
 def test_a_half_that_cannot_be_read_is_told(make_model):

@@ -23,7 +23,7 @@ def table(diagnosis) -> str:
     ]
     for name, row in diagnosis.rows.items():
         cells = (
-            f"{row[key]:{form}}".replace("%", "")
+            f"{row[key]:{form}}".rstrip("%").rjust(widths[key])
             if row[key] is not None
             else f"{'-':>{widths[key]}}"
             for key, (_, form) in heads.items()
