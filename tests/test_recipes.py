@@ -1,5 +1,6 @@
 """The commands of recipes/README.md: their files, their keys, and two steps of each."""
 
+import importlib.util
 import re
 import runpy
 import shlex
@@ -29,11 +30,8 @@ SPLITS = {
         "test": "ihm-test sdm-test",
     },
 }
-SMALL = dict(
-    d_model=16,
-    nhead=2,
-    d_ffn=32,
-    kernel_size=5,
+WIDTH = dict(d_model=16, nhead=2, d_ffn=32, kernel_size=5)
+SMALL = WIDTH | dict(
     batch_seconds=4,
     num_workers=0,
     optimizer_step_limit=2,
@@ -66,7 +64,7 @@ def test_the_table_names_every_row_once():
 def test_a_training_s_files_exist_and_its_keys_are_read(words):
     assert words[0] == "python" and (ROOT / words[1]).is_file()
     path, _, overrides = parse_arguments([str(ROOT / words[2]), *words[3:]])
-    load_configuration(path, overrides)
+    load_configuration(path, overrides | WIDTH)
 
 
 def test_commands_without_a_yaml_are_understood():
@@ -104,10 +102,16 @@ def data(_corpus_template, tmp_path_factory):
     return folder
 
 
+HAS_LM = all(importlib.util.find_spec(name) for name in ("kenlm", "pygtrie"))
+
+
 def start(words, data, results):
-    """Run one command for two steps in this process."""
+    """Run one command for two steps in this process; greedily without the extra lm."""
     words = [w.replace("/data/", f"{data}/").replace("cuda:0", "cpu") for w in words]
     words = [re.sub("^results/", f"{results}/", w) for w in words]
+    if "--lm_path" in words and not HAS_LM:
+        first = words.index("--decoding")
+        del words[first : first + 4]
     if words[2].startswith("hparams/"):
         words[2] = str(ROOT / words[2])
         words += [f"--{key}={value}" for key, value in SMALL.items()]
