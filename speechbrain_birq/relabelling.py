@@ -7,7 +7,6 @@ from pathlib import Path
 import ruamel.yaml
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataset import DynamicItemDataset
 from tqdm import tqdm
 
 from speechbrain_birq.checkpoints import (
@@ -17,6 +16,7 @@ from speechbrain_birq.checkpoints import (
     load_weights,
 )
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset, make_loader
+from speechbrain_birq.data.shard_dataset import ShardDataset
 from speechbrain_birq.data.stored_labels import (
     StoredLabels,
     refuse_other,
@@ -124,7 +124,7 @@ def add_stored_labels(hparams, **datasets) -> None:
     ---------
     hparams : dict
         Of the pretraining: ``stored_labels``, ``model``, ``<stage>_split``.
-    **datasets : DynamicItemDataset
+    **datasets : DynamicItemDataset or ShardDataset
         train, valid
 
     Raises
@@ -136,7 +136,7 @@ def add_stored_labels(hparams, **datasets) -> None:
     stored.fits(label_shape(hparams["model"]))
     for stage, dataset in datasets.items():
         split = hparams[f"{stage}_split"]
-        if not isinstance(dataset, DynamicItemDataset):
+        if isinstance(dataset, ShardDataset):
             raise BadInput(
                 f"stored_labels are for corpora that are read file by file, and "
                 f"{split!r} lies in shards: set stored_labels to null"
