@@ -25,6 +25,7 @@ setup(
         "torchaudio>=2.7.1,<2.12",
         "speechbrain>=1.1.2",
         "hyperpyyaml>=1.2.2",
+        "scipy>=1.10",
         "sentencepiece>=0.2",
         "soundfile>=0.12",
         "tqdm>=4.60",

@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   birq ngram ami.arpa /data/ami_segments/ihm-train      language model of transcripts
   birq tune-lm results/ctc_ami --lm_path ami.arpa --split ihm-dev
   birq phones results/birq_tiny corpus        phones that each layer tells apart
+  birq diagnose results/birq_tiny --data_folder corpus --split dev     label quality
 """
 
 
@@ -88,6 +89,16 @@ def _parser():
     phones.add_argument("--train_split", default="pretrain")
     phones.add_argument("--test_split", default="test")
     phones.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
+
+    text = "how good labels are, without fine-tuning"
+    diagnose = _command(commands, "diagnose", _diagnose, text)
+    diagnose.add_argument("run", help="run folder of a pretraining")
+    diagnose.add_argument("--data_folder", required=True, help="above the splits")
+    diagnose.add_argument("--split", default="dev")
+    text = "fine-tuned run folder, to align texts where there are no exact phones"
+    diagnose.add_argument("--alignment", metavar="CTC_RUN", help=text)
+    diagnose.add_argument("--output_folder", help="default: diagnosis in the run")
+    diagnose.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
     return parser
 
 
@@ -273,3 +284,18 @@ def _phones(arguments):
     for index, share in enumerate(accuracy.layers):
         name = f"layer {index}" if index else "input projection"
         print(f"{name:20}{100 * share:5.1f} %")
+
+
+def _diagnose(arguments):
+    from speechbrain_birq.diagnostics.diagnose import diagnose_run
+    from speechbrain_birq.diagnostics.table import table
+
+    diagnosis = diagnose_run(
+        arguments.run,
+        arguments.data_folder,
+        arguments.split,
+        alignment=arguments.alignment,
+        output_folder=arguments.output_folder,
+        trust=tuple(arguments.trust),
+    )
+    print(table(diagnosis))

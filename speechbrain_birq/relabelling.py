@@ -7,10 +7,10 @@ from pathlib import Path
 import ruamel.yaml
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataset import DynamicItemDataset
 from tqdm import tqdm
 
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset, make_loader
+from speechbrain_birq.data.shard_dataset import ShardDataset
 from speechbrain_birq.data.stored_labels import (
     StoredLabels,
     refuse_other,
@@ -77,7 +77,7 @@ def relabel_run(
         If the run or the folder cannot be used.
     """
     run = Path(run)
-    settings = _settings(run)
+    settings = pretraining_settings(run)
     if not batch_seconds > 0:
         raise BadInput(f"--batch_seconds {batch_seconds:g}: give seconds above 0")
     manifests = {
@@ -95,10 +95,10 @@ def relabel_run(
         refuse_other(output_folder, split, shape)
     options = dict(batch_seconds=batch_seconds, num_workers=num_workers)
     if layer != settings["label_layer"] or not model.label_norm.num_batches:
-        shuffled = _loader(model, _first(manifests), shuffle=True, **options)
+        shuffled = label_loader(model, _first(manifests), shuffle=True, **options)
         _settle(model, shuffled, device)
     for split, manifest in manifests.items():
-        loader = _loader(model, manifest, shuffle=False, **options)
+        loader = label_loader(model, manifest, shuffle=False, **options)
         codes = _codes(model, loader, device)
         frames = write_labels(output_folder, split, codes, shape)
         print(f"{Path(output_folder) / split}: {frames} frames of layer {layer}")
@@ -124,7 +124,7 @@ def add_stored_labels(hparams, **datasets) -> None:
     ---------
     hparams : dict
         Of the pretraining: ``stored_labels``, ``model``, ``<stage>_split``.
-    **datasets : DynamicItemDataset
+    **datasets : DynamicItemDataset or ShardDataset
         train, valid
 
     Raises
@@ -136,7 +136,7 @@ def add_stored_labels(hparams, **datasets) -> None:
     stored.fits(label_shape(hparams["model"]))
     for stage, dataset in datasets.items():
         split = hparams[f"{stage}_split"]
-        if not isinstance(dataset, DynamicItemDataset):
+        if isinstance(dataset, ShardDataset):
             raise BadInput(
                 f"stored_labels are for corpora that are read file by file, and "
                 f"{split!r} lies in shards: set stored_labels to null"
@@ -180,7 +180,14 @@ def load_labeller(run, layer, trust=()) -> BiRQ:
     return model.eval()
 
 
-def _settings(run):
+def pretraining_settings(run):
+    """The resolved keys of a pretraining's run folder (a Path).
+
+    Raises
+    ------
+    BadInput
+        If it is none.
+    """
     path = run / "hyperparams.yaml"
     if not path.is_file():
         raise BadInput(
@@ -203,7 +210,7 @@ def _settings(run):
 
 
 def _parts_text(run):
-    settings, text = _settings(Path(run)), io.StringIO()
+    settings, text = pretraining_settings(Path(run)), io.StringIO()
     ruamel.yaml.YAML().dump({name: settings[name] for name in PARTS}, text)
     return text.getvalue()
 
@@ -222,7 +229,8 @@ def _first(manifests):
     return next(iter(manifests.values()))
 
 
-def _loader(model, manifest, **options):
+def label_loader(model, manifest, **options):
+    """Batches of every utterance that a manifest names and a model can label."""
     frontend = model.frontend
     dataset = make_dataset(
         manifest,

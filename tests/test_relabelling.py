@@ -5,10 +5,16 @@ import shutil
 
 import pytest
 import torch
-from small_runs import pretrain, process_wide_settings_restored
+from small_runs import (
+    assert_equal,
+    pretrain,
+    process_wide_settings_restored,
+    weights,
+)
 
 from speechbrain_birq.data.manifest import read_manifest
 from speechbrain_birq.data.pipeline import AudioReader
+from speechbrain_birq.data.shard_corpus import shard_corpus
 from speechbrain_birq.data.stored_labels import StoredLabels, write_labels
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.relabelling import label_shape, load_labeller, relabel
@@ -260,3 +266,21 @@ def test_a_foreign_run_folder_runs_nothing(best_rq, tmp_path, fails):
 def test_a_device_that_is_not_there_is_refused(best_rq, tmp_path, fails):
     arguments = dict(run=best_rq, layer=1, output_folder=tmp_path / "x")
     refuses(fails, "no device 'cuda:99'", device="cuda:99", **arguments)
+
+
+def test_a_training_on_shards_takes_no_stored_labels(labels, corpus, tmp_path, fails):
+    shards = tmp_path / "shards"
+    shard_corpus(corpus, shards, splits=["train", "dev"])
+    words = "stored_labels are for corpora that are read file by file"
+    refused(fails, labels, shards, tmp_path, words, "'train' lies in shards")
+
+
+def test_a_stopped_training_on_stored_labels_ends_as_one_in_a_go(
+    labels, corpus, tmp_path
+):
+    settings = BEST_RQ | dict(stored_labels=labels, number_of_epochs=2)
+    long = settings | dict(optimizer_step_limit=None, total_steps=50)
+    pretrain(corpus, tmp_path / "whole", **long)
+    pretrain(corpus, tmp_path / "two", **long | dict(number_of_epochs=1))
+    pretrain(corpus, tmp_path / "two", **long)
+    assert_equal(weights(tmp_path / "two"), weights(tmp_path / "whole"))
