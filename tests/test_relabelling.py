@@ -18,7 +18,8 @@ from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.data.shard_corpus import shard_corpus
 from speechbrain_birq.data.stored_labels import StoredLabels, write_labels
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.relabelling import label_shape, load_labeller, relabel
+from speechbrain_birq.labeller import load_labeller
+from speechbrain_birq.relabelling import label_shape, relabel
 
 BEST_RQ = dict(
     enhanced_weight_value=0.0,
