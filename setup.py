@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 DEMO = ["espeakng-loader>=0.2.4", "matplotlib>=3.8"]
 TRACK = ["tensorboard>=2.15"]
 LARGE = ["lhotse>=1.24", "huggingface_hub>=0.23"]
+LM = ["kenlm>=0.2", "pygtrie>=2.5"]  # SpeechBrain's scorer imports both
 TEST = ["pytest>=8", "hypothesis>=6.100"]
 
 setup(
@@ -24,6 +25,7 @@ setup(
         "torchaudio>=2.7.1,<2.12",
         "speechbrain>=1.1.2",
         "hyperpyyaml>=1.2.2",
+        "scipy>=1.10",
         "sentencepiece>=0.2",
         "soundfile>=0.12",
         "tqdm>=4.60",
@@ -32,7 +34,7 @@ setup(
         "demo": DEMO,
         "track": TRACK,
         "large": LARGE,
-        "lm": ["kenlm>=0.2"],
+        "lm": LM,
         "test": [*DEMO, *LARGE, *TRACK, *TEST],
         "dev": [*DEMO, *LARGE, *TRACK, *TEST, "ruff>=0.6", "pre-commit>=3"],
     },

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from speechbrain_birq.errors import BadInput, one_sentence
+from speechbrain_birq.lm_commands import add_ngram, add_tune_lm, ngram, tune_lm
 
 EXAMPLES = """examples:
   birq demo                                   the whole way, in minutes, no download
@@ -16,7 +17,10 @@ EXAMPLES = """examples:
   birq features results/birq_tiny a.wav --layer 3 --output_folder features
   birq export results/birq_tiny exported      for SpeechBrain's own recipes
   birq compare results/a results/b --split test
+  birq ngram ami.arpa /data/ami_segments/ihm-train      language model of transcripts
+  birq tune-lm results/ctc_ami --lm_path ami.arpa --split ihm-dev
   birq phones results/birq_tiny corpus        phones that each layer tells apart
+  birq diagnose results/birq_tiny --data_folder corpus --split dev     label quality
 """
 
 
@@ -75,12 +79,26 @@ def _parser():
     compare.add_argument("--split", default="test")
     compare.add_argument("--unit", choices=("cer", "wer"), default="cer")
 
+    add_ngram(_command(commands, "ngram", ngram, "transcripts to a language model"))
+    text = "the language model's best weights"
+    add_tune_lm(_command(commands, "tune-lm", tune_lm, text))
+
     phones = _command(commands, "phones", _phones, "what each layer knows of phones")
     phones.add_argument("run", help="run folder: the output_folder of a training")
     phones.add_argument("corpus", help="made by `birq minispeech`")
     phones.add_argument("--train_split", default="pretrain")
     phones.add_argument("--test_split", default="test")
     phones.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
+
+    text = "how good labels are, without fine-tuning"
+    diagnose = _command(commands, "diagnose", _diagnose, text)
+    diagnose.add_argument("run", help="run folder of a pretraining")
+    diagnose.add_argument("--data_folder", required=True, help="above the splits")
+    diagnose.add_argument("--split", default="dev")
+    text = "fine-tuned run folder, to align texts where there are no exact phones"
+    diagnose.add_argument("--alignment", metavar="CTC_RUN", help=text)
+    diagnose.add_argument("--output_folder", help="default: diagnosis in the run")
+    diagnose.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
     return parser
 
 
@@ -266,3 +284,18 @@ def _phones(arguments):
     for index, share in enumerate(accuracy.layers):
         name = f"layer {index}" if index else "input projection"
         print(f"{name:20}{100 * share:5.1f} %")
+
+
+def _diagnose(arguments):
+    from speechbrain_birq.diagnostics.diagnose import diagnose_run
+    from speechbrain_birq.diagnostics.table import table
+
+    diagnosis = diagnose_run(
+        arguments.run,
+        arguments.data_folder,
+        arguments.split,
+        alignment=arguments.alignment,
+        output_folder=arguments.output_folder,
+        trust=tuple(arguments.trust),
+    )
+    print(table(diagnosis))

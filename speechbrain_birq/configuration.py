@@ -26,8 +26,8 @@ READ_BY_CODE = frozenset(
     keep_checkpoints lm_alpha lm_beta lm_path log_interval lr_encoder lr_schedule
     mask_epoch masking max_eval_seconds max_seconds min_seconds model modules
     normalize_seconds num_tokens num_workers opt_class output_folder pretrained
-    run_log seed test_chunk_size test_left_chunks test_splits tokens train_split
-    trust valid_split
+    run_log seed stored_labels test_chunk_size test_left_chunks test_splits tokens
+    train_split trust valid_split
     """.split()
 )
 
@@ -52,7 +52,7 @@ TAKES = {
         mask_noise_std mask_prob max_seconds min_seconds warmup_epochs weight_decay""",
     "a number": "max_grad_norm",  # SpeechBrain: negative switches clipping off
     "a text": "decoding label_norm normalize precision tokens train_split valid_split",
-    "a path": "data_folder lm_path output_folder pretrained",
+    "a path": "data_folder lm_path output_folder pretrained stored_labels",
     "a list of texts": "test_splits trust",
     "True or False": """activation_checkpointing l2_normalize label_gradient label_noise
         shared_head tensorboard""",
@@ -60,8 +60,8 @@ TAKES = {
 KIND = {key: kind for kind, keys in TAKES.items() for key in keys.split()}
 MAY_BE_NULL = frozenset(
     """
-    attention_window lm_path optimizer_step_limit pretrained test_chunk_size
-    test_left_chunks
+    attention_window lm_path optimizer_step_limit pretrained stored_labels
+    test_chunk_size test_left_chunks
     """.split()
 )
 

@@ -6,6 +6,7 @@ from speechbrain.decoders.ctc import CTCBeamSearcher, ctc_greedy_decode
 from speechbrain.utils.metric_stats import ErrorRateStats
 
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.language_model import find_words
 
 
 class GreedyDecoder:
@@ -50,23 +51,31 @@ class BeamDecoder:
     Raises
     ------
     BadInput
-        If a language model is wanted and kenlm is not installed.
+        If a language model is wanted and kenlm is not installed, or the language model
+        does not fit the tokens.
     """
 
     def __init__(self, tokens, *, beam_size=100, lm_path=None, alpha=0.5, beta=1.5):
+        words = None if lm_path is None else find_words(lm_path, tokens)
         try:
             self.searcher = CTCBeamSearcher(
                 blank_index=0,
                 vocab_list=tokens.vocabulary,
                 beam_size=beam_size,
                 kenlm_model_path=lm_path,
+                unigrams=words,
                 alpha=alpha,
                 beta=beta,
             )
-        except ImportError:
+        except OSError as error:  # kenlm's own complaint has many lines
+            reason = " ".join(str(error).split())[-200:]
             raise BadInput(
-                'a language model needs kenlm: pip install "speechbrain_birq[lm]"'
+                f"kenlm cannot read {lm_path} ({reason}): make it again"
             ) from None
+
+    def weigh(self, alpha, beta) -> None:
+        """Give the language model other weights; it is not read again."""
+        self.searcher.lm.alpha, self.searcher.lm.beta = alpha, beta
 
     def __call__(self, log_probs, lengths) -> list[str]:
         """(B, T, V), (B,) -> texts"""
@@ -81,8 +90,12 @@ def make_decoder(kind, tokens, *, beam_size=100, lm_path=None, alpha=0.5, beta=1
     Raises
     ------
     BadInput
-        If ``kind`` is neither.
+        If ``kind`` is neither, or a language model is given that would not be used.
     """
+    if kind == "greedy" and lm_path is not None:
+        raise BadInput(
+            f"greedy decoding has no use for lm_path {lm_path}: add --decoding beam"
+        )
     if kind == "greedy":
         return GreedyDecoder(tokens)
     if kind == "beam":

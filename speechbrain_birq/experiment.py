@@ -43,6 +43,7 @@ from speechbrain_birq.decoding import make_decoder
 from speechbrain_birq.diagnostics.plots import plot_training
 from speechbrain_birq.errors import BadInput, one_sentence
 from speechbrain_birq.mishaps import mishaps_told
+from speechbrain_birq.relabelling import add_stored_labels
 from speechbrain_birq.tokens import make_tokens
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ def pretrain(prepare, argv=None) -> dict:
         )
         for stage in ("train", "valid")
     )
+    if hparams.get("stored_labels") is not None:
+        add_stored_labels(hparams, train=train.dataset, valid=valid.dataset)
     _estimate_statistics(experiment, hparams["frontend"], train.dataset)
     brain = _brain(experiment, hparams["modules"])
     _fit(experiment, brain, train, valid)

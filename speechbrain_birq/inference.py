@@ -113,10 +113,13 @@ class Recogniser(SpeechEncoder):
         self.decoder = make_decoder(decoding, tokens)
 
     @torch.no_grad()
+    def log_probs(self, path):
+        """(1, T, V) log probabilities of one file's tokens, and (1,) lengths."""
+        return self.model(self.read(path), torch.ones(1))
+
     def transcribe(self, path) -> str:
         """Text of one file."""
-        log_probs = self.model(self.read(path), torch.ones(1))
-        return self.decoder(*log_probs)[0]
+        return self.decoder(*self.log_probs(path))[0]
 
 
 class StreamingRecogniser(Recogniser):

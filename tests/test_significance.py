@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speechbrain_birq.diagnostics.significance import bootstrap, compare_runs
+from speechbrain_birq.diagnostics.significance import bootstrap, compare_runs, interval
 from speechbrain_birq.errors import BadInput
 
 
@@ -68,3 +68,23 @@ def test_damaged_scores_are_named(tmp_path, damage):
         compare_runs(tmp_path, tmp_path, "test")
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_interval_of_a_rate_agrees_with_the_normal_approximation():
+    rng = np.random.default_rng(3)
+    errors = rng.binomial(10, 0.2, 400)
+    low, high = interval(errors, [10] * 400, samples=4000)
+    mean, half = 10 * errors.mean(), 10 * 1.96 * errors.std() / 20
+    assert low == pytest.approx(mean - half, abs=0.15)
+    assert high == pytest.approx(mean + half, abs=0.15)
+
+
+def test_interval_weighs_utterances_by_their_length():
+    """One long utterance without errors, many short ones with all wrong."""
+    low, high = interval([0] + [1] * 9, [991] + [1] * 9)
+    assert low < 100 * 9 / 1000 < high
+    assert low < 1.0
+
+
+def test_interval_of_silence_is_zero():
+    assert interval([0, 0], [0, 0]) == (0, 0)

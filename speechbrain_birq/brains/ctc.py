@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import math
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.decoding import ErrorCounter, GreedyDecoder
+from speechbrain_birq.diagnostics.significance import interval
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.mishaps import memory_told
+
+logger = logging.getLogger(__name__)
 
 
 class CTCBrain(SumBrain):
@@ -128,15 +132,26 @@ class CTCBrain(SumBrain):
         Returns
         -------
         dict
-            ``wer``, ``cer`` in percent, ``utterances``.
+            ``wer``, ``cer`` in percent, ``wer_low`` and ``wer_high`` (95 % interval,
+            bootstrap over utterances), ``utterances``.
         """
         self.chunk = chunk
         self.evaluate(loader, min_key="cer")
         self.chunk = None
         rows = self.errors.utterances()
         rates = {k: round(v, 3) for k, v in self.errors.rates()._asdict().items()}
-        result = {**rates, "utterances": len(rows)}
+        low, high = interval(*([r[k] for r in rows] for k in ("word_errors", "words")))
+        result = {
+            **rates,
+            "wer_low": low,
+            "wer_high": high,
+            "utterances": len(rows),
+        }
         if if_main_process():
+            logger.info(
+                "%s: WER %.2f %% (95 %% interval %.2f to %.2f), CER %.2f %%",
+                *(split, rates["wer"], low, high, rates["cer"]),
+            )
             self._write_scores(Path(self.hparams.output_folder), split, rows)
             add_result(self.hparams.output_folder, split, result)
         return result

@@ -69,7 +69,10 @@ class BiRQBrain(SumBrain):
     def compute_forward(self, batch, stage):
         """Objective of a batch."""
         wavs, wav_lens = batch.sig
-        return self.modules.model(wavs, wav_lens, batch.mask.data, self.enhanced)
+        stored = batch.targets.data if hasattr(batch, "targets") else None
+        return self.modules.model(
+            wavs, wav_lens, batch.mask.data, self.enhanced, stored
+        )
 
     @memory_told("max_eval_seconds")
     def evaluate_batch(self, batch, stage):

@@ -12,6 +12,11 @@ from speechbrain_birq.data.manifest import (
     write_manifest,
 )
 from speechbrain_birq.data.soundness import printable
+from speechbrain_birq.data.unpacked import (
+    check_speakers,
+    check_transcripts,
+    is_published,
+)
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -41,8 +46,8 @@ def prepare_librispeech(data_folder, splits, manifest_folder) -> dict[str, Path]
     Raises
     ------
     BadInput
-        If a folder is missing or holds no audio, or a split is not below
-        ``data_folder``.
+        If a folder is missing or holds no audio, a split is not below ``data_folder``,
+        or LibriSpeech (with SPEAKERS.TXT beside the splits) was unpacked in part.
     """
     return {
         split: write_manifest(
@@ -85,8 +90,11 @@ def find_utterances(data_folder, split) -> list[Utterance]:
     folder = Path(data_folder) / split
     if not folder.is_dir():
         raise BadInput(_missing(Path(data_folder), split))
+    check_speakers(data_folder, split)
     texts = _transcripts(folder)
     paths = _audio_files(folder)
+    if is_published(data_folder):
+        check_transcripts(folder, {path.stem for path in paths}, texts)
     durations = measure_all(paths)
     if not durations:
         raise BadInput(

@@ -35,21 +35,24 @@ def plot_training(folder) -> dict:
     return last
 
 
-def draw_training(rows):
+def draw_training(rows, panels=PANELS):
     """A matplotlib figure with a panel for each group of figures that was reported.
 
     Arguments
     ---------
     rows : list
         Reports, as ``read_metrics`` gives them.
+    panels : tuple
+        Of (title, names of figures).
     """
     from matplotlib.figure import Figure
 
-    panels = [(t, n) for t, n in PANELS if any(name in r for r in rows for name in n)]
+    panels = [(t, n) for t, n in panels if any(name in r for r in rows for name in n)]
     height = max(1, (len(panels) + 1) // 2)
-    figure = Figure(figsize=(10, 2.4 * height), layout="constrained")
+    width = max(1, min(2, len(panels)))
+    figure = Figure(figsize=(5 * width, 2.4 * height), layout="constrained")
     for place, (title, names) in enumerate(panels, 1):
-        axes = figure.add_subplot(height, 2, place)
+        axes = figure.add_subplot(height, width, place)
         for colour, name in zip(("C0", "C1", "C2"), names, strict=False):
             _draw(axes, name, colour, rows)
         axes.set_title(title, fontsize=10)

@@ -75,6 +75,35 @@ def bootstrap(table: np.ndarray, samples: int, seed: int) -> Difference:
     return Difference(*(round(float(x), 4) for x in (first, second, low, high)))
 
 
+def interval(errors, lengths, samples=1000, seed=0) -> tuple[float, float]:
+    """95 % bootstrap interval of an error rate over utterances.
+
+    Arguments
+    ---------
+    errors, lengths : list
+        (U,) errors, and words or characters of the reference, of each utterance.
+    samples, seed : int
+
+    Returns
+    -------
+    tuple
+        Low and high, in percent.
+
+    Example
+    -------
+    >>> interval([1] * 20, [10] * 20)
+    (10.0, 10.0)
+    """
+    table = np.array([errors, lengths], dtype=float).T
+    rng = np.random.default_rng(seed)
+    rates = []
+    for _ in range(samples):
+        wrong, total = table[rng.integers(len(table), size=len(table))].sum(0)
+        rates.append(100 * wrong / max(1.0, total))
+    low, high = np.percentile(rates, (2.5, 97.5))
+    return round(float(low), 3), round(float(high), 3)
+
+
 def _errors(run, split, unit):
     """id -> (errors, length of the reference)"""
     path = run / f"errors_{split}.csv"

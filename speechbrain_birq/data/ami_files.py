@@ -1,0 +1,119 @@
+"""AMI as it was published: which files must be there, and whether they are whole."""
+
+import struct
+import xml.etree.ElementTree as ET
+import zipfile
+from pathlib import Path
+
+from speechbrain_birq.errors import BadInput
+
+VERSION = "ami_public_manual_1.6.2"
+URL = f"http://groups.inf.ed.ac.uk/ami/AMICorpusAnnotations/{VERSION}.zip"
+
+
+def find_audio(data_folder, mic, meetings) -> dict[str, dict[int, Path]]:
+    """Recordings of each meeting: channel -> file.
+
+    Arguments
+    ---------
+    data_folder : Path
+    mic : str
+        ihm (a headset for each speaker) or sdm (channel 0).
+    meetings : list
+
+    Raises
+    ------
+    BadInput
+        If a meeting has no recording, or one that is shorter than its header says.
+    """
+    if not data_folder.is_dir():
+        raise BadInput(f"no folder {data_folder}: give AMI's --data_folder")
+    pattern = "*.Headset-?.wav" if mic == "ihm" else "*.Array1-01.wav"
+    found = {meeting: {} for meeting in meetings}
+    for path in sorted(data_folder.rglob(pattern)):
+        meeting, kind, _ = path.name.split(".")
+        if meeting in found:
+            found[meeting][int(kind[-1]) if mic == "ihm" else 0] = path
+    missing = [meeting for meeting, channels in found.items() if not channels]
+    if missing:
+        raise BadInput(
+            f"{data_folder} lacks {pattern} of {len(missing)} of {len(meetings)} "
+            f"meetings, of {missing[0]} for one: add --download, or leave them out "
+            f"with --without {' '.join(missing[:3])}{' ...' if missing[3:] else ''}"
+        )
+    for channels in found.values():
+        for path in channels.values():
+            _check_wav(path)
+    return found
+
+
+def _check_wav(path):
+    """A download that broke off still has its header."""
+    with open(path, "rb") as file:
+        start = file.read(8)
+    promised = struct.unpack("<I", start[4:])[0] + 8 if len(start) == 8 else 8
+    if start[:4] != b"RIFF" or path.stat().st_size < promised:
+        raise BadInput(
+            f"{path} is cut off or no WAV file ({path.stat().st_size} of {promised} "
+            f"bytes): delete it and download it again"
+        )
+
+
+def find_annotations(data_folder, output_folder) -> Path:
+    """Folder of the manual annotations; the archive is unpacked below the output.
+
+    Raises
+    ------
+    BadInput
+        If there are none, or only those of another version.
+    """
+    folder, archive = data_folder / VERSION, data_folder / f"{VERSION}.zip"
+    if folder.is_dir():
+        return folder
+    if archive.is_file():
+        unpacked = output_folder / VERSION
+        try:
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(unpacked)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise BadInput(
+                f"{archive} is damaged ({error}): download {URL} again"
+            ) from None
+        return unpacked
+    others = sorted(data_folder.glob("ami_*manual*"))
+    there = f" (there is {others[0].name}, another version)" if others else ""
+    raise BadInput(
+        f"no annotations {VERSION}.zip in {data_folder}{there}: download {URL}"
+    )
+
+
+def check_annotations(folder, meetings) -> None:
+    """Refuse annotations that lack a file.
+
+    Raises
+    ------
+    BadInput
+        Naming it.
+    """
+    index = folder / "corpusResources" / "meetings.xml"
+    if not index.is_file():
+        raise BadInput(f"no {index}: unpack {URL} again")
+    for path in (folder / "words", folder / "segments"):
+        if not path.is_dir():
+            raise BadInput(f"no folder {path}: unpack {URL} again")
+    try:
+        listed = {m.attrib["observation"] for m in ET.parse(index).getroot()}
+    except (ET.ParseError, KeyError) as error:
+        raise BadInput(f"{index} is damaged ({error}): unpack {URL} again") from None
+    segments = sorted(path.name for path in (folder / "segments").glob("*.xml"))
+    covered = {name.split(".")[0] for name in segments}
+    for meeting in meetings:
+        if meeting not in listed or meeting not in covered:
+            raise BadInput(
+                f"no annotation of the meeting {meeting} in {folder}: unpack {URL} "
+                f"again"
+            )
+    for name in segments:
+        words = folder / "words" / name.replace(".segments.", ".words.")
+        if not words.is_file():
+            raise BadInput(f"the annotation {words} is missing: unpack {URL} again")

@@ -1,0 +1,190 @@
+"""Codes of every utterance, written once and read in training: offline labels.
+
+<folder>/labels.json             what the codes are of: see ``StoredLabels.fits``
+<folder>/<split>/codes.u16       (T, G) uint16 of all utterances, one after the other
+<folder>/<split>/index.json      {utterance: frames}, in that order
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechbrain_birq.errors import BadInput
+
+NAME = "labels.json"
+
+
+def write_labels(folder, split, utterances, shape) -> int:
+    """Write the codes of a split, whole or not at all.
+
+    Arguments
+    ---------
+    folder : str or Path
+    split : str
+    utterances : iterable
+        Of (id, codes); codes (T, G) int64.
+    shape : dict
+        What a training must have in common with these codes; equal for all splits.
+
+    Returns
+    -------
+    int
+        Frames that were written.
+
+    Raises
+    ------
+    BadInput
+        If the folder holds codes of another kind, or the split already.
+    """
+    folder = Path(folder)
+    refuse_other(folder, split, shape)
+    partial, lengths = folder / f"partial+{split}", {}
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with open(partial / "codes.u16", "wb") as file:
+        for utterance, codes in utterances:
+            file.write(codes.numpy().astype(np.uint16).tobytes())
+            lengths[utterance] = len(codes)
+        file.flush()
+        os.fsync(file.fileno())
+    (partial / "index.json").write_text(json.dumps(lengths), encoding="utf-8")
+    (folder / NAME).write_text(json.dumps(shape, indent=1) + "\n", encoding="utf-8")
+    partial.rename(folder / split)
+    return sum(lengths.values())
+
+
+def refuse_other(folder, split, shape) -> None:
+    """See ``write_labels``: what can be refused before the labelling starts."""
+    if (Path(folder) / NAME).is_file():
+        StoredLabels(folder).fits(shape)
+    if (Path(folder) / split).exists():
+        raise BadInput(
+            f"{folder} holds labels of the split {split!r} already: give another "
+            f"--output_folder, or delete it"
+        )
+
+
+class StoredLabels:
+    """The folder that ``write_labels`` has filled.
+
+    Arguments
+    ---------
+    folder : str or Path
+
+    Raises
+    ------
+    BadInput
+        If it is no such folder.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        try:
+            self.shape = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
+            self.num_codebooks = int(self.shape["num_codebooks"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise BadInput(
+                f"no stored labels in {folder} ({NAME}): give a folder that "
+                f"recipes/LibriSpeech/relabel.py has finished"
+            ) from None
+
+    def fits(self, shape) -> None:
+        """Refuse codes of another front end, of other codebooks or of another layer.
+
+        Arguments
+        ---------
+        shape : dict
+            Some of the entries that were given to ``write_labels``.
+
+        Raises
+        ------
+        BadInput
+            Naming the first entry that differs.
+        """
+        for name, value in shape.items():
+            if self.shape.get(name) != value:
+                raise BadInput(
+                    f"the labels in {self.folder} have {name} {self.shape.get(name)}, "
+                    f"here it is {value}: label again, or take the old value"
+                )
+
+    def split(self, name, utterances):
+        """Codes of one split.
+
+        Arguments
+        ---------
+        name : str
+        utterances : iterable
+            Ids that will be asked for.
+
+        Returns
+        -------
+        SplitLabels
+
+        Raises
+        ------
+        BadInput
+            If the split, or the codes of an utterance, are missing.
+        """
+        folder = self.folder / name
+        if not (folder / "index.json").is_file():
+            raise BadInput(
+                f"{self.folder} holds no labels of the split {name!r}: relabel a run "
+                f"that was pretrained on it, or take its splits"
+            )
+        labels = SplitLabels(folder, self.num_codebooks)
+        missing = [u for u in utterances if u not in labels.spans]
+        if missing:
+            raise BadInput(
+                f"{folder} lacks the labels of {len(missing)} utterances, of "
+                f"{missing[0]} for one: they were made of another corpus, label again"
+            )
+        return labels
+
+
+class SplitLabels:
+    """Codes of an utterance, read where they are needed; a dynamic item.
+
+    Arguments
+    ---------
+    folder : Path
+    num_codebooks : int
+
+    Raises
+    ------
+    BadInput
+        If the file has another size than its index says.
+    """
+
+    def __init__(self, folder, num_codebooks):
+        index = folder / "index.json"
+        lengths = json.loads(index.read_text(encoding="utf-8"))
+        ends = np.cumsum(list(lengths.values()), dtype=np.int64).tolist()
+        starts = [0, *ends[:-1]]
+        self.spans = dict(zip(lengths, zip(starts, ends, strict=True), strict=True))
+        path = folder / "codes.u16"
+        expected = 2 * num_codebooks * (ends[-1] if ends else 0)
+        if not expected or path.stat().st_size != expected:
+            raise BadInput(f"{path} is cut off or empty: delete {folder}, label again")
+        codes = np.memmap(path, dtype=np.uint16, mode="r")
+        self.codes = codes.reshape(-1, num_codebooks)
+
+    def __call__(self, utterance: str, mask: torch.Tensor) -> torch.Tensor:
+        """(T, G) int64, for a mask (T,)
+
+        Raises
+        ------
+        BadInput
+            If there are not T of them: padding would become a code.
+        """
+        start, end = self.spans[utterance]
+        if end - start != len(mask):
+            raise BadInput(
+                f"{utterance} has {len(mask)} frames and {end - start} stored labels: "
+                f"its audio is not what it was, label again"
+            )
+        return torch.from_numpy(self.codes[start:end].astype(np.int64))

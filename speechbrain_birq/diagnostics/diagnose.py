@@ -1,0 +1,204 @@
+"""Label quality without fine-tuning: one table, one JSON file, five pictures."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import ruamel.yaml
+import torch
+from tqdm import tqdm
+
+from speechbrain_birq.checkpoints import load_weights
+from speechbrain_birq.data.librispeech import find_utterances
+from speechbrain_birq.data.manifest import write_manifest
+from speechbrain_birq.diagnostics.codebook import (
+    agreement,
+    code_usage,
+    mutual_information,
+)
+from speechbrain_birq.diagnostics.label_sets import LabelSets
+from speechbrain_birq.diagnostics.pictures import draw_all
+from speechbrain_birq.diagnostics.spoken import frames_of, make_spoken
+from speechbrain_birq.diagnostics.units import unit_quality
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.relabelling import (
+    label_loader,
+    load_labeller,
+    pretraining_settings,
+)
+
+LOADER = dict(batch_seconds=100, num_workers=0)
+
+
+class Diagnosis(NamedTuple):
+    """What was measured."""
+
+    unit: str  # phone, character or subword
+    frames: int  # that every row was measured on
+    utterances: int
+    rows: dict  # name of the label set -> name of the measure -> figure
+    pairs: list  # two label sets with their agreement and mutual information
+
+
+def diagnose_run(
+    run, data_folder, split, alignment=None, output_folder=None, trust=()
+) -> Diagnosis:
+    """Measure the labels of a pretraining on a split; write and draw them.
+
+    Channel statistics and k-means are fitted on every second utterance, everything is
+    measured on the others.
+
+    Arguments
+    ---------
+    run : str or Path
+        Run folder of a pretraining, BiRQ or BEST-RQ.
+    data_folder : str or Path
+        Holds the splits, in LibriSpeech's layout.
+    split : str
+    alignment : str or Path, optional
+        Run folder of a fine-tuning, whose tokens are aligned with the audio where
+        there are no exact phones.
+    output_folder : str or Path, optional
+        By default ``diagnosis`` in the run folder.
+    trust : tuple
+        As for ``SpeechEncoder``.
+
+    Raises
+    ------
+    BadInput
+        If the run, the corpus or the alignment cannot be used.
+    """
+    run = Path(run)
+    folder = Path(output_folder or run / "diagnosis")
+    sets = _label_sets(run, trust)
+    utterances = find_utterances(data_folder, split)
+    spoken = make_spoken(data_folder, split, alignment, trust)
+    fit, measured = _halves(sets.model, utterances, folder)
+    times = {u.ID: spoken(u) for u in tqdm(measured.utterances, spoken.unit)}
+    if not any(times.values()):
+        raise BadInput(
+            f"no utterance of {split} in {data_folder} has a known {spoken.unit}: give "
+            f"a split with transcripts"
+        )
+    sets.fit(label_loader(sets.model, fit.path, shuffle=True, **LOADER))
+    loader = label_loader(sets.model, measured.path, shuffle=False, **LOADER)
+    now, before = sets.label(loader)
+    names = [name for name in now["anchor"] if times[name]]
+    now, before = _in_order(now, names), _in_order(before, names)
+    lengths = [len(codes) for codes in now["anchor"]]
+    truth = frames_of(times, names, lengths, sets.model.frontend)
+    diagnosis = _measure(spoken.unit, sets.model.heads.shape[1], now, before, truth)
+    _write(diagnosis, folder)
+    audio = {u.ID: u.wav for u in measured.utterances}[names[0]]
+    draw_all(run, folder, diagnosis, sets.model, now, truth, audio)
+    return diagnosis
+
+
+def _in_order(found, names):
+    """name of the label set -> list of the utterances' codes"""
+    return {key: [codes[name] for name in names] for key, codes in found.items()}
+
+
+def _measure(unit, num_codes, now, before, truth):
+    rows = {key: _row(now, key, truth, num_codes, before) for key in now}
+    frames = sum(map(len, now["anchor"]))
+    return Diagnosis(unit, frames, len(now["anchor"]), rows, _pairs(now))
+
+
+def _write(diagnosis, folder):
+    text = json.dumps(diagnosis._asdict(), indent=2, ensure_ascii=False)
+    (folder / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
+
+
+class Half(NamedTuple):
+    """Every second utterance."""
+
+    path: Path  # of its manifest
+    utterances: list
+
+
+def _halves(model, utterances, folder):
+    frontend = model.frontend
+    shortest = frontend.hop_samples * frontend.stack / frontend.sample_rate
+    long = [u for u in utterances if u.duration > shortest]
+    if len(long) < 2:
+        raise BadInput(
+            "one utterance cannot be halved, one half to fit and one to measure: give "
+            "a split with more"
+        )
+    parts = {"fit": long[::2], "measured": long[1::2]}
+    try:
+        return [
+            Half(write_manifest(folder / f"{name}.csv", part), part)
+            for name, part in parts.items()
+        ]
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {folder} ({error.strerror}): give another --output_folder"
+        ) from None
+
+
+def _label_sets(run, trust):
+    settings = pretraining_settings(run)
+    layer = settings["label_layer"]
+    checkpoints = _checkpoints(run)
+    model = load_labeller(run, layer, trust)
+    trained = bool(settings.get("enhanced_weight_value", 1))
+    before = None
+    if trained and len(checkpoints) > 1:
+        before = load_labeller(run, layer, trust)
+        names = "encoder label_norm frontend".split()
+        parts = {name: getattr(before, name) for name in names}
+        load_weights(parts, run, checkpoints[-2])
+    return LabelSets(model, trained, before)
+
+
+def _checkpoints(run):
+    """Folders of a run's checkpoints, oldest first."""
+    read = ruamel.yaml.YAML(typ="safe", pure=True).load
+    found = run.glob("save/CKPT*/CKPT.yaml")
+    return [p.parent for p in sorted(found, key=lambda p: read(p)["unixtime"])]
+
+
+def _row(sets, key, truth, num_codes, before):
+    """All figures of one label set."""
+    codes, (numbers, names) = torch.cat(sets[key]), truth
+    anchor = torch.cat(sets["anchor"])
+    comparable = key != "anchor" and anchor.shape == codes.shape
+    sizes = dict(num_codes=num_codes, num_phones=len(names), silence=0)
+    shuffled = _shuffled(numbers)
+    return {
+        **code_usage(codes, num_codes)._asdict(),
+        **unit_quality(sets[key], numbers, **sizes)._asdict(),
+        "chance": unit_quality(sets[key], shuffled, **sizes).pnmi,
+        "churn": _churn(before[key], sets[key]) if key in before else None,
+        "agreement": agreement(anchor, codes) if comparable else None,
+        "mutual_information": mutual_information(anchor, codes) if comparable else None,
+    }
+
+
+def _churn(before, now):
+    return 1 - agreement(torch.cat(before), torch.cat(now))
+
+
+def _shuffled(numbers):
+    flat = torch.cat(numbers)
+    order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))
+    return flat[order].split([len(part) for part in numbers])
+
+
+def _pairs(sets):
+    """Every two label sets of as many codebooks."""
+    joined = {name: torch.cat(codes) for name, codes in sets.items()}
+    names = list(joined)
+    return [
+        {
+            "first": a,
+            "second": b,
+            "agreement": agreement(joined[a], joined[b]),
+            "mutual_information": mutual_information(joined[a], joined[b]),
+        }
+        for place, a in enumerate(names)
+        for b in names[place + 1 :]
+        if joined[a].shape == joined[b].shape
+    ]

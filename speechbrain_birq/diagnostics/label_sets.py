@@ -1,0 +1,163 @@
+"""Label sets of a run: its own, every layer's, and k-means for reference."""
+
+import copy
+import warnings
+
+import torch
+from scipy.cluster.vq import kmeans2, vq
+from tqdm import tqdm
+
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.frontend import valid_frames
+
+FIT_FRAMES = 50_000  # that k-means sees, at most
+ITERATIONS = 20
+
+
+class KMeans:
+    """SciPy's k-means, started from randomly drawn vectors.
+
+    Arguments
+    ---------
+    vectors : torch.Tensor
+        (M, D)
+    num_codes : int
+        With fewer vectors than that each one is a centroid.
+
+    Example
+    -------
+    >>> codes = KMeans(torch.tensor([[0.0], [0.1], [9.0], [9.1]]), 2)
+    >>> (codes(torch.tensor([[1.0]])) == codes(torch.tensor([[-1.0]]))).item()
+    True
+    """
+
+    def __init__(self, vectors, num_codes):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "One of the clusters is empty")
+            self.centroids, _ = kmeans2(
+                vectors.double().numpy(),
+                min(num_codes, len(vectors)),
+                iter=ITERATIONS,
+                minit="points",
+                seed=0,
+            )
+
+    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(M, D) -> (M, 1) int64"""
+        codes, _ = vq(vectors.double().numpy(), self.centroids)
+        return torch.from_numpy(codes).long().unsqueeze(1)
+
+
+class LabelSets:
+    """Several labellings of the same frames.
+
+    ``layer j`` is the form of the enhanced labels applied to layer j (0: the input
+    projection): the run's own projection and codebook, channels normalised anew.
+
+    Arguments
+    ---------
+    model : BiRQ
+        In evaluation.
+    trained : bool
+        Whether the run had enhanced labels.
+    before : BiRQ, optional
+        The same run earlier, to count labels that have changed since.
+    """
+
+    def __init__(self, model, trained=True, before=None):
+        self.model, self.trained, self.before = model, trained, before
+        layers = range(model.encoder.num_layers + 1)
+        self.norms = [copy.deepcopy(model.label_norm) for _ in layers]
+
+    @torch.no_grad()
+    def fit(self, loader) -> None:
+        """Statistics of the channels, and k-means.
+
+        Arguments
+        ---------
+        loader : iterable
+            Batches with ``sig``, in random order.
+
+        Raises
+        ------
+        BadInput
+            If nothing could be read.
+        """
+        for norm in self.norms:
+            norm.num_batches.zero_()
+            norm.train()
+        layer, kept, count = self.model.label_layer, [], 0
+        for batch in _read(loader, "fit"):
+            clean = self.model.frontend(*batch.sig)
+            valid = valid_frames(clean.lengths, clean.frames.shape[1])
+            states = self.model.encoder.hidden_states(*clean)
+            for norm, state in zip(self.norms, states, strict=True):
+                norm(state, valid)
+            if count < FIT_FRAMES:
+                kept.append((clean.frames[valid], states[layer][valid]))
+                count += len(kept[-1][0])
+        for norm in self.norms:
+            norm.eval()
+        if not count:
+            raise BadInput("no recording of the fitting half can be read: repair them")
+        frames, states = (
+            torch.cat(part)[:FIT_FRAMES] for part in zip(*kept, strict=True)
+        )
+        num_codes = self.model.heads.shape[1]
+        self.of_frames = KMeans(frames, num_codes)
+        self.of_layer = KMeans(self._normed(layer, states), num_codes)
+
+    @torch.no_grad()
+    def label(self, loader) -> tuple[dict, dict]:
+        """Labels of every utterance.
+
+        Returns
+        -------
+        dict, dict
+            name of the label set -> utterance -> (T, G) int64; the same for the labels
+            of ``before``.
+        """
+        now, earlier = {}, {}
+        for batch in _read(loader, "measure"):
+            own = self.model.labels(*batch.sig)
+            _keep(now, batch.id, self._sets(batch, own), own.lengths)
+            if self.before is not None and self.trained:
+                old = {"enhanced": self.before.labels(*batch.sig).enhanced}
+                _keep(earlier, batch.id, old, own.lengths)
+        return now, earlier
+
+    def _sets(self, batch, own):
+        """name -> (B, T, G)"""
+        clean = self.model.frontend(*batch.sig)
+        states = self.model.encoder.hidden_states(*clean)
+        sets = {"anchor": own.anchor}
+        if self.trained:
+            sets["enhanced"] = own.enhanced
+        for layer, state in enumerate(states):
+            normed = self._normed(layer, state)
+            sets[f"layer {layer}"] = self.model.enhanced_quantizer(normed)
+        layer = self.model.label_layer
+        sets["k-means, frames"] = _each_row(self.of_frames, clean.frames)
+        normed = self._normed(layer, states[layer])
+        sets[f"k-means, layer {layer}"] = _each_row(self.of_layer, normed)
+        return sets
+
+    def _normed(self, layer, states):
+        everything = torch.ones(states.shape[:-1], dtype=torch.bool)
+        return self.norms[layer](states, everything)
+
+
+def _each_row(quantizer, inputs):
+    """(B, T, D) -> (B, T, 1)"""
+    return quantizer(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+
+
+def _read(loader, title):
+    return (batch for batch in tqdm(loader, title) if batch is not None)
+
+
+def _keep(found, utterances, sets, lengths):
+    for name, codes in sets.items():
+        rows = zip(utterances, codes, lengths.tolist(), strict=True)
+        kept = found.setdefault(name, {})
+        kept.update((utterance, row[:length]) for utterance, row, length in rows)

@@ -1,0 +1,235 @@
+"""Pictures of label sets; the first codebook stands for the others."""
+
+import logging
+
+import torch
+
+from speechbrain_birq.data.pipeline import AudioReader
+from speechbrain_birq.diagnostics.metrics import read_metrics
+from speechbrain_birq.diagnostics.plots import draw_training
+from speechbrain_birq.diagnostics.units import joint_counts
+
+logger = logging.getLogger(__name__)
+
+OVER_TRAINING = (
+    ("perplexity of the labels", ("anchor_perplexity", "enhanced_perplexity")),
+    ("agreement of anchor and enhanced", ("agreement",)),
+    ("their mutual information, nats", ("mutual_information",)),
+)
+RASTER_SECONDS = 4
+COLOURS = 20
+
+
+def draw_all(run, folder, diagnosis, model, sets, truth, audio) -> None:
+    """Write the pictures of a diagnosis; nothing without matplotlib (extra ``demo``).
+
+    Arguments
+    ---------
+    run, folder : Path
+        Whose reports are read; where the pictures go.
+    diagnosis : Diagnosis
+    model : BiRQ
+    sets : dict
+        name of the label set -> list of (T, G) int64
+    truth : tuple
+        list of (T,) int64 as long as those; names of the numbers.
+    audio : str
+        File of the first utterance.
+    """
+    num_codes, layer = model.heads.shape[1], model.label_layer
+    shown = ["anchor", "enhanced" if "enhanced" in sets else f"layer {layer}"]
+    shown.append(f"k-means, layer {layer}")
+    chosen = {name: sets[name] for name in shown}
+    rows = read_metrics(run)
+    try:
+        figures = {
+            "codes_and_units": draw_heat_map(chosen, truth, diagnosis.unit, num_codes),
+            "usage": draw_usage(sets, num_codes),
+            "layers": draw_layers(diagnosis, layer),
+            "raster": draw_raster(model.frontend, audio, chosen, truth, diagnosis.unit),
+        }
+        if any("anchor_perplexity" in row for row in rows):
+            figures["training"] = draw_training(rows, OVER_TRAINING)
+    except ImportError:
+        logger.warning('no pictures: pip install "speechbrain_birq[demo]"')
+        return
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=120)
+
+
+def draw_heat_map(sets, truth, unit, num_codes):
+    """P(unit | code): a column a used code, sorted by its most frequent unit."""
+    from matplotlib.figure import Figure
+
+    numbers, names = truth
+    spoken = torch.cat(numbers)
+    order = torch.bincount(spoken, minlength=len(names)).argsort(descending=True)
+    height = max(4, 0.16 * len(names))
+    figure = Figure(figsize=(4.6 * len(sets), height + 1), layout="constrained")
+    panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
+    for axes, (name, codes) in zip(panels, sets.items(), strict=True):
+        first = torch.cat(codes)[:, 0]
+        counts = joint_counts(first, spoken, num_codes, len(names))[:, order].double()
+        shares = counts[counts.sum(1) > 0]
+        shares /= shares.sum(1, keepdim=True)
+        # By the unit, whose place is an integer; of one unit the surest codes first.
+        key = shares.argmax(1) * 2 - shares.amax(1)
+        image = axes.imshow(
+            shares[key.argsort()].T.numpy(),
+            aspect="auto",
+            interpolation="nearest",
+            cmap="magma_r",
+            vmin=0,
+            vmax=1,
+        )
+        axes.set_title(f"{name}: {len(shares)} used codes", fontsize=10)
+        axes.set_xlabel(f"codes, sorted by their most frequent {unit}", fontsize=8)
+    shown = [_visible(names[index]) for index in order]
+    panels[0].set_yticks(range(len(names)), shown, fontsize=7)
+    panels[0].set_ylabel(f"{unit}, the most frequent on top")
+    figure.colorbar(image, ax=panels, label=f"P({unit} | code)")
+    figure.suptitle(f"Which {unit} a code stands for (first codebook)", fontsize=11)
+    return figure
+
+
+def draw_usage(sets, num_codes):
+    """Share of the frames that each code has, the most frequent one first."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, codes), style in zip(sets.items(), _styles(sets), strict=True):
+        counts = torch.bincount(torch.cat(codes)[:, 0], minlength=num_codes)
+        counts = counts[counts > 0].sort(descending=True).values
+        shares = 100 * counts / counts.sum()
+        axes.plot(range(1, len(shares) + 1), shares.numpy(), label=name, **style)
+    even = 100 / num_codes
+    axes.axhline(even, color="grey", linestyle=":", label="all codes evenly")
+    axes.set_yscale("log")
+    axes.set_xlim(0, num_codes)
+    axes.set_xlabel(f"rank of the code, of {num_codes}")
+    axes.set_ylabel("share of the frames, %")
+    axes.set_title("How evenly codes are used (first codebook)", fontsize=11)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def draw_layers(diagnosis, label_layer):
+    """PNMI of every layer, beside the labels that need no layer."""
+    from matplotlib.figure import Figure
+
+    rows = diagnosis.rows
+    layers = [name for name in rows if name.startswith("layer ")]
+    places = [int(name.split()[1]) for name in layers]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(
+        places,
+        [rows[name]["pnmi"] for name in layers],
+        "o-",
+        label="layer, coded by the run's random projection",
+    )
+    axes.plot(
+        places,
+        [rows[name]["chance"] for name in layers],
+        ":",
+        color="C0",
+        label=f"the same by chance ({diagnosis.unit}s shuffled)",
+    )
+    for name, colour in (("anchor", "C1"), ("k-means, frames", "C2")):
+        axes.axhline(rows[name]["pnmi"], color=colour, linestyle="--", label=name)
+    name = f"k-means, layer {label_layer}"
+    axes.plot(label_layer, rows[name]["pnmi"], "s", color="C3", label=name)
+    if "enhanced" in rows:
+        pnmi = rows["enhanced"]["pnmi"]
+        axes.plot(label_layer, pnmi, "x", color="black", markersize=9, label="enhanced")
+    axes.set_xticks(places)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("layer (0: input projection)")
+    axes.set_ylabel("PNMI, share of the entropy")
+    axes.set_title(
+        f"What labels tell of the {diagnosis.unit}s, {diagnosis.frames} frames",
+        fontsize=11,
+    )
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def draw_raster(frontend, audio, sets, truth, unit):
+    """Spectrogram of the first utterance, its units and its labels below."""
+    from matplotlib.figure import Figure
+
+    numbers, names = truth
+    width = frontend.frame_ms / 1000
+    frames = min(len(numbers[0]), round(RASTER_SECONDS / width))
+    signal = AudioReader(frontend.sample_rate)(audio)[None]
+    mels = frontend.log_mels(signal)[0, : frames * frontend.stack]
+    figure = Figure(figsize=(11, 3.4 + 0.5 * len(sets)), layout="constrained")
+    heights = [6, 1.2, *[1] * len(sets)]
+    upper, *lower = figure.subplots(
+        len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights}
+    )
+    extent = (0, frames * width, 0, mels.shape[1])
+    upper.imshow(
+        mels.T.numpy(), aspect="auto", origin="lower", extent=extent, cmap="magma"
+    )
+    upper.set_ylabel("mel channel")
+    upper.set_title(
+        f"Spectrogram, {unit}s and labels (first codebook; a code keeps its "
+        f"colour, {COLOURS} colours for all)",
+        fontsize=11,
+    )
+    tracks = {unit: numbers[0]} | {name: codes[0][:, 0] for name, codes in sets.items()}
+    for axes, (name, track) in zip(lower, tracks.items(), strict=True):
+        _draw_track(axes, track[:frames], width)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    for start, end, number in _runs(numbers[0][:frames]):
+        middle, text = (start + end) / 2 * width, _visible(names[number])
+        lower[0].text(middle, 0.5, text, ha="center", va="center", fontsize=8)
+    lower[-1].set_xlabel("time, s")
+    return figure
+
+
+def _draw_track(axes, track, width):
+    """A box for each run of one code; its colour is the code's."""
+    from matplotlib import colormaps
+
+    for start, end, code in _runs(track):
+        # Neighbouring codes should differ; 7 and 20 have no common divisor.
+        colour = colormaps["tab20"](code * 7 % COLOURS)
+        axes.axvspan(start * width, end * width, color=colour, linewidth=0, alpha=0.7)
+        axes.axvline(end * width, color="white", linewidth=0.6)
+    axes.set_yticks([])
+    axes.set_ylim(0, 1)
+
+
+def _runs(track):
+    """(first frame, frame after the last, code) of each run."""
+    codes, lengths = torch.unique_consecutive(track, return_counts=True)
+    ends = lengths.cumsum(0)
+    return list(
+        zip((ends - lengths).tolist(), ends.tolist(), codes.tolist(), strict=True)
+    )
+
+
+def _visible(name):
+    return {" ": "\u2423"}.get(name, name)
+
+
+def _styles(sets):
+    """Layers dashed, in shades of one colour; the others in colours of their own."""
+    from matplotlib import colormaps
+
+    shades = sum(name.startswith("layer") for name in sets)
+    found, layer, other = [], 0, 0
+    for name in sets:
+        if name.startswith("layer"):
+            shade = colormaps["Greys"](0.35 + 0.6 * layer / max(1, shades - 1))
+            found.append(dict(color=shade, linestyle="--", linewidth=1))
+            layer += 1
+        else:
+            found.append(dict(color=f"C{other}"))
+            other += 1
+    return found

@@ -1,0 +1,42 @@
+"""A diagnosis in columns."""
+
+
+def table(diagnosis) -> str:
+    """The figures in columns, and what one must know to read them."""
+    heads = {
+        "used_codes": ("used", "8.1f"),
+        "perplexity": ("perpl.", "8.1f"),
+        "top_share": ("top %", "8.1%"),
+        "silent_share": ("silent %", "9.1%"),
+        "run_length": ("run", "6.2f"),
+        "churn": ("churn %", "8.1%"),
+        "agreement": ("agree %", "8.1%"),
+        "mutual_information": ("MI, nats", "9.2f"),
+        "pnmi": ("PNMI", "6.3f"),
+        "chance": ("chance", "7.3f"),
+        "phone_purity": (f"{diagnosis.unit} pur.", "15.3f"),
+        "cluster_purity": ("cluster pur.", "13.3f"),
+    }
+    widths = {key: int(form.split(".")[0]) for key, (_, form) in heads.items()}
+    lines = [
+        f"{'labels':18}" + "".join(f"{h:>{widths[k]}}" for k, (h, _) in heads.items())
+    ]
+    for name, row in diagnosis.rows.items():
+        cells = (
+            f"{row[key]:{form}}".rstrip("%").rjust(widths[key])
+            if row[key] is not None
+            else f"{'-':>{widths[key]}}"
+            for key, (_, form) in heads.items()
+        )
+        lines.append(f"{name:18}" + "".join(cells))
+    lines.append(
+        "silent: frames in codes that mostly stand for silence. run: frames that a "
+        "code lasts. agree, MI: with\nthe anchor labels. churn: frames whose label "
+        "changed since the checkpoint before."
+    )
+    lines.append(
+        f"{diagnosis.frames} frames of {diagnosis.utterances} utterances. PNMI grows "
+        f"with the used codes on few frames:\nchance is PNMI with "
+        f"the {diagnosis.unit}s shuffled."
+    )
+    return "\n".join(lines)

@@ -1,0 +1,169 @@
+"""An n-gram language model of transcripts, as ARPA: interpolated modified Kneser-Ney.
+
+For the texts of a corpus like AMI (a million words: seconds, some 100 MB of memory).
+For more, take kenlm's ``lmplz -o 4``, which estimates the same.
+"""
+
+import csv
+import math
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from speechbrain_birq.errors import BadInput
+
+START, END, UNKNOWN = "<s>", "</s>", "<unk>"
+FALLBACK = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback
+
+
+def estimate(sentences, order=4) -> list[dict]:
+    """Probabilities of all n-grams that occur, and their back-off weights.
+
+    p(w | h) = max(a(hw) − D(a(hw)), 0) / a(h·) + γ(h) p(w | h'), h' without its first
+    word, a the count where the order is the highest or h begins a sentence, elsewhere
+    the number of different words before hw; words are interpolated with the uniform
+    distribution over all words, the end of a sentence and the unknown word.
+
+    Arguments
+    ---------
+    sentences : iterable
+        Of texts.
+    order : int
+
+    Returns
+    -------
+    list
+        For each order {n-gram: (p, γ)}; γ is 1 where nothing follows.
+
+    Example
+    -------
+    >>> unigrams, bigrams = estimate(["A B", "A C", "A B"], order=2)
+    >>> round(sum(p for word, (p, _) in unigrams.items() if word != ("<s>",)), 6)
+    1.0
+    >>> bigrams["A", "B"][0] > bigrams["A", "C"][0]
+    True
+    """
+    counts = _adjusted(_count(sentences, order))
+    discounts = [_discounts(table) for table in counts]
+    vocabulary = [gram for gram in counts[0] if gram != (START,)] + [(UNKNOWN,)]
+    lower = {gram[1:]: 1 / len(vocabulary) for gram in vocabulary}
+    probabilities, weights = [], []
+    for table, discount in zip(counts, discounts, strict=True):
+        lower, gamma = _interpolated(table, discount, lower)
+        probabilities.append(lower)
+        weights.append(gamma)
+    # The unigrams' γ belongs to the empty history: the unknown word gets it.
+    probabilities[0][(UNKNOWN,)] = weights[0][()] / len(vocabulary)
+    probabilities[0][(START,)] = 0.0
+    weights.append({})
+    return [
+        {gram: (p, weights[n + 1].get(gram, 1.0)) for gram, p in table.items()}
+        for n, table in enumerate(probabilities)
+    ]
+
+
+def _count(sentences, order):
+    counts = [Counter() for _ in range(order)]
+    for sentence in sentences:
+        words = (START, *sentence.split(), END)
+        for n, table in enumerate(counts, 1):
+            table.update(words[i : i + n] for i in range(len(words) - n + 1))
+    return counts
+
+
+def _adjusted(counts):
+    """Below the highest order: how many different words stand before an n-gram."""
+    adjusted = [Counter() for _ in counts[:-1]] + [counts[-1]]
+    for n, table in enumerate(counts[:-1]):
+        adjusted[n].update(gram[1:] for gram in counts[n + 1])
+        starts = {gram: count for gram, count in table.items() if gram[0] == START}
+        adjusted[n].update(starts)
+    adjusted[0].pop((START,), None)  # nothing comes before it: it is never predicted
+    return adjusted
+
+
+def _discounts(table):
+    """D1, D2, D3+ of Chen and Goodman, from how many n-grams occur 1 to 4 times."""
+    n1, n2, n3, n4 = (Counter(table.values())[count] for count in (1, 2, 3, 4))
+    if 0 in (n1, n2, n3, n4):
+        return FALLBACK
+    y = n1 / (n1 + 2 * n2)
+    found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+    good = all(0 <= d <= count for count, d in enumerate(found, 1))
+    return found if good else FALLBACK
+
+
+def _interpolated(table, discount, lower):
+    """{n-gram: p} and {history: γ} of one order; ``lower`` is {shorter n-gram: p}."""
+    totals, freed = defaultdict(int), defaultdict(float)
+    for gram, count in table.items():
+        totals[gram[:-1]] += count
+        freed[gram[:-1]] += discount[min(count, 3) - 1]
+    gamma = {history: freed[history] / total for history, total in totals.items()}
+    return {
+        gram: (count - discount[min(count, 3) - 1]) / totals[gram[:-1]]
+        + gamma[gram[:-1]] * lower[gram[1:]]
+        for gram, count in table.items()
+    }, gamma
+
+
+def write_arpa(path, tables) -> None:
+    """Write what ``estimate`` returns, whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write("\\data\\\n")
+        for n, table in enumerate(tables, 1):
+            file.write(f"ngram {n}={len(table)}\n")
+        for n, table in enumerate(tables, 1):
+            file.write(f"\n\\{n}-grams:\n")
+            for gram in sorted(table):
+                p, weight = table[gram]
+                line = f"{_log10(p)}\t{' '.join(gram)}"
+                file.write(line if n == len(tables) else f"{line}\t{_log10(weight)}")
+                file.write("\n")
+        file.write("\n\\end\\\n")
+    partial.replace(path)
+
+
+def _log10(value):
+    return f"{math.log10(value):.7f}" if value > 0 else "-99"
+
+
+def read_sentences(paths) -> list[str]:
+    """Texts of manifests (CSV), of folders in LibriSpeech's layout, or of text files.
+
+    Raises
+    ------
+    BadInput
+        If a path does not exist or holds no text.
+    """
+    sentences = []
+    for path in map(Path, paths):
+        texts = [" ".join(text.split()) for text in _texts(path)]
+        if not any(texts):
+            raise BadInput(
+                f"no texts in {path}: give a manifest (CSV), a folder with "
+                f"*.trans.txt files, or a text file with a sentence a line"
+            )
+        sentences += filter(None, texts)
+    return sentences
+
+
+def _texts(path):
+    if path.is_dir():
+        files = sorted(path.rglob("*.trans.txt"))
+        return [line.partition(" ")[2] for file in files for line in _lines(file)]
+    if not path.is_file():
+        raise BadInput(f"no texts {path}: it does not exist")
+    if path.suffix == ".csv":
+        with open(path, newline="", encoding="utf-8") as file:
+            return [row.get("text") or "" for row in csv.DictReader(file)]
+    return _lines(path)
+
+
+def _lines(path):
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is no text in UTF-8") from None
