@@ -1,8 +1,8 @@
 """Quantizers whose projection and codes are fitted to speech instead of drawn."""
 
+import copy
+
 import torch
-import torch.distributed as dist
-from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 from torch.nn.functional import normalize
 
 from speechbrain_birq.quantizer import RandomProjectionQuantizer
@@ -16,7 +16,8 @@ class FittedQuantizer(RandomProjectionQuantizer):
     """A quantizer whose projection, codes or both are fitted to a sample of frames.
 
     Until ``fit`` is called it is the random one that it derives from, and what a fit
-    finds lies in the same two buffers, so that a checkpoint holds it.
+    finds lies in the same two buffers, so that a checkpoint holds it. With both kinds
+    ``random`` there is nothing to fit: it is the paper's.
 
     ``pca`` projects onto the directions of the sample's largest variance,
     ``whitened_pca`` divides by the standard deviations too: random codes, which are
@@ -31,7 +32,7 @@ class FittedQuantizer(RandomProjectionQuantizer):
     input_dim : int
         D
     codebook : Codebook
-        Of this quantizer alone where the codes are fitted.
+        Where the codes are fitted, a copy is: another quantizer's stay as they are.
     seed : int
         Of the random projection and of the frames that k-means begins with.
     projection : str
@@ -48,8 +49,10 @@ class FittedQuantizer(RandomProjectionQuantizer):
 
     Example
     -------
+    >>> from speechbrain_birq.quantizer import Codebook
     >>> codebook = Codebook(num_codebooks=1, num_codes=2, code_dim=1)
-    >>> quantizer = FittedQuantizer(input_dim=2, codebook=codebook, seed=0)
+    >>> kinds = dict(projection="pca", codes="centroids")
+    >>> quantizer = FittedQuantizer(input_dim=2, codebook=codebook, seed=0, **kinds)
     >>> frames = torch.tensor([[0.0, -3.0], [0.1, -3.1], [0.0, 3.0], [0.1, 3.1]])
     >>> quantizer.fit(frames)
     >>> first, second, third, fourth = quantizer(frames).flatten().tolist()
@@ -63,13 +66,15 @@ class FittedQuantizer(RandomProjectionQuantizer):
         input_dim,
         codebook,
         seed,
-        projection="pca",
-        codes="centroids",
+        projection="random",
+        codes="random",
         rounds=15,
     ):
         for kind, kinds in ((projection, PROJECTIONS), (codes, CODES)):
             if kind not in kinds:
                 raise ValueError(f"{kind!r} is none of {', '.join(kinds)}")
+        if codes == "centroids":
+            codebook = copy.deepcopy(codebook)
         if projection != "random" and codebook.shape[2] > input_dim:
             raise ValueError(
                 f"PCA finds {input_dim} directions at most, code_dim is "
@@ -77,7 +82,13 @@ class FittedQuantizer(RandomProjectionQuantizer):
             )
         super().__init__(input_dim=input_dim, codebook=codebook, seed=seed)
         self.kinds, self.rounds, self.seed = (projection, codes), rounds, seed
-        self.register_buffer("num_fits", torch.zeros((), dtype=torch.long))
+        if self.fittable:
+            self.register_buffer("num_fits", torch.zeros((), dtype=torch.long))
+
+    @property
+    def fittable(self) -> bool:
+        """Whether anything is to be fitted."""
+        return self.kinds != ("random", "random")
 
     @torch.no_grad()
     def fit(self, frames: torch.Tensor) -> None:
