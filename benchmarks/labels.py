@@ -118,8 +118,9 @@ def train(recipe, run, settings, common) -> float:
             command, stdout=output, stderr=output, env=environment
         )
         _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     used = add_seconds(run / "cpu_seconds.txt", usage.ru_utime + usage.ru_stime)
-    if status:
+    if process.returncode:
         raise SystemExit(f"error: {' '.join(command)} failed: see {run}/output.txt")
     return used
 
