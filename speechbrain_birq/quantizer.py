@@ -69,6 +69,8 @@ class RandomProjectionQuantizer(torch.nn.Module):
     torch.Size([5, 3, 2])
     """
 
+    fittable = False
+
     def __init__(self, *, input_dim, codebook, seed):
         super().__init__()
         groups, _, code_dim = codebook.shape
