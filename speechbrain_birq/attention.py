@@ -4,6 +4,8 @@ import torch
 from speechbrain.nnet.attention import RoPEMHA, _rope_rotate
 from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
+LONGEST = 2**14  # frames: 5 minutes at 50 Hz
+
 
 class WindowedRoPEMHA(RoPEMHA):
     """SpeechBrain's rotary attention where a frame sees its neighbours only.
@@ -122,3 +124,13 @@ def within_window(attention: RoPEMHA, window: int) -> WindowedRoPEMHA:
     )
     windowed.load_state_dict(attention.state_dict())
     return windowed
+
+
+def make_rotations(head_dim: int, device) -> None:
+    """Let SpeechBrain's table of rotations be long enough for good.
+
+    It is made as long as the longest utterance so far; whenever it grew, what has been
+    compiled with it would be compiled anew, at most 8 times, and then no more.
+    """
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        _rope_rotate(torch.empty(1, LONGEST, 1, head_dim, dtype=dtype, device=device))

@@ -23,9 +23,9 @@ READ_BY_CODE = frozenset(
     anchor_weight augment batch_seconds beam_size brain_class cache_audio_gb
     checkpointer chunking collapse_perplexity data_folder decoding encoder
     enhanced_weight epoch_counter freeze_steps fresh_layers frontend
-    keep_checkpoints lm_alpha lm_beta lm_path log_interval lr_encoder lr_schedule
-    mask_epoch masking max_eval_seconds max_seconds min_seconds model modules
-    normalize_seconds num_tokens num_workers opt_class output_folder pretrained
+    keep_checkpoints label_fitting lm_alpha lm_beta lm_path log_interval lr_encoder
+    lr_schedule mask_epoch masking max_eval_seconds max_seconds min_seconds model
+    modules normalize_seconds num_tokens num_workers opt_class output_folder pretrained
     run_log seed stored_labels test_chunk_size test_left_chunks test_splits tokens
     train_split trust valid_split
     """.split()
@@ -41,17 +41,19 @@ TAKES = {
     "a whole number from 0": """anchor_ramp_steps ckpt_interval_steps
         enhanced_ramp_steps freeze_steps freq_drop_length freq_drops fresh_layers
         left_chunks_max left_chunks_min nonfinite_patience num_workers
-        optimizer_step_limit seed test_left_chunks time_drop_length time_drops
-        warmup_steps""",
+        optimizer_step_limit refit_steps seed test_left_chunks time_drop_length
+        time_drops warmup_steps""",
     "a whole number": "data_parallel_count label_layer",  # the model knows its layers
-    "a number above 0": """batch_seconds lr mask_length_ms max_eval_seconds
+    "a number above 0": """batch_seconds fit_seconds lr mask_length_ms max_eval_seconds
         normalize_seconds temperature""",
     "a number from 0": """anchor_weight_value cache_audio_gb chunk_prob
         ckpt_interval_minutes collapse_perplexity dropout enhanced_weight_value
         head_dropout hold_epochs left_chunks_prob lm_alpha lm_beta lr_encoder
         mask_noise_std mask_prob max_seconds min_seconds warmup_epochs weight_decay""",
     "a number": "max_grad_norm",  # SpeechBrain: negative switches clipping off
-    "a text": "decoding label_norm normalize precision tokens train_split valid_split",
+    "a text": """anchor_codes anchor_projection decoding enhanced_codes
+        enhanced_projection label_norm normalize precision tokens train_split
+        valid_split""",
     "a path": "data_folder lm_path output_folder pretrained stored_labels",
     "a list of texts": "test_splits trust",
     "True or False": """activation_checkpointing l2_normalize label_gradient label_noise

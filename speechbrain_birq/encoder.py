@@ -10,7 +10,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
 from speechbrain.nnet.attention import RelPosEncXL
 from torch.utils.checkpoint import checkpoint
 
-from speechbrain_birq.attention import within_window
+from speechbrain_birq.attention import make_rotations, within_window
 from speechbrain_birq.chunking import chunk_arguments
 from speechbrain_birq.ebranchformer import EBranchformerEncoder
 from speechbrain_birq.frontend import valid_frames
@@ -106,7 +106,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         self.kind, self.attention_type = kind, attention_type
         self.attention_window = attention_window
         self.activation_checkpointing = activation_checkpointing
-        self.input_dim, self.output_dim = input_dim, d_model
+        self.input_dim, self.output_dim, self.nhead = input_dim, d_model, nhead
         self.input = input_module or LinearInput(input_dim=input_dim, d_model=d_model)
         self.dropout = torch.nn.Dropout(dropout)
         self.relative_positions = self.absolute_positions = None
@@ -163,6 +163,13 @@ class SpeechBrainEncoder(torch.nn.Module):
     def hidden_states(self, frames, lengths) -> tuple[torch.Tensor, ...]:
         """Input projection and the output of every layer: K + 1 times (B, T, H)."""
         return tuple(self._outputs(frames, lengths, None))
+
+    def compile(self, **options) -> None:
+        """``torch.compile``, so that lengths do not lead to graphs of their own."""
+        if self.attention_type == "RoPEMHA":
+            device = next(self.parameters()).device
+            make_rotations(self.output_dim // self.nhead, device)
+        super().compile(**options)
 
     def check_chunks(self) -> None:
         """Refuse, by name, an encoder that cannot be run in chunks.

@@ -11,6 +11,8 @@ class BadInput(Exception):
 def one_sentence(main):
     """Let ``main`` end with the sentence of a ``BadInput`` and exit status 2.
 
+    Ctrl-C ends with a sentence, too, and with a shell's status for it, 130.
+
     Example
     -------
     >>> @one_sentence
@@ -28,5 +30,8 @@ def one_sentence(main):
         except BadInput as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
+        except KeyboardInterrupt:
+            print("\nstopped by Ctrl-C: what is finished stays", file=sys.stderr)
+            raise SystemExit(130) from None
 
     return wrapped

@@ -3,6 +3,7 @@
 import copy
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,6 +91,7 @@ def pretrain(prepare, argv=None) -> dict:
     if hparams.get("stored_labels") is not None:
         add_stored_labels(hparams, train=train.dataset, valid=valid.dataset)
     _estimate_statistics(experiment, hparams["frontend"], train.dataset)
+    hparams["label_fitting"].signals = partial(_sample, experiment, train.dataset)
     brain = _brain(experiment, hparams["modules"])
     _fit(experiment, brain, train, valid)
     return _finish(experiment, brain)
@@ -265,17 +267,23 @@ def _estimate_statistics(experiment, frontend, dataset):
     if hparams["checkpointer"].find_checkpoint() is not None:
         return
     if if_main_process():
-        order = torch.Generator().manual_seed(hparams["seed"])
-        numbers = torch.randperm(len(dataset), generator=order)
+        signals = _sample(experiment, dataset)
         try:
-            with dataset.output_keys_as(["sig"]):
-                signals = (dataset[int(number)]["sig"] for number in numbers)
-                frontend.estimate(signals, hparams["normalize_seconds"])
+            frontend.estimate(signals, hparams["normalize_seconds"])
         except ValueError:
             raise BadInput(NOTHING_READ % "training") from None
     state = ddp_broadcast(frontend.statistics.state_dict())
     frontend.statistics.load_state_dict(state)
     logger.info("mean and variance of %d frames", frontend.statistics.num_frames)
+
+
+def _sample(experiment, dataset):
+    """Waveforms of a dataset in an order that the seed alone decides."""
+    order = torch.Generator().manual_seed(experiment.hparams["seed"])
+    for number in torch.randperm(len(dataset), generator=order):
+        with dataset.output_keys_as(["sig"]):
+            signal = dataset[int(number)]["sig"]
+        yield signal
 
 
 def _test_chunk(hparams, frontend, encoder):

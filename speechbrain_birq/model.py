@@ -128,10 +128,15 @@ class BiRQ(torch.nn.Module):
         """y^(k) at the masked frames: layers 1..k on the clean input."""
         wants_gradient = self.selector.gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(wants_gradient):
-            states = take(self._states(clean), rows)
+            states = take(self.label_states(clean), rows)
             distances = self.enhanced_quantizer.distances(states)
             labels = self.selector(distances, self.generator)
             return SoftLabels(labels, distances.detach().argmin(-1))
+
+    def label_states(self, clean: Frames) -> torch.Tensor:
+        """z^(k): the normalised output of layer k on the clean input; (B, T, H)."""
+        states = self.encoder(clean.frames, clean.lengths, num_layers=self.label_layer)
+        return self.label_norm(states, clean.valid)
 
     def encode_masked(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
         """Last layer's output on x̃; (B, T, H)."""
@@ -145,13 +150,8 @@ class BiRQ(torch.nn.Module):
     def labels(self, wavs, wav_lens) -> Labels:
         """Codes of both kinds for all frames, for diagnostics and relabelling."""
         clean = self.frontend(wavs, wav_lens)
-        enhanced = self.enhanced_quantizer(self._states(clean))
+        enhanced = self.enhanced_quantizer(self.label_states(clean))
         return Labels(self.anchor_quantizer(clean.frames), enhanced, clean.lengths)
-
-    def _states(self, clean):
-        """z^(k): the normalised output of layer k on the clean input."""
-        states = self.encoder(clean.frames, clean.lengths, num_layers=self.label_layer)
-        return self.label_norm(states, clean.valid)
 
     def _anchor_codes(self, clean, rows, targets):
         if targets is None:

@@ -69,6 +69,8 @@ class RandomProjectionQuantizer(torch.nn.Module):
     torch.Size([5, 3, 2])
     """
 
+    fittable = False
+
     def __init__(self, *, input_dim, codebook, seed):
         super().__init__()
         groups, _, code_dim = codebook.shape
@@ -93,14 +95,17 @@ class RandomProjectionQuantizer(torch.nn.Module):
             (..., G, N) float32, not negative.
         """
         with torch.autocast(inputs.device.type, enabled=False):
-            codes = self.codebook.codes.float()
-            points = torch.einsum("...d,gdc->...gc", inputs.float(), self.projection)
-            if self.codebook.l2_normalize:
-                points = normalize(points, dim=-1)
+            codes, points = self.codebook.codes.float(), self.points(inputs)
             # |p|² − 2 p·c + |c|² in the product itself: no pass over (.., G, N) more.
             points = _beside(points, points.square().sum(-1), 1.0)
             codes = _beside(-2 * codes, 1.0, codes.square().sum(-1))
             return torch.einsum("...gc,gnc->...gn", points, codes).clamp_min(0)
+
+    def points(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What is compared with the codes: (..., D) -> (..., G, C) float32."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            points = torch.einsum("...d,gdc->...gc", inputs.float(), self.projection)
+            return normalize(points, dim=-1) if self.codebook.l2_normalize else points
 
     @torch.no_grad()
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

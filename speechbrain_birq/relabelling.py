@@ -1,12 +1,9 @@
 """Offline relabelling: a pretrained run's layer k labels the corpus once."""
 
 import argparse
-import io
 from pathlib import Path
 
-import ruamel.yaml
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from tqdm import tqdm
 
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset, make_loader
@@ -17,15 +14,8 @@ from speechbrain_birq.data.stored_labels import (
     write_labels,
 )
 from speechbrain_birq.errors import BadInput, one_sentence
-from speechbrain_birq.model import BiRQ
-from speechbrain_birq.run_folder import (
-    TRUSTED,
-    best_checkpoint,
-    check_tags,
-    load_weights,
-)
+from speechbrain_birq.labeller import load_labeller, pretraining_settings
 
-PARTS = ("frontend", "encoder", "labels")
 STATISTICS_BATCHES = 100  # that an average over a batch's channels settles in
 
 
@@ -145,74 +135,6 @@ def add_stored_labels(hparams, **datasets) -> None:
         dataset.add_dynamic_item(item, takes=["id", "mask"], provides="targets")
         keys = list(dataset.pipeline.output_mapping)
         dataset.set_output_keys([*keys, "targets"])
-
-
-def load_labeller(run, layer, trust=()) -> BiRQ:
-    """A pretrained run's model with k = ``layer``, in evaluation.
-
-    Raises
-    ------
-    BadInput
-        If the run is no pretraining, or has no such layer.
-    """
-    text = _parts_text(run)
-    path = Path(run) / "hyperparams.yaml"
-    check_tags(text, path, (*TRUSTED, *trust))
-    try:
-        parts = load_hyperpyyaml(text)
-        labels = parts["labels"]
-        model = BiRQ(
-            frontend=parts["frontend"],
-            encoder=parts["encoder"],
-            anchor_quantizer=labels["anchor_quantizer"],
-            enhanced_quantizer=labels["enhanced_quantizer"],
-            selector=labels["selector"],
-            heads=labels["heads"],
-            label_layer=layer,
-            label_norm=labels["label_norm"],
-        )
-    except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"cannot label with {run}: {reason}") from None
-    names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
-    modules = {name: getattr(model, name) for name in names}
-    load_weights(modules, run, best_checkpoint(run))
-    return model.eval()
-
-
-def pretraining_settings(run):
-    """The resolved keys of a pretraining's run folder (a Path).
-
-    Raises
-    ------
-    BadInput
-        If it is none.
-    """
-    path = run / "hyperparams.yaml"
-    if not path.is_file():
-        raise BadInput(
-            f"{run} is not a run folder (no hyperparams.yaml in it): give the "
-            f"output_folder of a pretraining"
-        )
-    try:
-        settings = ruamel.yaml.YAML().load(path.read_text(encoding="utf-8"))
-        keys = (*PARTS, "label_layer", "train_split", "valid_split")
-        lacking = [key for key in keys if key not in settings]
-    except (ruamel.yaml.YAMLError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}): train again") from None
-    if lacking:
-        raise BadInput(
-            f"{run} is no pretraining (no {lacking[0]} in hyperparams.yaml): its "
-            f"layers cannot label"
-        )
-    return settings
-
-
-def _parts_text(run):
-    settings, text = pretraining_settings(Path(run)), io.StringIO()
-    ruamel.yaml.YAML().dump({name: settings[name] for name in PARTS}, text)
-    return text.getvalue()
 
 
 def _manifest(run, split):

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from ami_corpus import MEETINGS, RATE, signal, write_ami
 
-from speechbrain_birq.data import ami
+from speechbrain_birq.data import ami, ami_segments
 from speechbrain_birq.data.librispeech import prepare_librispeech
 from speechbrain_birq.data.manifest import read_manifest
 from speechbrain_birq.errors import BadInput
@@ -121,7 +121,7 @@ def names(folder):
 
 
 def test_a_killed_preparation_goes_on(raw, tmp_path, monkeypatch):
-    calls, whole = [], ami._cut
+    calls, whole = [], ami_segments._cut
 
     def killed(*arguments):
         calls.append(arguments)
@@ -129,13 +129,13 @@ def test_a_killed_preparation_goes_on(raw, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr(ami, "_cut", killed)
+    monkeypatch.setattr(ami_segments, "_cut", killed)
     with pytest.raises(KeyboardInterrupt):
         cut(raw, tmp_path)
     done = tmp_path / "cut" / "ihm-train" / "ES2002a"
     assert done.is_dir() and not (tmp_path / "cut" / "ihm-dev" / "ES2011a").exists()
     before = done.stat().st_mtime_ns
-    monkeypatch.setattr(ami, "_cut", whole)
+    monkeypatch.setattr(ami_segments, "_cut", whole)
     folder, counts = cut(raw, tmp_path)
     assert done.stat().st_mtime_ns == before
     assert counts["ihm-train"].segments == 0 and counts["ihm-dev"].segments == 3

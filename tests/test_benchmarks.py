@@ -53,6 +53,30 @@ def test_both_systems_have_parameters_of_one_size(made):
     assert abs(theirs / same - 1) < 0.01
 
 
+def test_a_step_waits_for_its_device_three_times_at_most(made):
+    """How many frames are masked, whether the gradient is finite, the loss."""
+    for name in ("best_rq", "birq_0.7"):
+        one, audio = made(name), make_audio(utterances=2, seconds=1.0)
+        one(one.batch(audio))
+        batch = one.batch(audio)
+        assert timing.host_reads(lambda one=one, batch=batch: one(batch)) <= 3
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool(x.any()),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: float(x.sum()),
+    ],
+)
+def test_reads_of_values_are_counted(read):
+    values = torch.arange(3.0)
+    assert timing.host_reads(lambda: (read(values), values + values[1:2])) == 1
+
+
 def test_shares_add_up_and_follow_the_work():
     class Work:
         def heavy(self, states):

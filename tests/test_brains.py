@@ -21,6 +21,7 @@ from speechbrain_birq.decoding import GreedyDecoder
 from speechbrain_birq.diagnostics.metrics import read_metrics
 from speechbrain_birq.encoder import SpeechBrainEncoder
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.label_fitting import LabelFitting
 from speechbrain_birq.schedules import Ramp, WarmupDecay
 from speechbrain_birq.tokens import CharacterTokens
 
@@ -84,6 +85,7 @@ def make_brain(make_model):
             seed=1,
             enhanced_weight=Ramp(value=0.7),
             anchor_weight=Ramp(value=1.3),
+            label_fitting=LabelFitting(seconds=1, batch_seconds=1),
             lr_schedule=constant,
             epoch_counter=EpochCounter(limit=1),
             run_log=Log(),
@@ -429,6 +431,7 @@ def test_schedules_reach_the_optimiser_and_the_weights(make_brain):
         lr_schedule=WarmupDecay(warmup_steps=3, total_steps=5),
         enhanced_weight=Ramp(value=2.0, steps=4),
         anchor_weight=Ramp(value=1.5),
+        label_fitting=LabelFitting(seconds=1, batch_seconds=1),
     )
     seen = []
     for _ in range(6):

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from speechbrain_birq import cli
 from speechbrain_birq.cli import main
 
 
@@ -120,3 +121,14 @@ def test_help_does_not_load_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_ctrl_c_ends_with_a_sentence(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_minispeech", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["minispeech", "corpus"])
+    assert ended.value.code == 130
+    assert "stopped by Ctrl-C" in capsys.readouterr().err

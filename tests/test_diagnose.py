@@ -22,7 +22,7 @@ from speechbrain_birq.diagnostics.spoken import AlignedTokens, token_times
 from speechbrain_birq.diagnostics.table import table
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.frontend import FrontEnd
-from speechbrain_birq.relabelling import load_labeller
+from speechbrain_birq.labeller import load_labeller
 
 PICTURES = {"codes_and_units", "usage", "layers", "raster", "training"}
 CODES = 16

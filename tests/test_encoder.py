@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from speechbrain.nnet.attention import _get_precomputed_values
+from torch._dynamo.utils import counters
 
 from speechbrain_birq.encoder import ATTENTION, SpeechBrainEncoder
 from speechbrain_birq.inputs import ConvolutionalInput
@@ -366,3 +368,20 @@ def test_compiled_for_every_length_it_makes_few_graphs_and_the_same_numbers(
                 )
     # Each pass once; again where SpeechBrain's table of rotations grows.
     assert len(graphs) <= 6
+
+
+@pytest.mark.parametrize("attention", [{}, {"attention_type": "RelPosMHAXL"}])
+def test_a_compiled_encoder_has_one_graph_for_all_lengths(make_encoder, attention):
+    """One for layers 1 to K, one for 1 to k; a 9th would not be compiled at all."""
+    encoder = make_encoder(**attention)
+    plain = make_encoder(**attention)
+    _get_precomputed_values.memo.clear()
+    torch._dynamo.reset()
+    counters.clear()
+    encoder.compile(dynamic=True, backend="eager")
+    for time in (30, 70, 140, 260):
+        frames, lengths = torch.randn(2, time, 40), torch.tensor([time, time // 2])
+        for num_layers in (None, 1):
+            found = encoder(frames, lengths, num_layers=num_layers)
+            torch.testing.assert_close(found, plain(frames, lengths, num_layers))
+    assert counters["stats"]["unique_graphs"] == 2

@@ -75,11 +75,11 @@ def test_a_binary_scores_as_its_arpa_does():
 def test_new_weights_are_those_of_a_new_decoder():
     frames = spoken("ONE TWO", doubt=5, instead="H")
     decoder = BeamDecoder(TOKENS, beam_size=10, lm_path=str(ARPA))
-    decoder.weigh(0.0, 0.0)
+    decoder.weigh(0.0, 0.5)
     assert decoder(*frames) == BeamDecoder(
-        TOKENS, beam_size=10, lm_path=str(ARPA), alpha=0.0, beta=0.0
+        TOKENS, beam_size=10, lm_path=str(ARPA), alpha=0.0, beta=0.5
     )(*frames)
-    assert (decoder.searcher.lm.alpha, decoder.searcher.lm.beta) == (0, 0)
+    assert (decoder.searcher.lm.alpha, decoder.searcher.lm.beta) == (0, 0.5)
 
 
 def test_a_model_of_another_alphabet_is_refused(tmp_path):

@@ -17,7 +17,8 @@ from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.data.shard_corpus import shard_corpus
 from speechbrain_birq.data.stored_labels import StoredLabels, write_labels
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.relabelling import label_shape, load_labeller, relabel
+from speechbrain_birq.labeller import load_labeller
+from speechbrain_birq.relabelling import label_shape, relabel
 from speechbrain_birq.run_folder import best_checkpoint
 
 BEST_RQ = dict(

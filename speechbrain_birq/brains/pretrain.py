@@ -25,8 +25,8 @@ class BiRQBrain(SumBrain):
     """Trains ``modules.model`` (a ``BiRQ``); with enhanced weight 0 it is BEST-RQ.
 
     Further ``hparams``: ``enhanced_weight`` and ``anchor_weight`` (``Ramp``: w₁, w₂),
-    ``collapse_perplexity``, ``mask_epoch`` (shared with the mask items) and, for
-    validation, what ``SumBrain`` needs.
+    ``label_fitting`` (``LabelFitting``), ``collapse_perplexity``, ``mask_epoch``
+    (shared with the mask items) and, for validation, what ``SumBrain`` needs.
     """
 
     def __init__(self, *args, **kwargs):
@@ -40,6 +40,8 @@ class BiRQBrain(SumBrain):
 
     def fit_batch(self, batch):
         """Algorithm 1: labels, F and G, then one step on w₁ F + w₂ G."""
+        if not self.pending_ids:
+            self.hparams.label_fitting(self.model, self.optimizer_step)
         loss = super().fit_batch(batch)
         if self.pending_ids == [] and self._report_due():
             self._report_training()

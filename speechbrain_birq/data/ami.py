@@ -9,13 +9,10 @@ everything else then reads AMI as it reads LibriSpeech: some 20 GB for both micr
 against seeking in recordings of an hour for every utterance.
 """
 
-import logging
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import NamedTuple
 
-import soundfile
 from tqdm import tqdm
 
 from speechbrain_birq.data.ami_files import (
@@ -24,38 +21,15 @@ from speechbrain_birq.data.ami_files import (
     find_annotations,
     find_audio,
 )
+from speechbrain_birq.data.ami_segments import Counts, Segment, cut_meeting
 from speechbrain_birq.data.librispeech import prepare_librispeech
 from speechbrain_birq.errors import BadInput
-
-logger = logging.getLogger(__name__)
 
 MICS = ("ihm", "sdm")
 PARTS = ("train", "dev", "test")
 PARTITION = "full-corpus-asr"  # as Kaldi, ESPnet and icefall have it
 MAX_WORDS = 30  # longer segments are split at full stops and commas, as in Kaldi
 BYTES_PER_SECOND = 20_000  # of FLAC at 16 kHz, generously
-
-
-class Segment(NamedTuple):
-    """What one speaker says without a break."""
-
-    speaker: str
-    channel: int  # of the headset
-    start: float  # seconds
-    end: float
-    text: str
-
-
-class Counts(NamedTuple):
-    """What became of the segments of one microphone and part."""
-
-    segments: int = 0
-    seconds: float = 0.0
-    empty: int = 0  # left out: no text, or no time
-    beyond: int = 0  # left out: they end after the recording
-
-    def __add__(self, other):
-        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 def prepare_ami(
@@ -138,62 +112,6 @@ def find_ami(data_folder, splits, manifest_folder) -> dict[str, Path]:
             f"recipes/AMI/prepare.py, give its --output_folder as --data_folder"
         )
     return prepare_librispeech(data_folder, splits, manifest_folder)
-
-
-def cut_meeting(folder, mic, audio, segments) -> Counts:
-    """Write one meeting's segments and transcripts.
-
-    Arguments
-    ---------
-    folder : Path
-        To be made; its name is the meeting's.
-    mic : str
-    audio : dict
-        channel -> recording; the single microphone has channel 0.
-    segments : list
-        Of ``Segment``.
-
-    Returns
-    -------
-    Counts
-    """
-    partial = folder.parent.parent / "partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    counts, lines, beyond = Counts(), [], []
-    ordered = sorted(segments, key=lambda s: (s.start, s.speaker))
-    for number, segment in enumerate(ordered):
-        name = f"{segment.speaker}-{folder.name}-{mic}{number:04d}"
-        path = audio[segment.channel if mic == "ihm" else 0]
-        outcome = _cut(path, segment, partial / f"{name}.flac")
-        counts += outcome
-        if outcome.beyond:
-            beyond.append(name)
-        if outcome.segments:
-            lines.append(f"{name} {segment.text}\n")
-    (partial / f"{folder.name}.trans.txt").write_text("".join(lines), encoding="utf-8")
-    if beyond:
-        logger.warning(
-            "%s, %s: left out %d segments that end after the recording: %s",
-            *(folder.name, mic, len(beyond), ", ".join(beyond[:5])),
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial.rename(folder)
-    return counts
-
-
-def _cut(path, segment, target):
-    """One segment to one file, if there is anything in it."""
-    with soundfile.SoundFile(path) as recording:
-        start, end = (round(t * recording.samplerate) for t in segment[2:4])
-        if not segment.text or end <= start:
-            return Counts(empty=1)
-        if end > recording.frames:
-            return Counts(beyond=1)
-        recording.seek(start)
-        samples = recording.read(end - start, dtype="int16", always_2d=True)
-        soundfile.write(target, samples[:, 0], recording.samplerate, "PCM_16")
-        return Counts(segments=1, seconds=(end - start) / recording.samplerate)
 
 
 def _segments(lhotse_ami, annotations):

@@ -21,11 +21,8 @@ from speechbrain_birq.diagnostics.pictures import draw_all
 from speechbrain_birq.diagnostics.spoken import frames_of, make_spoken
 from speechbrain_birq.diagnostics.units import unit_quality
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.relabelling import (
-    label_loader,
-    load_labeller,
-    pretraining_settings,
-)
+from speechbrain_birq.labeller import load_labeller, pretraining_settings
+from speechbrain_birq.relabelling import label_loader
 
 LOADER = dict(batch_seconds=100, num_workers=0)
 
