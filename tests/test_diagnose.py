@@ -11,7 +11,6 @@ import torch
 from small_runs import pretrain
 from test_phones import write_split
 
-from speechbrain_birq.checkpoints import best_checkpoint
 from speechbrain_birq.cli import main
 from speechbrain_birq.data.librispeech import find_utterances
 from speechbrain_birq.data.pipeline import AudioReader
@@ -23,6 +22,7 @@ from speechbrain_birq.diagnostics.table import table
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.frontend import FrontEnd
 from speechbrain_birq.labeller import load_labeller
+from speechbrain_birq.run_folder import best_checkpoint
 
 PICTURES = {"codes_and_units", "usage", "layers", "raster", "training"}
 CODES = 16

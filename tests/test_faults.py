@@ -356,8 +356,6 @@ FATAL = {
     "half a join": (nothing, dict(train_split="train+"), "below"),
     "a file for the manifests": (manifests_a_file, {}, "manifests (File exists)"),
     "a locked folder": (manifest_unreadable, {}, "/corpus/locked (Permission denied)"),
-    "disk full, figures": (full_disk_for_figures, {}, "(No space left on device)"),
-    "disk full, checkpoint": (full_disk_for_checkpoints, {}, "cannot write a checkp"),
     "GPU memory": (raising(GPU, True), MANY, MEMORY, "lower batch_seconds and raise"),
     "GPU memory, alone": (raising(GPU, True), ONE, MEMORY, "lower max_seconds"),
     "GPU memory, validation": (raising(GPU, False), ONE, "lower max_eval_seconds"),
@@ -386,6 +384,22 @@ def test_what_stops_a_training_is_one_sentence(
     arrange, settings, *words = FATAL[kind]
     arrange(corpus, tmp_path / "run", monkeypatch)
     fails(lambda: pretrain(corpus, tmp_path / "run", **settings), *words)
+
+
+@pytest.mark.parametrize(
+    "arrange, words",
+    [
+        (full_disk_for_figures, "No space left on device; it is tried again with"),
+        (full_disk_for_checkpoints, "no checkpoint saved in"),
+    ],
+)
+def test_a_full_disk_does_not_end_a_training(
+    corpus, tmp_path, monkeypatch, arrange, words
+):
+    arrange(corpus, tmp_path / "run", monkeypatch)
+    pretrain(corpus, tmp_path / "run")
+    assert words in log(tmp_path / "run")
+    assert json.loads((tmp_path / "run/results.json").read_text())["steps"] == 3
 
 
 def test_the_sentence_about_memory_has_the_duration_of_the_batch(

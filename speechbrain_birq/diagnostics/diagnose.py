@@ -8,7 +8,6 @@ import ruamel.yaml
 import torch
 from tqdm import tqdm
 
-from speechbrain_birq.checkpoints import load_weights
 from speechbrain_birq.data.librispeech import find_utterances
 from speechbrain_birq.data.manifest import write_manifest
 from speechbrain_birq.diagnostics.codebook import (
@@ -23,6 +22,7 @@ from speechbrain_birq.diagnostics.units import unit_quality
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.labeller import load_labeller, pretraining_settings
 from speechbrain_birq.relabelling import label_loader
+from speechbrain_birq.run_folder import load_weights
 
 LOADER = dict(batch_seconds=100, num_workers=0)
 
