@@ -1,6 +1,8 @@
 """What the machine may do to a run, told in one sentence: disk, memory, processes."""
 
 import re
+import signal
+import threading
 import traceback
 from contextlib import contextmanager
 from functools import wraps
@@ -41,8 +43,10 @@ directory): mend that; the same command goes on from the last checkpoint
         sentence = _of_a_worker(str(error)) or _of_a_checkpoint(str(error))
         if sentence is None:
             raise
-        # Ends the loader: until then any child that ends raises this error again.
-        traceback.clear_frames(error.__traceback__)
+        if threading.current_thread() is threading.main_thread():
+            # torch raises this error anew, wherever we are, for each child that ends.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        traceback.clear_frames(error.__traceback__)  # ends the loader
         raise BadInput(sentence) from None
 
 
