@@ -7,6 +7,7 @@ from speechbrain.utils.metric_stats import ErrorRateStats
 
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.language_model import find_words
+from speechbrain_birq.ranks import gathered
 
 
 class GreedyDecoder:
@@ -125,6 +126,14 @@ class ErrorCounter:
         references = [text.split() for text in references]
         self.words.append(ids, hypotheses, references)
         self.characters.append(ids, hypotheses, references)
+
+    def gather(self) -> None:
+        """Take the utterances of all ranks, in the order of their names."""
+        for stats in (self.words, self.characters):
+            found = gathered(stats.scores)
+            if len(found) > 1:
+                scores = [score for scores in found for score in scores]
+                stats.scores = sorted(scores, key=lambda score: score["key"])
 
     def rates(self) -> ErrorRates:
         """WER and CER so far."""

@@ -228,8 +228,8 @@ def _loader(experiment, manifest, stage, items):
         needs_text=any(takes == "text" for _, takes, _ in items),
         items=items,
     )
-    ranks = (0, 1)  # every rank scores everything: figures are of the whole split
-    if stage == "train" and dist.is_initialized():
+    ranks = (0, 1)
+    if dist.is_initialized():
         ranks = (dist.get_rank(), dist.get_world_size())
     return make_loader(
         dataset,

@@ -15,6 +15,7 @@ from speechbrain_birq.rank_states import (
     random_states,
     set_random_states,
 )
+from speechbrain_birq.ranks import check_same, total
 from speechbrain_birq.run_folder import other_architecture
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ class SumBrain(sb.Brain):
     number of items over all ranks and micro-batches, then all parameter groups are
     clipped together: any split of a batch gives the same step. A micro-batch left over
     at the end of an epoch makes a step of its own. A step whose gradient is not finite
-    is skipped as a whole, on every rank.
+    is skipped as a whole, on every rank. A rank that has no batch, since none of it
+    could be read or the others have one more, takes part in the step with a gradient
+    of 0.
 
     ``hparams`` holds ``lr_schedule`` (step, epochs -> factor), ``epoch_counter``,
     ``run_log``, ``log_interval``, ``keep_checkpoints`` and ``seed``.
@@ -47,6 +50,8 @@ class SumBrain(sb.Brain):
         self.generator = torch.Generator(self.device).manual_seed(
             self.hparams.seed + 1000 * rank
         )
+        if rank:  # dropout of its own; the weights are drawn already
+            torch.manual_seed(self.hparams.seed + rank)
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable(
                 "ranks", RankStates(get=self.rank_state, set=self.set_rank_state)
@@ -59,8 +64,10 @@ class SumBrain(sb.Brain):
 
     def on_fit_start(self):
         """Recover; a checkpoint that does not fit is told in one sentence."""
+        check_same(self.model)  # DDP would silently take those of the first rank
         try:
             super().on_fit_start()
+            check_same(self.model)
         except RuntimeError as error:
             if "state_dict" not in str(error):
                 raise
@@ -112,12 +119,26 @@ class SumBrain(sb.Brain):
         with self.no_sync(not boundary):
             if batch is not None:
                 loss = self.backward_batch(batch.to(self.device))
-        if boundary and self.pending_ids:
-            self.optimizers_step()
+            elif dist.is_initialized():
+                self.backward_nothing()
+        if boundary:
+            self.num_items = total(self.num_items)
+            if self._any_items():
+                self.optimizers_step()
         return loss.detach().cpu()
+
+    def _any_items(self):
+        """Whether any rank had a batch since the last step."""
+        if dist.is_initialized():
+            return self.num_items.item() > 0
+        return bool(self.pending_ids)  # known without a look at the device
 
     def backward_batch(self, batch):
         """Backpropagate the sum of a micro-batch's loss; return its mean per item."""
+        raise NotImplementedError
+
+    def backward_nothing(self):
+        """Backpropagate 0, so that the other ranks do not wait for this one."""
         raise NotImplementedError
 
     def accumulate(self, loss_sum, num_items, batch):
@@ -174,11 +195,8 @@ class SumBrain(sb.Brain):
 
     def _divide(self, parameters):
         """DDP has averaged the ranks' sums: undo that, divide by all ranks' items."""
-        total, ranks = self.num_items.double(), 1
-        if dist.is_initialized():
-            dist.all_reduce(total)
-            ranks = dist.get_world_size()
-        factor = (ranks / total.clamp_min(1)).float()
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        factor = (ranks / self.num_items.double().clamp_min(1)).float()
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)

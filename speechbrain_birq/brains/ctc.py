@@ -16,6 +16,7 @@ from speechbrain_birq.decoding import ErrorCounter, GreedyDecoder
 from speechbrain_birq.diagnostics.significance import interval
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.mishaps import memory_told
+from speechbrain_birq.ranks import total
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +60,21 @@ class CTCBrain(SumBrain):
         self.num_tokens += num_tokens * finite
         return loss.detach() / num_tokens.clamp_min(1)
 
+    def backward_nothing(self):
+        """One silent frame whose loss counts 0."""
+        self.model.freeze_encoder(self.optimizer_step < self.hparams.freeze_steps)
+        frontend = self.model.frontend
+        samples = frontend.hop_samples * frontend.stack
+        silence = torch.zeros(1, samples, device=self.device)
+        with self.training_ctx:
+            outputs = self.modules.model(silence, torch.ones(1, device=self.device))
+        self.scaler.scale(0.0 * outputs.frames.sum()).backward()
+
     def compute_forward(self, batch, stage):
         """Log probabilities and lengths."""
-        return self.modules.model(*batch.sig, chunk=self.chunk)
+        # In evaluation ranks have different numbers of batches: DDP would wait.
+        model = self.modules.model if stage == sb.Stage.TRAIN else self.model
+        return model(*batch.sig, chunk=self.chunk)
 
     def compute_objectives(self, outputs, batch, stage):
         """Summed CTC loss; a text too long for its audio counts 0."""
@@ -112,6 +125,9 @@ class CTCBrain(SumBrain):
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Report; keep the checkpoint with the lowest character error rate."""
+        self.loss_sum, self.num_tokens = total(self.loss_sum), total(self.num_tokens)
+        if stage != sb.Stage.TRAIN:
+            self.errors.gather()
         if stage != sb.Stage.TRAIN and not self.errors.words.scores:
             kind = "validation" if stage == sb.Stage.VALID else "test"
             raise BadInput(NOTHING_READ % kind)

@@ -6,7 +6,6 @@ import time
 
 import speechbrain as sb
 import torch
-import torch.distributed as dist
 
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.diagnostics.codebook import (
@@ -17,6 +16,7 @@ from speechbrain_birq.diagnostics.codebook import (
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.mishaps import memory_told
 from speechbrain_birq.objectives import Objective, penalty_sum
+from speechbrain_birq.ranks import gathered, total
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,14 @@ class BiRQBrain(SumBrain):
         """Algorithm 1: labels, F and G, then one step on w₁ F + w₂ G."""
         if not self.pending_ids:
             self.hparams.label_fitting(self.model, self.optimizer_step)
-        loss = super().fit_batch(batch)
-        if self.pending_ids == [] and self._report_due():
+        return super().fit_batch(batch)
+
+    def optimizers_step(self):
+        """Step; report every ``log_interval`` steps and after the first."""
+        super().optimizers_step()
+        made = self.optimizer_step
+        if made == 1 or made % self.hparams.log_interval == 0:
             self._report_training()
-        return loss
 
     def backward_batch(self, batch):
         """One micro-batch of the single loop."""
@@ -64,6 +68,17 @@ class BiRQBrain(SumBrain):
         self._remember(objective, batch)
         return loss.detach() / objective.num_frames.clamp_min(1)
 
+    def backward_nothing(self):
+        """One silent frame, not masked."""
+        frontend = self.model.frontend
+        samples = frontend.hop_samples * frontend.stack
+        silence = torch.zeros(1, samples, device=self.device)
+        mask = torch.zeros(1, 1, dtype=torch.bool, device=self.device)
+        with self.training_ctx:
+            ones = torch.ones(1, device=self.device)
+            objective = self.modules.model(silence, ones, mask, self.enhanced)
+        self.scaler.scale(penalty_sum(objective, 1.0, 1.0)).backward()
+
     def weights(self, step) -> tuple[float, float]:
         """w₁, w₂ at an optimiser step."""
         return self.hparams.enhanced_weight(step), self.hparams.anchor_weight(step)
@@ -72,9 +87,9 @@ class BiRQBrain(SumBrain):
         """Objective of a batch."""
         wavs, wav_lens = batch.sig
         stored = batch.targets.data if hasattr(batch, "targets") else None
-        return self.modules.model(
-            wavs, wav_lens, batch.mask.data, self.enhanced, stored
-        )
+        # In validation ranks have different numbers of batches: DDP would wait.
+        model = self.modules.model if stage == sb.Stage.TRAIN else self.model
+        return model(wavs, wav_lens, batch.mask.data, self.enhanced, stored)
 
     @memory_told("max_eval_seconds")
     def evaluate_batch(self, batch, stage):
@@ -100,7 +115,7 @@ class BiRQBrain(SumBrain):
         """Report validation, save a checkpoint."""
         if stage == sb.Stage.TRAIN:
             return
-        if not self.recent:
+        if not any(gathered(bool(self.recent))):
             raise BadInput(NOTHING_READ % "validation")
         figures = self._figures(self.optimizer_step)
         self.hparams.run_log.report("valid", self.optimizer_step, figures)
@@ -137,20 +152,14 @@ class BiRQBrain(SumBrain):
     def _forget(self):
         self.recent, self.frames, self.started = [], [0, 0], time.time()
 
-    def _report_due(self):
-        # The step is counted already: the first report is about step 0.
-        return bool(self.recent) and (
-            self.optimizer_step == 1
-            or self.optimizer_step % self.hparams.log_interval == 0
-        )
-
     def _report_training(self):
         step = self.optimizer_step - 1  # the one that was just made
         figures = self._figures(step)
         figures["grad_norm"] = self.grad_norm.item()
         figures["lr"] = self.optimizer.param_groups[0]["lr"]
         elapsed = max(1e-9, time.time() - self.started)
-        valid, padded = float(self.frames[0]), self.frames[1]
+        frames = gathered((float(self.frames[0]), self.frames[1]))
+        valid, padded = (sum(column) for column in zip(*frames, strict=True))
         figures["frames_per_second"] = valid / elapsed
         figures["padding"] = 1 - valid / padded
         self.hparams.run_log.report("train", step, figures)
@@ -165,32 +174,35 @@ class BiRQBrain(SumBrain):
         w_enhanced, w_anchor = self.weights(step)
         figures = {"G": sums["anchor_loss"] / frames}
         figures["anchor_accuracy"] = sums["anchor_correct"] / frames
-        codes = torch.cat([o.anchor_codes for o in self.recent]).cpu()
+        codes = self._codes("anchor_codes")
         figures |= _named("anchor", code_usage(codes, num_codes))
         upper = 0.0
         if self.enhanced:
             upper = figures["F"] = sums["enhanced_loss"] / frames
             figures["enhanced_accuracy"] = sums["enhanced_correct"] / frames
-            enhanced = torch.cat([o.enhanced_codes for o in self.recent]).cpu()
+            enhanced = self._codes("enhanced_codes")
             figures |= _named("enhanced", code_usage(enhanced, num_codes))
             figures["agreement"] = agreement(codes, enhanced)
             figures["mutual_information"] = mutual_information(codes, enhanced)
         figures["loss"] = w_enhanced * upper + w_anchor * figures["G"]
         return figures
 
+    def _codes(self, name):
+        """(M, G) of all ranks."""
+        none = torch.zeros(0, self.model.heads.shape[0], dtype=torch.long)
+        mine = [none, *(getattr(o, name).cpu() for o in self.recent)]
+        return torch.cat(gathered(torch.cat(mine)))
+
     def _sums(self):
+        """Of the losses and counts of all ranks."""
         names = Objective._fields[:5]
-        columns = [
-            torch.stack([getattr(o, name).double().mean() for o in self.recent])
-            for name in names
-        ]
-        columns = torch.stack(columns)  # (names, batches)
-        # A batch whose step was skipped, if it was for this, enters no mean.
-        finite = torch.isfinite(columns).all(0)
-        sums = torch.where(finite, columns, 0.0).sum(1)
-        if dist.is_initialized():
-            dist.all_reduce(sums)
-        return dict(zip(names, sums.tolist(), strict=True))
+        sums = torch.zeros(len(names), dtype=torch.double, device=self.device)
+        for objective in self.recent:
+            values = [getattr(objective, name).double().mean() for name in names]
+            values = torch.stack(values)
+            # A batch whose step was skipped, if it was for this, enters no mean.
+            sums += torch.where(torch.isfinite(values).all(), values, 0.0)
+        return dict(zip(names, total(sums).tolist(), strict=True))
 
     def _warn_of_collapse(self, figures):
         for kind in ("anchor", "enhanced"):

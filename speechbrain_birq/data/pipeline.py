@@ -231,7 +231,7 @@ class Collate:
 
 
 class RankBatches(torch.utils.data.Sampler):
-    """One rank's share of a batch sampler; the first batches are repeated to even out.
+    """One rank's share of a batch sampler; the last one may be empty, to even out.
 
     Arguments
     ---------
@@ -242,7 +242,7 @@ class RankBatches(torch.utils.data.Sampler):
     Example
     -------
     >>> [list(RankBatches([[0], [1], [2]], rank, 2)) for rank in (0, 1)]
-    [[[0], [2]], [[1], [0]]]
+    [[[0], [2]], [[1], []]]
     """
 
     def __init__(self, sampler, rank=0, num_ranks=1):
@@ -252,9 +252,8 @@ class RankBatches(torch.utils.data.Sampler):
         return -(-len(self.sampler) // self.num_ranks)
 
     def __iter__(self):
-        batches = list(self.sampler)
-        even = len(self) * self.num_ranks
-        return iter((batches * self.num_ranks)[self.rank : even : self.num_ranks])
+        mine = list(self.sampler)[self.rank :: self.num_ranks]
+        return iter(mine + [[]] * (len(self) - len(mine)))
 
     def set_epoch(self, epoch):
         """Another order of the same batches for every epoch."""

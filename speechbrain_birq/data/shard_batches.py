@@ -102,14 +102,13 @@ class ShardBatches(torch.utils.data.Sampler):
 
     def _even(self):
         """The batches of all ranks in turn, a multiple of their number."""
-        missing, spare = -self._total() % self.num_ranks, []
+        missing = -self._total() % self.num_ranks
         for batches in map(self._batches, self._windows()):
             whole = len(batches)
             batches = split_largest(batches, missing)
             missing -= len(batches) - whole
-            spare += batches[: self.num_ranks - len(spare)]
             yield from batches
-        yield from itertools.islice(itertools.cycle(spare), missing)
+        yield from [[]] * missing  # fewer utterances than ranks
 
     def _total(self):
         """Batches of all ranks, before the split."""

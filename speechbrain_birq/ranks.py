@@ -1,0 +1,68 @@
+"""What processes that train one model together tell each other."""
+
+import hashlib
+
+import torch
+import torch.distributed as dist
+
+from speechbrain_birq.errors import BadInput
+
+
+def gathered(value) -> list:
+    """Every rank's value, in the order of the ranks; all ranks call it together.
+
+    Arguments
+    ---------
+    value : object
+        Tensors on the CPU and plain values.
+
+    Example
+    -------
+    >>> gathered("alone")
+    ['alone']
+    """
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def total(value: torch.Tensor) -> torch.Tensor:
+    """The sum over ranks; all ranks call it together."""
+    if dist.is_initialized():
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
+
+
+def check_same(model) -> None:
+    """Refuse ranks that hold other weights or codebooks; all ranks call it together.
+
+    Codebooks and projections are drawn from a seed on every rank: with another seed in
+    the YAML of one machine each rank would train towards labels of its own.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+
+    Raises
+    ------
+    BadInput
+        On every rank, naming what differs first.
+    """
+    sums = gathered(
+        {name: _sha256(value) for name, value in model.state_dict().items()}
+    )
+    for rank, theirs in enumerate(sums):
+        for name, digest in sums[0].items():
+            if theirs.get(name) != digest:
+                raise BadInput(
+                    f"rank {rank} holds another {name} than rank 0: give every machine "
+                    f"the same YAML, options and checkpoints"
+                )
+
+
+def _sha256(tensor):
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(data.numpy().tobytes()).hexdigest()
