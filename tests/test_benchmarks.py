@@ -15,6 +15,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import ours  # noqa: E402
 import peer  # noqa: E402
 import timing  # noqa: E402
+import waits  # noqa: E402
 from arms import ARMS, Size, make_audio  # noqa: E402
 
 SIZE = Size(num_layers=2, d_model=16, nhead=2, d_ffn=32)
@@ -78,6 +79,25 @@ def test_operations_are_those_of_the_products():
     left = torch.randn(4, 5, requires_grad=True)
     right = torch.randn(5, 6, requires_grad=True)
     assert timing.operations(lambda: (left @ right).sum().backward()) == 3 * 240
+
+
+def test_a_step_waits_for_the_device_three_times(made):
+    one, audio = made("birq_0.7"), make_audio(utterances=2, seconds=1.0)
+    found = waits.of_a_step(one, audio)
+    # The number of hidden frames, whether the gradient is finite, the loss.
+    assert sorted(name for name, _ in found.elements()) == [
+        *("_local_scalar_dense", "cpu", "nonzero")
+    ]
+
+
+def test_every_way_to_wait_is_counted():
+    numbers = torch.arange(4.0)
+    few = numbers > 2
+    with waits.counted() as found:
+        if numbers[few].sum() == numbers.max().item():
+            numbers[few] = 0
+        numbers.tolist(), numbers[few.nonzero()].cpu(), numbers[1:3]
+    assert found.total() == 7
 
 
 def run(script, *arguments):
