@@ -18,7 +18,7 @@ MODELS = {
 GPUS = (1, 8, 64)
 PEAK, REACHED = 990e12, 0.4  # bf16 operations a second of an H200; share of them used
 NODE = 8  # GPUs that NVLink joins
-BANDWIDTH = {"NVLink": 450e9, "network": 50e9}  # bytes a second, one way; 400 Gbit/s
+BANDWIDTH = {"NVLink": 450e9, "network": 50e9}  # bytes a second, one way
 GRADIENT = 4  # bytes a weight that the ranks add up: float32
 STATE = 16  # bytes a weight: it, its gradient, Adam's two moments, float32
 KEPT = (
@@ -51,7 +51,7 @@ class Model(NamedTuple):
 
     @property
     def operations(self) -> float:
-        """2 forward and 4 backward for a weight and a frame; attention's are left out."""
+        """For a weight and a frame 2 forward, 4 backward; attention is left out."""
         return 6 * self.weights * self.frames * self.passes
 
     @property
@@ -142,8 +142,8 @@ def example(model) -> str:
         f"C2 has {model.frames:.3g} frames ({model.hours:,} h x 3,600 s x "
         f"{FRAMES_PER_SECOND} x {model.epochs} epochs); 6 x "
         f"{model.weights / 1e6:.1f} M x that x {model.passes:.1f} = "
-        f"{model.operations:.3g} operations; / ({PEAK / 1e12:.0f} TFLOP/s x {REACHED}) = "
-        f"{model.computing(1):.1f} hours on one GPU. On 8 a step sends 2 x 7/8 x "
+        f"{model.operations:.3g} operations; / ({PEAK / 1e12:.0f} TFLOP/s x {REACHED}) "
+        f"= {model.computing(1):.1f} hours on one GPU. On 8 a step sends 2 x 7/8 x "
         f"{GRADIENT} bytes x {model.weights / 1e6:.1f} M = "
         f"{2 * 7 / 8 * GRADIENT * model.weights / 1e9:.2f} GB, {model.total_steps:,} "
         f"times: {model.reducing(8):.2f} hours."

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import ours  # noqa: E402
 import peer  # noqa: E402
+import predict  # noqa: E402
 import timing  # noqa: E402
 import waits  # noqa: E402
 from arms import ARMS, Size, make_audio  # noqa: E402
@@ -98,6 +100,42 @@ def test_every_way_to_wait_is_counted():
             numbers[few] = 0
         numbers.tolist(), numbers[few.nonzero()].cpu(), numbers[1:3]
     assert found.total() == 7
+
+
+def test_predicted_hours_are_those_of_the_experiments_comments():
+    for name, (_, hours) in predict.MODELS.items():
+        told = (ROOT / "hparams" / f"{name}.yaml").read_text()
+        expected = float(re.search(r"(\d+) H200-hours", told)[1])
+        found = predict.read(name, hours).computing(1)
+        assert found == pytest.approx(expected, abs=0.5), name
+
+
+def test_a_prediction_by_hand():
+    model = predict.Model(
+        weights=1e9,
+        num_layers=10,
+        d_model=100,
+        label_layer=5,
+        batch_seconds=10,
+        total_steps=3600,
+        epochs=2,
+        hours=10,
+    )
+    assert model.operations == pytest.approx(6e9 * 3.6e6 * 1.5)
+    assert model.computing(8) == pytest.approx(model.operations / 3.168e15 / 3600)
+    assert model.reducing(1) == 0
+    assert model.reducing(8) == pytest.approx(1.75 * 4e9 / 450e9)
+    assert model.reducing(64) == pytest.approx(2 * 63 / 64 * 4e9 / 50e9)
+    assert model.memory(1) == pytest.approx(16 + 2 * 500 * 1000 * 60 * 1.5 / 1e9)
+    # 20 s a step are less than 10 s for each of 64.
+    assert model.memory(64) < model.memory(1)
+
+
+def test_the_page_shows_what_the_command_prints():
+    told = (ROOT / "benchmarks" / "SCALING.md").read_text()
+    words = " ".join(told.split())
+    for part in predict.page():
+        assert " ".join(part.split()) in words
 
 
 def run(script, *arguments):
