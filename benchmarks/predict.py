@@ -1,119 +1,160 @@
-"""Predicted hours and memory of the paper's pretrainings on 1, 8 and 64 H200.
+"""Hours and memory of the paper's models on H200s, by arithmetic: for SCALING.md.
 
     python benchmarks/predict.py
 
-Nothing here is measured on a GPU: it is arithmetic on the YAML files, with the
-assumptions below. The printed page stands in ``NOTES.md``.
+Nothing here is measured. Sizes come from the experiments in ``hparams/``, assumptions
+are the constants below.
 """
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
-import ruamel.yaml
-
-from speechbrain_birq.configuration import flatten
-
 HPARAMS = Path(__file__).parents[1] / "hparams"
+MODELS = {
+    "birq_wide": ("C1", 960),
+    "birq_base": ("C2", 960),
+    "birq_large": ("C3", 5000),
+}
 GPUS = (1, 8, 64)
-RATE = 50  # frames a second
-PEAK = 990e12  # operations a second: dense bf16, by the data sheet
-UTILISATION = 0.4  # of it, assumed
-BANDWIDTH = {8: 450e9, 64: 50e9}  # bytes/s a GPU: NVLink within 8, 400 Gbit/s beyond
-KERNELS = 150  # a layer and step, forward, backward and optimiser: assumed
-LAUNCH = 5e-6  # s for each of them
-
-
-class Run(NamedTuple):
-    """A pretraining of the paper."""
-
-    name: str
-    parameters: float  # as benchmarks/full_size.py counts them
-    hours: float  # of speech in an epoch
-    utterances: int  # in a step, over all GPUs
-
-
-RUNS = (
-    Run("birq_wide", 137.05e6, 960, 100),
-    Run("birq_base", 154.13e6, 960, 64),
-    Run("birq_large", 273.67e6, 5000, 128),
+PEAK, REACHED = 990e12, 0.4  # bf16 operations a second of an H200; share of them used
+NODE = 8  # GPUs that NVLink joins
+BANDWIDTH = {"NVLink": 450e9, "network": 50e9}  # bytes a second, one way
+GRADIENT = 4  # bytes a weight that the ranks add up: float32
+STATE = 16  # bytes a weight: it, its gradient, Adam's two moments, float32
+KEPT = (
+    60  # numbers of 2 bytes that a layer keeps for the backward pass, per unit of width
 )
-EPOCHS, AVERAGE_SECONDS = 100, 12.3
+FRAMES_PER_SECOND = 50
 
 
-def main():
-    """Print the page's table."""
-    print(table())
+class Model(NamedTuple):
+    """What the arithmetic needs."""
+
+    weights: float
+    num_layers: int
+    d_model: int
+    label_layer: int
+    batch_seconds: float  # of a GPU
+    total_steps: int
+    epochs: int
+    hours: float  # of audio in an epoch
+
+    @property
+    def frames(self) -> float:
+        """Of all epochs."""
+        return self.hours * 3600 * FRAMES_PER_SECOND * self.epochs
+
+    @property
+    def passes(self) -> float:
+        """1 + k/K: the clean pass with its gradient goes to layer k."""
+        return 1 + self.label_layer / self.num_layers
+
+    @property
+    def operations(self) -> float:
+        """For a weight and a frame 2 forward, 4 backward; attention is left out."""
+        return 6 * self.weights * self.frames * self.passes
+
+    @property
+    def batch(self) -> float:
+        """Seconds of audio of a step, all GPUs."""
+        return self.hours * 3600 * self.epochs / self.total_steps
+
+    def computing(self, gpus) -> float:
+        """Hours on the clock without communication."""
+        return self.operations / (gpus * PEAK * REACHED) / 3600
+
+    def reducing(self, gpus) -> float:
+        """Hours of a ring's all-reduce of all gradients in every step, none hidden."""
+        bandwidth = BANDWIDTH["NVLink" if gpus <= NODE else "network"]
+        sent = 2 * (gpus - 1) / gpus * GRADIENT * self.weights
+        return self.total_steps * sent / bandwidth / 3600
+
+    def memory(self, gpus) -> float:
+        """GB a GPU; one that has too much to do at once does it in parts."""
+        seconds = min(self.batch_seconds, self.batch / gpus)
+        numbers = seconds * FRAMES_PER_SECOND * self.num_layers * self.d_model * KEPT
+        return (STATE * self.weights + 2 * numbers * self.passes) / 1e9
 
 
-def table() -> str:
-    """One row a model and method, as Markdown."""
-    columns = ["run", "operations", "GPU-hours by these"]
-    columns += [f"hours on {gpus}" for gpus in GPUS]
-    columns += [f"GB on {gpus}" for gpus in GPUS]
-    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    for run in RUNS:
-        for birq in (False, True):
-            lines.append(" | ".join(cells(run, birq)))
-    return "\n".join(f"| {line} |" for line in lines)
+def read(name, hours) -> Model:
+    """From an experiment's file."""
+    from ruamel.yaml import YAML
+
+    from speechbrain_birq.configuration import flatten
+
+    base, changes = flatten(HPARAMS / f"{name}.yaml")
+    keys = YAML().load(base) | changes
+    names = ("num_layers", "d_model", "label_layer", "batch_seconds", "total_steps")
+    return Model(
+        weights=count_weights(keys),
+        **{name: keys[name] for name in names},
+        epochs=keys["number_of_epochs"],
+        hours=hours,
+    )
 
 
-def cells(run, birq) -> list:
-    """Figures of one pretraining."""
-    name = run.name if birq else run.name.replace("birq", "best_rq")
-    total = operations(run, birq)
-    return [
-        f"`{name}`",
-        f"{total:.1e}",
-        f"{total / (PEAK * UTILISATION) / 3600:.0f}",
-        *(f"{hours(run, birq, gpus):.0f}" for gpus in GPUS),
-        *(f"{memory(run, birq, gpus):.0f}" for gpus in GPUS),
-    ]
+def count_weights(keys) -> int:
+    """Of the encoder and the head; shapes alone, no memory."""
+    import torch
+
+    from speechbrain_birq.encoder import SpeechBrainEncoder
+
+    names = ("num_layers", "d_model", "nhead", "d_ffn", "kernel_size")
+    with torch.device("meta"):
+        encoder = SpeechBrainEncoder(
+            kind="conformer",
+            input_dim=keys["n_mels"] * keys["stack"],
+            **{name: keys[name] for name in names},
+        )
+    codes = keys["num_codebooks"] * keys["num_codes"]
+    return sum(p.numel() for p in encoder.parameters()) + (keys["d_model"] + 1) * codes
 
 
-def layers(run) -> dict:
-    """The sizes in the YAML."""
-    base, changes = flatten(HPARAMS / f"{run.name}.yaml")
-    tree = ruamel.yaml.YAML().load(base.read_text(encoding="utf-8")) | changes
-    return {name: tree[name] for name in ("num_layers", "label_layer", "d_model")}
+def table(models) -> str:
+    """Markdown."""
+    heads = [f"{n} H200: h, GPU-h, GB" for n in GPUS]
+    lines = ["| model | weights, M | operations | " + " | ".join(heads) + " |"]
+    lines.append("|---" * (3 + len(GPUS)) + "|")
+    for (short, hours), model in models.items():
+        cells = [f"{short}, {hours:,} h", f"{model.weights / 1e6:.1f}"]
+        cells.append(f"{model.operations:.2g}")
+        for gpus in GPUS:
+            clock = model.computing(gpus) + model.reducing(gpus)
+            cells.append(f"{clock:.1f}, {clock * gpus:.0f}, {model.memory(gpus):.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
-def factor(run, birq) -> float:
-    """Cost in BEST-RQ steps: the clean pass through k of K layers, with gradient."""
-    sizes = layers(run)
-    return 1 + birq * sizes["label_layer"] / sizes["num_layers"]
+def communication(models) -> str:
+    """Markdown: what all-reduce adds where nothing of it is hidden."""
+    lines = ["| model | " + " | ".join(f"{n} GPUs, %" for n in GPUS[1:]) + " |"]
+    lines.append("|---" * len(GPUS) + "|")
+    for (short, hours), model in models.items():
+        shares = [100 * model.reducing(n) / model.computing(n) for n in GPUS[1:]]
+        cells = [f"{short}, {hours:,} h", *(f"{share:.0f}" for share in shares)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
-def operations(run, birq) -> float:
-    """6 for each weight and frame; attention's own products left out."""
-    frames = run.hours * 3600 * RATE * EPOCHS
-    return 6 * run.parameters * frames * factor(run, birq)
+def example(model) -> str:
+    """The arithmetic of one cell, written out."""
+    return (
+        f"C2 has {model.frames:.3g} frames ({model.hours:,} h x 3,600 s x "
+        f"{FRAMES_PER_SECOND} x {model.epochs} epochs); 6 x "
+        f"{model.weights / 1e6:.1f} M x that x {model.passes:.1f} = "
+        f"{model.operations:.3g} operations; / ({PEAK / 1e12:.0f} TFLOP/s x {REACHED}) "
+        f"= {model.computing(1):.1f} hours on one GPU. On 8 a step sends 2 x 7/8 x "
+        f"{GRADIENT} bytes x {model.weights / 1e6:.1f} M = "
+        f"{2 * 7 / 8 * GRADIENT * model.weights / 1e9:.2f} GB, {model.total_steps:,} "
+        f"times: {model.reducing(8):.2f} hours."
+    )
 
 
-def hours(run, birq, gpus) -> float:
-    """Of the whole pretraining, the sum of gradients not hidden behind the rest."""
-    steps = run.hours * 3600 * EPOCHS / (run.utterances * AVERAGE_SECONDS)
-    work = operations(run, birq) / steps / gpus / (PEAK * UTILISATION)
-    launches = layers(run)["num_layers"] * KERNELS * factor(run, birq) * LAUNCH
-    return steps * (max(work, launches) + exchange(run, gpus)) / 3600
-
-
-def exchange(run, gpus) -> float:
-    """Seconds of a ring's sum of float32 gradients."""
-    if gpus == 1:
-        return 0.0
-    return 2 * (gpus - 1) / gpus * 4 * run.parameters / BANDWIDTH[gpus]
-
-
-def memory(run, birq, gpus) -> float:
-    """GB: weights, gradients, Adam's moments; some 60 numbers of 2 bytes a frame,
-    layer and channel.
-    """
-    sizes = layers(run)
-    frames = math.ceil(run.utterances / gpus) * AVERAGE_SECONDS * RATE
-    kept = frames * sizes["num_layers"] * sizes["d_model"] * 60 * 2
-    return (16 * run.parameters + kept * factor(run, birq)) / 1e9
+def page() -> list:
+    """The parts of SCALING.md that are computed."""
+    models = {told: read(name, told[1]) for name, told in MODELS.items()}
+    return [table(models), communication(models), example(models["C2", 960])]
 
 
 if __name__ == "__main__":
-    main()
+    print("\n\n".join(page()))

@@ -74,7 +74,8 @@ def grow(line, options) -> list:
 
 
 def ranks(line, options) -> dict:
-    """The same work for each of 1 and 2 processes."""
+    """The same work for each of 1 and 2 processes; each has half of the threads."""
+    options.threads = max(1, options.threads // 2)
     found = {}
     for world in (1, 2):
         rows = alone(BASE, options, world)

@@ -97,7 +97,6 @@ def measure(names, options) -> dict:
             "rounds": [workers.ask_all("step") for _ in range(options.rounds)],
             "memory": workers.ask_all("memory"),
             "operations": workers.ask_all("operations"),
-            "reads": workers.ask_all("reads"),
             "shares": {} if options.no_shares else workers.ask_all("shares"),
         }
 
@@ -156,7 +155,6 @@ def row(name, options, measured) -> dict:
         "audio s/s": options.batch * options.seconds / wall,
         "GB": measured["memory"][name],
         "operations": operations,
-        "reads": measured["reads"][name],
         "MFU %": 100 * statistics.median(used),
         "shares": measured["shares"].get(name),
     }

@@ -3,14 +3,12 @@
 import resource
 import statistics
 import time
-import traceback
 from collections import Counter
 from contextlib import contextmanager
 from unittest import mock
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -70,55 +68,6 @@ def operations(call) -> int:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
-
-
-class HostReads(TorchFunctionMode):
-    """Counts what makes a program wait for its GPU: reads of a tensor's values.
-
-    Those of the optimiser's step count are left out: it lies on the CPU.
-    """
-
-    READS = frozenset(
-        [
-            getattr(torch.Tensor, name)
-            for name in "item cpu tolist numpy nonzero".split()
-        ]
-        + [torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__]
-        + [torch.nonzero, torch.masked_select, torch.equal, torch.unique]
-    )
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        """Count, then do."""
-        read = function in self.READS or _by_mask(function, args)
-        if read and not _of_the_optimiser():
-            self.count += 1
-        return function(*args, **kwargs or {})
-
-
-def _by_mask(function, args):
-    """Whether it selects by a boolean tensor: how many it finds has to be read."""
-    if function is not torch.Tensor.__getitem__:
-        return False
-    index = args[1] if isinstance(args[1], tuple) else args[1:]
-    return any(isinstance(i, torch.Tensor) and i.dtype is torch.bool for i in index)
-
-
-def _of_the_optimiser():
-    return any(
-        "torch/optim" in frame.filename and frame.name == "_get_value"
-        for frame in traceback.extract_stack()[-4:]
-    )
-
-
-def host_reads(call) -> int:
-    """Of a call."""
-    with HostReads() as reads:
-        call()
-    return reads.count
 
 
 @contextmanager

@@ -116,13 +116,6 @@ class _Bench:
         batch = self.made.batch(self.audio)
         return operations(lambda: self.made(batch))
 
-    def reads(self):
-        """How often one step waits for the device."""
-        from timing import host_reads
-
-        batch = self.made.batch(self.audio)
-        return host_reads(lambda: self.made(batch))
-
     def shares(self):
         """Of one profiled step."""
         from timing import shares

@@ -52,7 +52,7 @@ class GumbelSoftmaxSelector(torch.nn.Module):
         scores = distances.float()
         if self.noise:
             scores = scores + gumbel_noise(scores, generator)
-        return torch.softmax(-scores / self.temperature, dim=-1)
+        return torch.softmax(scores / -self.temperature, dim=-1)
 
 
 def gumbel_noise(like: torch.Tensor, generator=None) -> torch.Tensor:
@@ -65,4 +65,5 @@ def gumbel_noise(like: torch.Tensor, generator=None) -> torch.Tensor:
     exponential = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     # The smallest normal number keeps the logarithm finite should 0 ever be drawn.
     tiny = torch.finfo(like.dtype).tiny
-    return -exponential.exponential_(generator=generator).clamp_min_(tiny).log_()
+    exponential.exponential_(generator=generator).clamp_min_(tiny)
+    return exponential.log_().neg_()  # in place: (M, G, N) numbers are many

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import ours  # noqa: E402
 import peer  # noqa: E402
+import predict  # noqa: E402
 import timing  # noqa: E402
+import waits  # noqa: E402
 from arms import ARMS, Size, make_audio  # noqa: E402
 
 SIZE = Size(num_layers=2, d_model=16, nhead=2, d_ffn=32)
@@ -53,30 +56,6 @@ def test_both_systems_have_parameters_of_one_size(made):
     assert abs(theirs / same - 1) < 0.01
 
 
-def test_a_step_waits_for_its_device_three_times_at_most(made):
-    """How many frames are masked, whether the gradient is finite, the loss."""
-    for name in ("best_rq", "birq_0.7"):
-        one, audio = made(name), make_audio(utterances=2, seconds=1.0)
-        one(one.batch(audio))
-        batch = one.batch(audio)
-        assert timing.host_reads(lambda one=one, batch=batch: one(batch)) <= 3
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        lambda x: x.sum().item(),
-        lambda x: bool(x.any()),
-        lambda x: x[x > 0],
-        lambda x: x.nonzero(),
-        lambda x: float(x.sum()),
-    ],
-)
-def test_reads_of_values_are_counted(read):
-    values = torch.arange(3.0)
-    assert timing.host_reads(lambda: (read(values), values + values[1:2])) == 1
-
-
 def test_shares_add_up_and_follow_the_work():
     class Work:
         def heavy(self, states):
@@ -102,6 +81,61 @@ def test_operations_are_those_of_the_products():
     left = torch.randn(4, 5, requires_grad=True)
     right = torch.randn(5, 6, requires_grad=True)
     assert timing.operations(lambda: (left @ right).sum().backward()) == 3 * 240
+
+
+def test_a_step_waits_for_the_device_three_times(made):
+    one, audio = made("birq_0.7"), make_audio(utterances=2, seconds=1.0)
+    found = waits.of_a_step(one, audio)
+    # The number of hidden frames, whether the gradient is finite, the loss.
+    assert sorted(name for name, _ in found.elements()) == [
+        *("_local_scalar_dense", "cpu", "nonzero")
+    ]
+
+
+def test_every_way_to_wait_is_counted():
+    numbers = torch.arange(4.0)
+    few = numbers > 2
+    with waits.counted() as found:
+        if numbers[few].sum() == numbers.max().item():
+            numbers[few] = 0
+        numbers.tolist(), numbers[few.nonzero()].cpu(), numbers[1:3]
+    assert found.total() == 7
+
+
+def test_predicted_hours_are_those_of_the_experiments_comments():
+    for name, (_, hours) in predict.MODELS.items():
+        told = (ROOT / "hparams" / f"{name}.yaml").read_text()
+        expected = float(re.search(r"(\d+) H200-hours", told)[1])
+        found = predict.read(name, hours).computing(1)
+        assert found == pytest.approx(expected, abs=0.5), name
+
+
+def test_a_prediction_by_hand():
+    model = predict.Model(
+        weights=1e9,
+        num_layers=10,
+        d_model=100,
+        label_layer=5,
+        batch_seconds=10,
+        total_steps=3600,
+        epochs=2,
+        hours=10,
+    )
+    assert model.operations == pytest.approx(6e9 * 3.6e6 * 1.5)
+    assert model.computing(8) == pytest.approx(model.operations / 3.168e15 / 3600)
+    assert model.reducing(1) == 0
+    assert model.reducing(8) == pytest.approx(1.75 * 4e9 / 450e9)
+    assert model.reducing(64) == pytest.approx(2 * 63 / 64 * 4e9 / 50e9)
+    assert model.memory(1) == pytest.approx(16 + 2 * 500 * 1000 * 60 * 1.5 / 1e9)
+    # 20 s a step are less than 10 s for each of 64.
+    assert model.memory(64) < model.memory(1)
+
+
+def test_the_page_shows_what_the_command_prints():
+    told = (ROOT / "benchmarks" / "SCALING.md").read_text()
+    words = " ".join(told.split())
+    for part in predict.page():
+        assert " ".join(part.split()) in words
 
 
 def run(script, *arguments):

@@ -1,0 +1,110 @@
+"""How often a training step makes the host wait for the device, ours and SpeechBrain's.
+
+    python benchmarks/waits.py
+
+Nothing here needs a GPU: what would wait on one (reading a number, a size that depends
+on the data, a copy to the host) is counted on the CPU, with the line that asks for it.
+Copies to the device are not counted.
+"""
+
+import argparse
+import tempfile
+import traceback
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+WAITING = {
+    aten._local_scalar_dense.default,  # item(), float(), bool()
+    aten.nonzero.default,
+    aten.masked_select.default,
+    aten.equal.default,
+    aten._unique2.default,
+    aten.repeat_interleave.Tensor,
+}
+INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}
+TO_HOST = ("cpu", "tolist", "numpy")  # on a CPU no operator tells of them
+# An optimiser that is neither fused nor capturable keeps its step count on the host.
+ON_HOST = "/torch/optim/"
+NAMES = ("peer", "best_rq", "birq_0.7_forward", "birq_0.7", "birq_0.7_4")
+
+
+class _Waits(TorchDispatchMode):
+    def __init__(self, found):
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in WAITING or (function in INDEXING and _by_mask(args[1])):
+            _note(self.found, function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def _by_mask(indices):
+    return any(one is not None and one.dtype == torch.bool for one in indices)
+
+
+def _note(found, name):
+    frames = traceback.extract_stack()
+    if any(ON_HOST in frame.filename for frame in frames):
+        return
+    outside = [f for f in frames if "/torch/" not in f.filename]
+    place = next(f for f in reversed(outside) if f.filename != __file__)
+    found[name, f"{Path(place.filename).name}: {place.line}"] += 1
+
+
+@contextmanager
+def counted():
+    """Within it, waits are counted: (operator, line) -> times."""
+    found = Counter()
+
+    def noting(name):
+        own = getattr(torch.Tensor, name)
+
+        def call(*args, **kwargs):
+            _note(found, name)
+            return own(*args, **kwargs)
+
+        return call
+
+    with ExitStack() as stack:
+        for name in TO_HOST:
+            stack.enter_context(mock.patch.object(torch.Tensor, name, noting(name)))
+        stack.enter_context(_Waits(found))
+        yield found
+
+
+def of_a_step(step, audio) -> Counter:
+    """Waits of the second step; the first fills caches."""
+    step(step.batch(audio))
+    batch = step.batch(audio)
+    with counted() as found:
+        step(batch)
+    return found
+
+
+def main():
+    """Count and print."""
+    from arms import ARMS, SIZES, build, make_audio
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer_recipe", help="folder of SpeechBrain's BEST-RQ recipe")
+    options = parser.parse_args()
+    for name in NAMES:
+        audio = make_audio(utterances=3, seconds=3.0)
+        with tempfile.TemporaryDirectory() as folder:
+            arm = ARMS[name]._replace(num_codes=256)
+            step = build(arm, SIZES["tiny"], folder, "cpu", options.peer_recipe)
+            found = of_a_step(step, audio)
+        print(f"{name}: {found.total()} waits in a step")
+        for (operator, line), times in found.most_common():
+            print(f"    {times} x {operator:20} {line}")
+
+
+if __name__ == "__main__":
+    main()
