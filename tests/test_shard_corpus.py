@@ -109,7 +109,7 @@ def test_sharding_that_was_stopped_goes_on_without_reading_again(
         return finish(self)
 
     monkeypatch.setattr(writer._Shard, "finish", finish_three)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         main(command)
     monkeypatch.setattr(writer._Shard, "finish", finish)
 
