@@ -21,6 +21,8 @@ SPOKEN = {
         (3.6, 5.0, [(3.7, 4.2, "one"), (4.3, 4.9, "two")]),
     ],
 }
+# The corpus has eight microphones in the array; the first is "the" distant one.
+MICROPHONES = ("Headset-0", "Headset-1", "Array1-01", "Array1-02")
 
 
 def signal(channel):
@@ -32,7 +34,7 @@ def write_meeting(folder, meeting):
     """Audio of three channels: headsets 0 and 1, distant microphone 2."""
     audio = folder / "wav_db" / meeting / "audio"
     audio.mkdir(parents=True)
-    for channel, name in enumerate(("Headset-0", "Headset-1", "Array1-01")):
+    for channel, name in enumerate(MICROPHONES):
         path = audio / f"{meeting}.{name}.wav"
         soundfile.write(path, signal(channel), RATE, "PCM_16")
 
