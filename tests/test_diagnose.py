@@ -11,6 +11,7 @@ import torch
 from small_runs import pretrain
 from test_phones import write_split
 
+from speechbrain_birq import durable
 from speechbrain_birq.cli import main
 from speechbrain_birq.data.librispeech import find_utterances
 from speechbrain_birq.data.pipeline import AudioReader
@@ -138,6 +139,7 @@ def test_churn_counts_labels_that_changed_since_the_checkpoint_before(
     yaml = ruamel.yaml.YAML(typ="safe", pure=True)
     meta = yaml.load(older / "CKPT.yaml")
     yaml.dump(meta | {"unixtime": meta["unixtime"] - 60}, older / "CKPT.yaml")
+    durable.seal(older)
     now = [labels.enhanced[0] for labels, _ in measured(run, phones)]
     weights = torch.load(newest / "model.ckpt", weights_only=True)
     moved = {
@@ -145,6 +147,7 @@ def test_churn_counts_labels_that_changed_since_the_checkpoint_before(
         for key, value in weights.items()
     }
     torch.save(moved, newest / "model.ckpt")
+    durable.seal(newest)
     later = [labels.enhanced[0] for labels, _ in measured(run, phones)]
     expected = (torch.cat(now) != torch.cat(later)).double().mean().item()
     assert expected > 0

@@ -439,3 +439,11 @@ def test_a_shard_that_the_server_does_not_give_is_named(server, folder, caplog, 
         handler.failures["recording.000001.tar"] = 10_000
     assert len(survivors(url, caplog)) == COUNT - lost
     assert "recording.000001.tar" in caplog.text
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_rank_too_many_gets_nothing_instead_of_a_batch(folder, num_workers):
+    dataset = dataset_of(folder)
+    ranks = (COUNT, COUNT + 1)
+    loader = loader_of(dataset, num_workers, batch_seconds=0.1, ranks=ranks)
+    assert list(loader) == [None]

@@ -58,7 +58,7 @@ class ShardBatches(torch.utils.data.Sampler):
     """One rank's batches: every utterance once an epoch, as many batches as the others.
 
     Where the ranks would get different numbers of batches, the largest are split in
-    two. (Only if there are batches of one utterance alone, some come twice.)
+    two. (Only if there are batches of one utterance alone, some get an empty one.)
 
     Arguments
     ---------
