@@ -1,11 +1,15 @@
 """What processes that train one model together tell each other."""
 
 import hashlib
+import logging
+import os
 
 import torch
 import torch.distributed as dist
 
 from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
 
 
 def gathered(value) -> list:
@@ -61,6 +65,21 @@ def check_same(model) -> None:
                     f"rank {rank} holds another {name} than rank 0: give every machine "
                     f"the same YAML, options and checkpoints"
                 )
+
+
+def warn_of_restarts() -> None:
+    """torchrun 2.11 gives restarted workers the addresses of those that died.
+
+    Example
+    -------
+    >>> warn_of_restarts()  # not under torchrun: nothing to say
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
+    if restarts and os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") != "1":
+        logger.warning(
+            "--max-restarts may fail: export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 "
+            "before torchrun (recipes/DISTRIBUTED.md)"
+        )
 
 
 def _sha256(tensor):

@@ -17,7 +17,7 @@ from speechbrain_birq.brains import BiRQBrain
 from speechbrain_birq.decoding import ErrorCounter
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.label_fitting import LabelFitting
-from speechbrain_birq.ranks import check_same, gathered, total
+from speechbrain_birq.ranks import check_same, gathered, total, warn_of_restarts
 from speechbrain_birq.schedules import Ramp
 
 # Each rank's micro-batches as numbers of utterances, None: it has no batch.
@@ -214,3 +214,15 @@ def test_a_process_alone_gathers_itself():
     assert gathered("x") == ["x"]
     assert total(torch.tensor(2.0)) == 2
     check_same(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    "restarts, share, warns", [(3, "0", 1), (3, "1", 0), (0, "", 0)]
+)
+def test_restarts_that_may_fail_are_warned_of(
+    monkeypatch, caplog, restarts, share, warns
+):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", str(restarts))
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", share)
+    warn_of_restarts()
+    assert caplog.text.count("export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1") == warns

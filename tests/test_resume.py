@@ -19,6 +19,7 @@ from speechbrain_birq.brains import BiRQBrain, CTCBrain
 from speechbrain_birq.brains.base import SumBrain
 from speechbrain_birq.checkpoints import AtomicCheckpointer
 from speechbrain_birq.data.librispeech import prepare_librispeech
+from speechbrain_birq.data.shard_corpus import shard_corpus
 from speechbrain_birq.diagnostics.metrics import read_metrics
 
 pytestmark = [pytest.mark.resume, pytest.mark.slow]
@@ -93,7 +94,16 @@ def _signal_at(owner, name, times, number):
 
 
 @pytest.fixture(scope="module")
-def start(_corpus_template):
+def data(_corpus_template, tmp_path_factory):
+    """kind -> its corpus: pretraining reads shards, fine-tuning files."""
+    shards = tmp_path_factory.mktemp("shards")
+    options = dict(splits=["train", "dev"], shard_hours=0.0005)
+    shard_corpus(_corpus_template, shards, **options)
+    return {"pretrain": shards, "finetune": _corpus_template}
+
+
+@pytest.fixture(scope="module")
+def start(data):
     """start(kind, folder, ...): the process of a training; everything is imported."""
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
@@ -102,7 +112,7 @@ def start(_corpus_template):
 
     def started(kind, folder, **more):
         process = context.Process(
-            target=train, args=(kind, _corpus_template, folder), kwargs=more
+            target=train, args=(kind, data[kind], folder), kwargs=more
         )
         process.start()
         return process
@@ -209,9 +219,9 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_killed(
     assert kills == KILLS
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=str
+    "kind, number, status",
+    [("pretrain", signal.SIGTERM, 143), ("finetune", signal.SIGINT, 130)],
 )
 def test_a_signal_saves_then_ends_and_the_run_goes_on(
     start, unkilled, tmp_path, kind, number, status
