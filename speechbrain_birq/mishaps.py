@@ -38,7 +38,7 @@ directory): mend that; the same command goes on from the last checkpoint
         yield
     except (OSError, EOFError, RuntimeError) as error:
         if threading.current_thread() is threading.main_thread():
-            # torch raises an error, wherever we are, for each reading process that ends.
+            # torch raises an error, wherever we are, for each reader that ends.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         sentence = _sentence(error)
         if sentence is None:

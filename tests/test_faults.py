@@ -399,9 +399,9 @@ def test_what_stops_a_training_is_one_sentence(
     ids=lambda error: type(error).__name__,
 )
 def test_a_reader_killed_while_it_hands_over_a_batch_is_told(error):
-    with pytest.raises(BadInput, match="a process that reads audio was killed"):
-        with mishaps_told():
-            raise error
+    told = "a process that reads audio was killed"
+    with pytest.raises(BadInput, match=told), mishaps_told():
+        raise error
 
 
 def test_an_error_that_nobody_knows_is_left_alone():
