@@ -6,6 +6,7 @@ import os
 
 import torch
 import torch.distributed as dist
+from torch.distributed.nn.functional import all_reduce
 
 from speechbrain_birq.errors import BadInput
 
@@ -33,11 +34,8 @@ def gathered(value) -> list:
 
 
 def total(value: torch.Tensor) -> torch.Tensor:
-    """The sum over ranks; all ranks call it together."""
-    if dist.is_initialized():
-        value = value.clone()
-        dist.all_reduce(value)
-    return value
+    """The sum over ranks, with its gradient; all ranks call it together."""
+    return all_reduce(value) if dist.is_initialized() else value
 
 
 def check_same(model) -> None:
