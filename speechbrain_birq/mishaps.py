@@ -12,6 +12,10 @@ import torch
 from speechbrain_birq.errors import BadInput
 
 GO_ON = "the same command goes on from the last checkpoint"
+KILLED = (
+    "a process that reads audio was killed{}, perhaps for want of memory: lower "
+    f"num_workers or cache_audio_gb; {GO_ON}"
+)
 
 
 @contextmanager
@@ -32,30 +36,36 @@ directory): mend that; the same command goes on from the last checkpoint
     """
     try:
         yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        where = error.filename or "the output folder"
-        raise BadInput(
-            f"cannot use {where} ({error.strerror}): mend that; {GO_ON}"
-        ) from None
-    except RuntimeError as error:
-        sentence = _of_a_worker(str(error)) or _of_a_checkpoint(str(error))
+    except (OSError, EOFError, RuntimeError) as error:
+        if threading.current_thread() is threading.main_thread():
+            # torch raises an error, wherever we are, for each reader that ends.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        sentence = _sentence(error)
         if sentence is None:
             raise
-        if threading.current_thread() is threading.main_thread():
-            # torch raises this error anew, wherever we are, for each child that ends.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         traceback.clear_frames(error.__traceback__)  # ends the loader
         raise BadInput(sentence) from None
 
 
+def _sentence(error):
+    """What happened, or None where nobody knows."""
+    if isinstance(error, RuntimeError):
+        return _of_a_worker(str(error)) or _of_a_checkpoint(str(error))
+    if isinstance(error, (EOFError, ConnectionError)) or _of_no_file(error):
+        return KILLED.format("")  # it ended while it handed a batch over
+    if error.errno is None:
+        return None
+    where = error.filename or "the output folder"
+    return f"cannot use {where} ({error.strerror}): mend that; {GO_ON}"
+
+
+def _of_no_file(error):
+    return isinstance(error, FileNotFoundError) and error.filename is None
+
+
 def _of_a_worker(text):
     found = re.search(r"DataLoader worker \(pid\D*([\d, ]+)", text)
-    return found and (
-        f"a process that reads audio was killed (pid {found[1].strip()}), perhaps for "
-        f"want of memory: lower num_workers or cache_audio_gb; {GO_ON}"
-    )
+    return found and KILLED.format(f" (pid {found[1].strip()})")
 
 
 def _of_a_checkpoint(text):

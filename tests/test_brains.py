@@ -73,6 +73,27 @@ def batch_of(*examples):
     return PaddedBatch(list(examples))
 
 
+def pretraining():
+    """``hparams`` of a ``BiRQBrain`` in its first epoch."""
+    hparams = dict(
+        seed=1,
+        enhanced_weight=Ramp(value=0.7),
+        anchor_weight=Ramp(value=1.3),
+        label_fitting=LabelFitting(seconds=1, batch_seconds=1),
+        lr_schedule=constant,
+        epoch_counter=EpochCounter(limit=1),
+        run_log=Log(),
+        log_interval=1,
+        collapse_perplexity=0.0,
+        mask_epoch=torch.zeros((), dtype=torch.long),
+        keep_checkpoints=1,
+        noprogressbar=True,
+        device="cpu",
+    )
+    hparams["epoch_counter"].current = 1
+    return hparams
+
+
 @pytest.fixture
 def make_brain(make_model):
     """make_brain(model overrides, opt_class=..., run_opts=..., **hparams)"""
@@ -81,22 +102,7 @@ def make_brain(make_model):
         overrides=None, *, opt_class=None, run_opts=None, checkpointer=None, **more
     ):
         settings = dict(noise=False, mask_noise_std=0.0, gradient=False)
-        hparams = dict(
-            seed=1,
-            enhanced_weight=Ramp(value=0.7),
-            anchor_weight=Ramp(value=1.3),
-            label_fitting=LabelFitting(seconds=1, batch_seconds=1),
-            lr_schedule=constant,
-            epoch_counter=EpochCounter(limit=1),
-            run_log=Log(),
-            log_interval=1,
-            collapse_perplexity=0.0,
-            mask_epoch=torch.zeros((), dtype=torch.long),
-            keep_checkpoints=1,
-            noprogressbar=True,
-            device="cpu",
-        )
-        hparams["epoch_counter"].current = 1
+        hparams = pretraining()
         brain = BiRQBrain(
             modules={"model": make_model(**settings | (overrides or {}))},
             opt_class=opt_class or (lambda p: torch.optim.SGD(p, lr=0.05)),

@@ -126,6 +126,15 @@ def test_best_rq_is_birq_with_weight_zero(hparams):
     assert loaded["anchor_weight"](0) > 0
 
 
+def test_the_plus_fits_both_quantizers_to_speech(hparams):
+    loaded = load(hparams / "birq_plus_tiny.yaml").hparams
+    model, plain = loaded["model"], load(hparams / "birq_tiny.yaml").hparams["model"]
+    for kind in ("anchor_quantizer", "enhanced_quantizer"):
+        assert getattr(model, kind).kinds == ("pca", "centroids")
+        assert not getattr(plain, kind).fittable
+    assert loaded["label_fitting"].refit_steps == 5000
+
+
 def test_the_papers_form_has_the_papers_numbers(hparams):
     loaded = load(hparams / "birq_paper_tiny.yaml").hparams
     model = loaded["model"]

@@ -34,6 +34,8 @@ from speechbrain_birq.checkpoints import AtomicCheckpointer
 from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.data.soundness import printable
 from speechbrain_birq.diagnostics.metrics import read_metrics
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.mishaps import mishaps_told
 from speechbrain_birq.model import BiRQ
 
 pytestmark = pytest.mark.faults
@@ -384,6 +386,27 @@ def test_what_stops_a_training_is_one_sentence(
     arrange, settings, *words = FATAL[kind]
     arrange(corpus, tmp_path / "run", monkeypatch)
     fails(lambda: pretrain(corpus, tmp_path / "run", **settings), *words)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EOFError(),
+        ConnectionResetError(104, "Connection reset by peer"),
+        FileNotFoundError(2, "No such file or directory"),
+        RuntimeError("DataLoader worker (pid(s) 17) exited unexpectedly"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_reader_killed_while_it_hands_over_a_batch_is_told(error):
+    told = "a process that reads audio was killed"
+    with pytest.raises(BadInput, match=told), mishaps_told():
+        raise error
+
+
+def test_an_error_that_nobody_knows_is_left_alone():
+    with pytest.raises(RuntimeError, match="a bug"), mishaps_told():
+        raise RuntimeError("a bug")
 
 
 @pytest.mark.parametrize(

@@ -98,4 +98,5 @@ def test_every_size_has_its_three_files():
     names = {path.stem for path in HPARAMS.glob("*.yaml")}
     kinds = ("birq", "best_rq", "ctc")
     expected = {f"{kind}_{size}" for kind in kinds for size in (*PAPER, "tiny")}
-    assert names == expected | {"birq_paper_tiny", "probe_tiny", "ctc_ami"}
+    others = {"birq_paper_tiny", "birq_plus_tiny", "probe_tiny", "ctc_ami"}
+    assert names == expected | others

@@ -9,14 +9,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from speechbrain.core import Stage
-from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.run_opts import RunOptions
-from test_brains import Log, batch_of, constant, example
+from test_brains import batch_of, example, pretraining
 
 from speechbrain_birq.brains import BiRQBrain
 from speechbrain_birq.decoding import ErrorCounter
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.label_fitting import LabelFitting
 from speechbrain_birq.ranks import check_same, gathered, total, warn_of_restarts
 from speechbrain_birq.schedules import Ramp
 
@@ -38,22 +36,9 @@ NAMES = ["utterance-1", "utterance-2", "utterance-3"]
 
 def brain_of(model, accumulation=1, best_rq=False):
     """A Brain whose SGD step of rate 1 shows the gradient."""
-    hparams = dict(
-        seed=1,
-        enhanced_weight=Ramp(value=0.0 if best_rq else 0.7),
-        anchor_weight=Ramp(value=1.3),
-        label_fitting=LabelFitting(seconds=1, batch_seconds=1),
-        lr_schedule=constant,
-        epoch_counter=EpochCounter(limit=1),
-        run_log=Log(),
-        log_interval=1,
-        collapse_perplexity=0.0,
-        mask_epoch=torch.zeros((), dtype=torch.long),
-        keep_checkpoints=1,
-        noprogressbar=True,
-        device="cpu",
-    )
-    hparams["epoch_counter"].current = 1
+    hparams = pretraining()
+    if best_rq:
+        hparams["enhanced_weight"] = Ramp(value=0.0)
     options = {"grad_accumulation_factor": accumulation, "max_grad_norm": 1e9}
     options |= {"distributed_backend": "gloo", "device": "cpu"}
     brain = BiRQBrain(
