@@ -147,16 +147,19 @@ class BiRQ(torch.nn.Module):
         """
         wants_gradient = self.selector.gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(wants_gradient):
-            states = take(self.label_states(clean, counted, total), rows)
+            states = take(self.label_states(clean, counted, total=total), rows)
             distances = self.enhanced_quantizer.distances(states)
             labels = self.selector(distances, self.generator)
             return SoftLabels(labels, distances.detach().argmin(-1))
 
-    def label_states(self, clean: Frames, counted=None, total=None) -> torch.Tensor:
-        """z^(k): the normalised output of layer k on the clean input; (B, T, H)."""
+    def label_states(self, clean: Frames, counted=None, **options) -> torch.Tensor:
+        """z^(k): the normalised output of layer k on the clean input; (B, T, H).
+
+        ``counted`` as for ``select_labels``, ``options`` as for ``LabelNorm.forward``.
+        """
         states = self.encoder(clean.frames, clean.lengths, num_layers=self.label_layer)
         counted = clean.valid if counted is None else counted
-        return self.label_norm(states, counted, *([total] if total else []))
+        return self.label_norm(states, counted, **options)
 
     def encode_masked(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
         """Last layer's output on x̃; (B, T, H)."""
