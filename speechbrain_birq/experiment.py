@@ -35,7 +35,7 @@ from speechbrain_birq.decoding import make_decoder
 from speechbrain_birq.diagnostics.plots import plot_training
 from speechbrain_birq.errors import BadInput, one_sentence
 from speechbrain_birq.mishaps import mishaps_told
-from speechbrain_birq.ranks import warn_of_restarts
+from speechbrain_birq.ranks import check_same_settings, warn_of_restarts
 from speechbrain_birq.relabelling import add_stored_labels
 from speechbrain_birq.run_folder import (
     ARCHITECTURE,
@@ -185,6 +185,7 @@ def _start(argv):
             f"folder with --output_folder"
         ) from None
     check_same_run(folder, resolved)
+    check_same_settings(resolved)
     warn_of_restarts()
     return Experiment(hparams, options, folder, resolved)
 

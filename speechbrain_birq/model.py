@@ -8,6 +8,7 @@ from speechbrain_birq.encoder import check_encoder
 from speechbrain_birq.frontend import Frames
 from speechbrain_birq.masking import fill_masked, hidden_rows, take
 from speechbrain_birq.objectives import Objective, masked_objective
+from speechbrain_birq.ranks import total
 
 
 class Labels(NamedTuple):
@@ -118,25 +119,47 @@ class BiRQ(torch.nn.Module):
         mask = mask & clean.valid
         rows = hidden_rows(mask)
         anchor_codes = self._anchor_codes(clean, rows, targets)
-        labels = self.select_labels(clean, rows) if enhanced else NO_LABELS
+        labels = NO_LABELS
+        if enhanced:
+            # Every utterance has hidden frames but that of a rank without a batch.
+            counted = clean.valid & mask.any(1, keepdim=True)
+            labels = self.select_labels(clean, rows, counted)
         hidden = take(self.encode_masked(clean, mask), rows)
         return masked_objective(
             hidden, self.heads, anchor_codes, *labels, chunk=self.chunk
         )
 
-    def select_labels(self, clean: Frames, rows: torch.Tensor) -> SoftLabels:
-        """y^(k) at the masked frames: layers 1..k on the clean input."""
+    def select_labels(self, clean: Frames, rows, counted=None) -> SoftLabels:
+        """y^(k) at the masked frames: layers 1..k on the clean input.
+
+        Arguments
+        ---------
+        clean : Frames
+        rows : torch.Tensor
+            (M,) numbers of the masked frames.
+        counted : torch.Tensor, optional
+            (B, T) bool, what enters the statistics of ``label_norm``, those of all
+            processes; by default all frames that are not padding.
+
+        Returns
+        -------
+        SoftLabels
+        """
         wants_gradient = self.selector.gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(wants_gradient):
-            states = take(self.label_states(clean), rows)
+            states = take(self.label_states(clean, counted, total=total), rows)
             distances = self.enhanced_quantizer.distances(states)
             labels = self.selector(distances, self.generator)
             return SoftLabels(labels, distances.detach().argmin(-1))
 
-    def label_states(self, clean: Frames) -> torch.Tensor:
-        """z^(k): the normalised output of layer k on the clean input; (B, T, H)."""
+    def label_states(self, clean: Frames, counted=None, **options) -> torch.Tensor:
+        """z^(k): the normalised output of layer k on the clean input; (B, T, H).
+
+        ``counted`` as for ``select_labels``, ``options`` as for ``LabelNorm.forward``.
+        """
         states = self.encoder(clean.frames, clean.lengths, num_layers=self.label_layer)
-        return self.label_norm(states, clean.valid)
+        counted = clean.valid if counted is None else counted
+        return self.label_norm(states, counted, **options)
 
     def encode_masked(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
         """Last layer's output on x̃; (B, T, H)."""

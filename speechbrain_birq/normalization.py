@@ -4,12 +4,17 @@ import torch
 from torch.nn.functional import layer_norm
 
 
+def _alone(value):
+    return value
+
+
 class LabelNorm(torch.nn.Module):
     """Normalise layer k's output, without trainable parameters.
 
     The paper does not say how. ``layer`` normalises every frame over its channels.
     ``channel`` normalises every channel over the valid frames of the batch; running
-    statistics are buffers, saved in the checkpoint and used in evaluation. With
+    statistics are buffers, saved in the checkpoint and used in evaluation. In training
+    under several processes the batch is that of all of them. With
     ``layer``, channels that are always large decide the label of every frame: in small
     trials the labels fell to one code within 50 steps.
 
@@ -46,7 +51,7 @@ class LabelNorm(torch.nn.Module):
         self.register_buffer("running_var", torch.ones(dim))
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
 
-    def forward(self, states: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    def forward(self, states, valid, total=_alone) -> torch.Tensor:
         """Normalise.
 
         Arguments
@@ -55,6 +60,8 @@ class LabelNorm(torch.nn.Module):
             (B, T, H)
         valid : torch.Tensor
             (B, T) bool; padding enters no statistic.
+        total : callable
+            Sum of a tensor over the processes, with its gradient (``ranks.total``).
 
         Returns
         -------
@@ -64,22 +71,23 @@ class LabelNorm(torch.nn.Module):
         states = states.float()
         if self.kind == "layer":
             return layer_norm(states, states.shape[-1:], eps=self.EPS)
-        mean, var = self._statistics(states, valid.unsqueeze(-1))
+        mean, var = self._statistics(states, valid.unsqueeze(-1), total)
         return (states - mean) * torch.rsqrt(var + self.EPS)
 
-    def _statistics(self, states, valid):
+    def _statistics(self, states, valid, total):
         if not self.training:
             return self.running_mean, self.running_var
-        count = valid.sum()
-        mean = (states * valid).sum((0, 1)) / count
-        var = ((states - mean) * valid).square().sum((0, 1)) / count
-        self._update(mean.detach(), var.detach())
+        count = total(valid.sum())
+        frames = count.clamp_min(1)  # no process may have any
+        mean = total((states * valid).sum((0, 1))) / frames
+        var = total(((states - mean) * valid).square().sum((0, 1))) / frames
+        self._update(mean.detach(), var.detach(), count > 0)
         return mean, var
 
     @torch.no_grad()
-    def _update(self, mean, var):
+    def _update(self, mean, var, any_frames):
         # A batch whose step will be skipped leaves no trace (and no NaN) here either.
-        finite = torch.isfinite(mean).all() & torch.isfinite(var).all()
+        finite = torch.isfinite(mean).all() & torch.isfinite(var).all() & any_frames
         self.num_batches += finite
         weight = (1 / self.num_batches.clamp_min(1)).clamp_min(self.momentum) * finite
         self.running_mean.lerp_(torch.where(finite, mean, self.running_mean), weight)

@@ -4,12 +4,19 @@ import hashlib
 import logging
 import os
 
+import ruamel.yaml
 import torch
 import torch.distributed as dist
+from torch.distributed.nn.functional import all_reduce
 
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
+
+# What machines may have for themselves; the parts below them name folders, too.
+PER_MACHINE = frozenset(
+    "cache_audio_gb checkpointer data_folder num_workers output_folder run_log".split()
+)
 
 
 def gathered(value) -> list:
@@ -33,11 +40,36 @@ def gathered(value) -> list:
 
 
 def total(value: torch.Tensor) -> torch.Tensor:
-    """The sum over ranks; all ranks call it together."""
-    if dist.is_initialized():
-        value = value.clone()
-        dist.all_reduce(value)
-    return value
+    """The sum over ranks, with its gradient; all ranks call it together."""
+    return all_reduce(value) if dist.is_initialized() else value
+
+
+def check_same_settings(resolved_yaml) -> None:
+    """Refuse ranks that were started with other settings; all ranks call it together.
+
+    With another learning rate on one machine the weights would part silently, with
+    another ``batch_seconds`` the ranks would wait for each other.
+
+    Arguments
+    ---------
+    resolved_yaml : str
+        HyperPyYAML text of this rank's settings.
+
+    Raises
+    ------
+    BadInput
+        On every rank, naming the first key that differs.
+    """
+    settings = ruamel.yaml.YAML().load(resolved_yaml)
+    ranks = gathered({key: str(settings[key]) for key in settings.keys() - PER_MACHINE})
+    for rank, theirs in enumerate(ranks):
+        for key in sorted(ranks[0].keys() | theirs.keys()):
+            first, other = ranks[0].get(key), theirs.get(key)
+            if first != other:
+                raise BadInput(
+                    f"rank {rank} was started with {key}: {_short(other)}, rank 0 with "
+                    f"{_short(first)}: give every machine the same YAML and options"
+                )
 
 
 def check_same(model) -> None:
@@ -80,6 +112,10 @@ def warn_of_restarts() -> None:
             "--max-restarts may fail: export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 "
             "before torchrun (recipes/DISTRIBUTED.md)"
         )
+
+
+def _short(value):
+    return "nothing" if value is None else " ".join(value.split())[:60]
 
 
 def _sha256(tensor):

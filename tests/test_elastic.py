@@ -23,11 +23,12 @@ SETTINGS = """
 """.split()
 
 
-def start(corpus, folder, *launch):
+def start(corpus, folder, *launch, seed="1234"):
     """A pretraining under torchrun, its output in ``<folder>.txt``."""
     command = [sys.executable, "-m", "torch.distributed.run", *launch]
     command += ["recipes/LibriSpeech/pretrain.py", "hparams/birq_tiny.yaml", *SETTINGS]
     command += ["--data_folder", str(corpus), "--output_folder", str(folder)]
+    command += ["--seed", seed]
     more = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     more |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as recipes/DISTRIBUTED.md
     with open(f"{folder}.txt", "ab") as told:
@@ -84,6 +85,25 @@ def test_two_machines_meet_and_end_as_one_does(_corpus_template, tmp_path, undis
         agents.append(start(_corpus_template, folder, *launch))
     found = [finish(agent, folder) for agent in agents]
     assert_equal(found[0], undisturbed)
+
+
+def test_a_machine_with_another_seed_ends_the_run_everywhere(
+    _corpus_template, tmp_path
+):
+    """Its codebooks and projections would be others."""
+    folder = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    launch += ["--rdzv-id", "birq", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    seeds = ("1", "2")
+    agents = [start(_corpus_template, folder, *launch, seed=seed) for seed in seeds]
+    assert [agent.wait(120) for agent in agents] == [1, 1]
+    told = Path(f"{folder}.txt").read_text()
+    assert told.count("error: rank 1 was started with ") == 2
+    assert 'pretrain.py", line' not in told
+    assert not list(folder.glob("save/CKPT*"))
 
 
 def test_the_runs_have_learnt_something(undisturbed):

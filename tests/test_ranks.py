@@ -1,6 +1,7 @@
 """Two gloo ranks give what one process gives on the joined batch."""
 
 import copy
+import math
 import os
 from types import SimpleNamespace
 
@@ -15,7 +16,13 @@ from test_brains import batch_of, example, pretraining
 from speechbrain_birq.brains import BiRQBrain
 from speechbrain_birq.decoding import ErrorCounter
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.ranks import check_same, gathered, total, warn_of_restarts
+from speechbrain_birq.ranks import (
+    check_same,
+    check_same_settings,
+    gathered,
+    total,
+    warn_of_restarts,
+)
 from speechbrain_birq.schedules import Ramp
 
 # Each rank's micro-batches as numbers of utterances, None: it has no batch.
@@ -29,8 +36,17 @@ STEPS = {
     "no batch for the first rank": (dict(shared_head=False), [[None], [A]]),
     "no batch within a step": ({}, [[A, None], [None, D]]),
     "gradient through the labels": (dict(gradient=True), [[A], [B]]),
+    "statistics of all ranks": (dict(label_norm="channel"), [[A], [C]]),
+    "statistics and gradient": (dict(label_norm="channel", gradient=True), [[A], [C]]),
+    "no batch in the statistics": (dict(label_norm="channel"), [[None], [C]]),
 }
 SPLIT = [[A, C], [B]]  # a validation: two batches and one
+VALIDATIONS = {
+    "validation": {},
+    "validation with noise": dict(mask_noise_std=0.1, noise=True),
+    "validation with statistics": dict(label_norm="channel"),
+}
+SETTINGS = "lr: {}\ndata_folder: /scratch/{}\n"
 NAMES = ["utterance-1", "utterance-2", "utterance-3"]
 
 
@@ -72,9 +88,12 @@ def step(model, groups, **settings):
     return {"weights": state, "row": row}
 
 
-def validate(model, groups):
-    """Figures of a validation."""
+def validate(model, groups, trained):
+    """Figures of a validation, after a step where that leaves statistics."""
     brain = brain_of(model)
+    brain.num_batches = brain.step = 1
+    if model.label_norm.kind == "channel":
+        brain.fit_batch(*batches([trained]))
     brain.modules.eval()
     brain.on_stage_start(Stage.VALID, 1)
     for batch in batches(groups):
@@ -102,6 +121,28 @@ def told(model, rank):
         return str(error)
 
 
+def told_of_settings(rank, lr):
+    """The sentence for these settings, each machine with a folder of its own."""
+    try:
+        check_same_settings(SETTINGS.format(lr, rank))
+    except BadInput as error:
+        return str(error)
+
+
+def skipped(model, rank):
+    """What is named where the second rank's batch spoils the step."""
+    brain = brain_of(model)
+    brain.num_batches = brain.step = 1
+    brain.nonfinite_count = brain.nonfinite_patience = 0
+    (batch,) = batches([(A, B)[rank]])
+    if rank == 1:
+        batch.sig.data[:] = math.nan
+    try:
+        brain.fit_batch(batch)
+    except BadInput as error:
+        return str(error)
+
+
 def work(rank, folder, models):
     """All cases, on one of two ranks."""
     torch.set_num_threads(1)
@@ -113,9 +154,12 @@ def work(rank, folder, models):
         name: step(models[name], groups[rank], best_rq=name == "BEST-RQ")
         for name, (_, groups) in STEPS.items()
     }
-    found["validation"] = validate(models["validation"], SPLIT[rank])
+    for name in VALIDATIONS:
+        found[name] = validate(models[name], SPLIT[rank], (A, C)[rank])
     found["errors"] = count_errors(NAMES[rank::2])
     found["told"] = told(models["told"], rank)
+    found["settings"] = [told_of_settings(rank, lr) for lr in (1, 1 + rank)]
+    found["skipped"] = skipped(models["skipped"], rank)
     found["gathered"] = gathered(rank), total(torch.tensor(rank + 1.0))
     brain = brain_of(models["random"])
     found["random"] = torch.rand(8), torch.rand(8, generator=brain.generator)
@@ -134,7 +178,8 @@ def fresh(make_model):
 
     def make(name):
         settings = dict(noise=False, mask_noise_std=0.0, gradient=False)
-        return make_model(**settings | STEPS.get(name, ({},))[0])
+        more = STEPS[name][0] if name in STEPS else VALIDATIONS.get(name, {})
+        return make_model(**settings | more)
 
     return make
 
@@ -143,7 +188,7 @@ def fresh(make_model):
 def found(folder, fresh):
     """What the two ranks have found; started once."""
     if not (folder / "0.pt").exists():
-        names = [*STEPS, "validation", "told", "random"]
+        names = [*STEPS, *VALIDATIONS, "told", "random", "skipped"]
         models = {name: fresh(name) for name in names}
         multiprocessing.spawn(work, (folder, models), nprocs=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
@@ -163,12 +208,13 @@ def test_a_step_is_that_of_one_process_on_the_joined_batch(name, found, fresh):
             assert one["row"][key] == pytest.approx(value, rel=1e-5), key
 
 
-def test_a_validation_is_split_and_reduced(found, fresh):
-    expected = validate(fresh("validation"), [A, B, C])
+@pytest.mark.parametrize("name", VALIDATIONS)
+def test_a_validation_is_split_and_reduced(name, found, fresh):
+    expected = validate(fresh(name), [A, B, C], A + C)
     assert expected.pop("stage") == "valid"
     assert expected["anchor_used_codes"] > 3
     for rank in (0, 1):
-        figures = {key: found[rank]["validation"][key] for key in expected}
+        figures = {key: found[rank][name][key] for key in expected}
         assert figures == pytest.approx(expected, rel=1e-6)
 
 
@@ -181,6 +227,18 @@ def test_error_rates_are_of_all_ranks_utterances(found):
 def test_another_codebook_is_refused_on_every_rank(found):
     assert found[0]["told"] == found[1]["told"]
     assert "rank 1 holds another anchor_quantizer.projection" in found[0]["told"]
+
+
+def test_other_settings_are_refused_on_every_rank(found):
+    for rank in (0, 1):
+        same, other = found[rank]["settings"]
+        assert same is None
+        assert "rank 1 was started with lr: 2, rank 0 with 1:" in other
+
+
+def test_a_skipped_step_names_the_utterances_of_all_ranks(found):
+    for rank in (0, 1):
+        assert "utterance-1, utterance-2, utterance-3:" in found[rank]["skipped"]
 
 
 def test_dropout_and_noise_differ_between_ranks(found):

@@ -15,7 +15,7 @@ from speechbrain_birq.rank_states import (
     random_states,
     set_random_states,
 )
-from speechbrain_birq.ranks import check_same, total
+from speechbrain_birq.ranks import check_same, gathered, total
 from speechbrain_birq.run_folder import other_architecture
 
 logger = logging.getLogger(__name__)
@@ -206,19 +206,20 @@ class SumBrain(sb.Brain):
             return  # fp16 finds its scale by overflowing: no fault of the data
         self.nonfinite_count += 1 + self.nonfinite_before
         self.nonfinite_before = 0
+        ids = [name for names in gathered(self.pending_ids) for name in names]
+        named = ", ".join(ids[:20])
         logger.warning(
             "skipped step %d, %d now in this epoch: the gradient is not finite; "
             "utterances: %s",
             self.optimizer_step,
             self.nonfinite_count,
-            ", ".join(self.pending_ids[:20]),
+            named,
         )
         if self.nonfinite_count > self.nonfinite_patience:
             raise BadInput(
                 f"{self.nonfinite_count} steps of this epoch had a gradient that is "
                 f"not finite (nonfinite_patience {self.nonfinite_patience}), the last "
-                f"with {', '.join(self.pending_ids[:20])}: lower the learning rate, or "
-                f"look at these recordings"
+                f"with {named}: lower the learning rate, or look at these recordings"
             )
 
     def _set_learning_rates(self, optimizer):
