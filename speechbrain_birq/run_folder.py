@@ -8,7 +8,7 @@ import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_birq import durable
-from speechbrain_birq.checkpoints import describe, first_whole, smallness
+from speechbrain_birq.checkpoint_reading import describe, first_whole, smallness
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.tensor_files import load_tensors
 

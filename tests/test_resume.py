@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_experiment import FINETUNE, PRETRAIN, ROOT
+from small_runs import FINETUNE, PRETRAIN, ROOT
 
 from speechbrain_birq import checkpoints, durable, experiment
 from speechbrain_birq.brains import BiRQBrain, CTCBrain
@@ -24,7 +24,6 @@ from speechbrain_birq.diagnostics.metrics import read_metrics
 
 pytestmark = [pytest.mark.resume, pytest.mark.slow]
 
-KILLS = 10  # of each kind of training
 RANDOM = dict(
     optimizer_step_limit=None,
     number_of_epochs=2,
@@ -37,33 +36,64 @@ RANDOM = dict(
     dropout=0.1,
     normalize="global",
     normalize_seconds=3,
-    chunk_prob=0.5,
-    chunk_min=2,
-    chunk_max=4,
 )
+CHUNKS = dict(chunk_prob=0.5, chunk_min=2, chunk_max=4)
+NOISE = dict(label_norm="channel", label_noise=True, temperature=1.0, log_interval=2)
+REFITTED = dict(enhanced_codes="centroids", fit_seconds=3, refit_steps=2)
+# kind -> function, YAML, settings, what it reads
 KINDS = {
     "pretrain": (
+        "pretrain",
         "birq_tiny.yaml",
-        PRETRAIN
-        | RANDOM
-        | dict(label_norm="channel", label_noise=True, temperature=1.0, log_interval=2),
+        PRETRAIN | RANDOM | CHUNKS | NOISE,
+        "corpus",
     ),
-    "finetune": ("ctc_tiny.yaml", FINETUNE | RANDOM | dict(n_mels=40)),
+    "pretrain, shards": (
+        "pretrain",
+        "birq_tiny.yaml",
+        PRETRAIN | RANDOM | NOISE | REFITTED,
+        "shards",
+    ),
+    "finetune": (
+        "finetune",
+        "ctc_tiny.yaml",
+        FINETUNE | RANDOM | CHUNKS | dict(n_mels=40),
+        "corpus",
+    ),
+    "probe, shards": (
+        "finetune",
+        "probe_tiny.yaml",
+        FINETUNE | RANDOM | dict(n_mels=40),
+        "shards",
+    ),
 }
 
-# (owner, name of a function): the process ends when it is called the n-th time.
-POINTS = [
-    (checkpoints, "save_tensors"),  # half of a checkpoint is written
-    (durable, "seal"),  # all of it, without a checksum
-    (checkpoints, "read_checkpoint"),  # it has its name, the old one is still there
-    (checkpoints, "_delete"),
-    (BiRQBrain, "evaluate_batch"),
-    (CTCBrain, "evaluate_batch"),
-    (SumBrain, "accumulate"),
-    (durable, "append"),
-    (AtomicCheckpointer, "save_checkpoint"),  # figures are written, no checkpoint yet
-    (experiment, "add_result"),
-]
+# (owner, name of a function): the process is killed when it is called the n-th time.
+POINTS = {
+    "half of a checkpoint": (checkpoints, "save_tensors"),
+    "a checkpoint without checksums": (durable, "seal"),
+    "two checkpoints": (checkpoints, "read_checkpoint"),
+    "an old checkpoint": (checkpoints, "_delete"),
+    "figures without a checkpoint": (AtomicCheckpointer, "save_checkpoint"),
+    "a figure": (durable, "append"),
+    "gradients": (SumBrain, "accumulate"),
+    "a step": (SumBrain, "optimizers_step"),
+    "validation of labels": (BiRQBrain, "evaluate_batch"),
+    "validation of text": (CTCBrain, "evaluate_batch"),
+    "results": (experiment, "add_result"),
+}
+# In the order of a training, so that every kill finds it running.
+KILLS = {
+    "pretrain": ["half of a checkpoint", "gradients", "validation of labels"],
+    "pretrain, shards": ["two checkpoints", "a step", "validation of labels"],
+    "finetune": ["an old checkpoint", "validation of text", "results"],
+    "probe, shards": [
+        "a checkpoint without checksums",
+        "figures without a checkpoint",
+        "a figure",
+    ],
+}
+AT_RANDOM = 2  # further kills of each, at any time
 
 
 def train(kind, data, folder, point=None, times=1, number=signal.SIGKILL):
@@ -74,11 +104,11 @@ def train(kind, data, folder, point=None, times=1, number=signal.SIGKILL):
     torch.set_num_threads(1)
     if point is not None:
         _signal_at(*POINTS[point], times, number)
-    yaml, settings = KINDS[kind]
+    function, yaml, settings, _ = KINDS[kind]
     settings = settings | dict(data_folder=data, output_folder=folder)
     argv = [f"--{key}={value}" for key, value in settings.items() if value is not None]
-    start = getattr(experiment, kind)
-    start(prepare_librispeech, [str(ROOT / "hparams" / yaml), "--noprogressbar", *argv])
+    main = getattr(experiment, function)
+    main(prepare_librispeech, [str(ROOT / "hparams" / yaml), "--noprogressbar", *argv])
 
 
 def _signal_at(owner, name, times, number):
@@ -94,26 +124,20 @@ def _signal_at(owner, name, times, number):
 
 
 @pytest.fixture(scope="module")
-def data(_corpus_template, tmp_path_factory):
-    """kind -> its corpus: pretraining reads shards, fine-tuning files."""
-    shards = tmp_path_factory.mktemp("shards")
-    options = dict(splits=["train", "dev"], shard_hours=0.0005)
-    shard_corpus(_corpus_template, shards, **options)
-    return {"pretrain": shards, "finetune": _corpus_template}
-
-
-@pytest.fixture(scope="module")
-def start(data):
+def start(_corpus_template, tmp_path_factory):
     """start(kind, folder, ...): the process of a training; everything is imported."""
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_resume"])
+    # torch imports the latter with its first optimiser: seconds in every process.
+    context.set_forkserver_preload(["test_resume", "torch._dynamo"])
+    shards = tmp_path_factory.mktemp("shards")
+    shard_corpus(_corpus_template, shards, shard_hours=0.0007)  # 3 shards in train
+    data = {"corpus": _corpus_template, "shards": shards}
 
     def started(kind, folder, **more):
-        process = context.Process(
-            target=train, args=(kind, data[kind], folder), kwargs=more
-        )
+        what = data[KINDS[kind][-1]]
+        process = context.Process(target=train, args=(kind, what, folder), kwargs=more)
         process.start()
         return process
 
@@ -178,16 +202,14 @@ def unkilled(start, tmp_path_factory):
     return get
 
 
-def plans(kind, seconds):
-    """So many kills: at every point that the training comes by, else at random."""
+def moments(kind, seconds):
+    """Where, or after how many seconds, to kill: the random ones among the others."""
     rng = random.Random(kind)
-    other = CTCBrain if kind == "pretrain" else BiRQBrain
-    mine = [number for number, (owner, _) in enumerate(POINTS) if owner is not other]
-    rng.shuffle(mine)
-    for number in mine[: KILLS - 3]:
-        yield dict(point=number, times=rng.randint(1, 3)), None
-    for _ in range(3):
-        yield {}, rng.uniform(0.3, 0.9) * seconds
+    found = [(dict(point=p, times=rng.randint(1, 3)), None) for p in KILLS[kind]]
+    for _ in range(AT_RANDOM):
+        moment = {}, rng.uniform(0.2, 0.6) * seconds
+        found.insert(rng.randrange(len(found)), moment)
+    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,27 +218,29 @@ def test_a_run_killed_at_any_moment_ends_as_if_never_killed(
 ):
     expected, seconds = unkilled(kind)
     folder = tmp_path / "run"
-    kills = 0
-    for more, wait in plans(kind, seconds):
-        for _ in range(3):  # a run that had got too far to be killed is begun anew
-            process = start(kind, folder, **more)
-            process.join(wait)
-            if process.is_alive():
-                process.kill()
-            process.join()
-            if process.exitcode == -signal.SIGKILL:
-                kills += 1
-                break
-            assert process.exitcode == 0, told(folder)
-            assert outcome(folder) == expected
-            shutil.rmtree(folder)
-            more = more and more | dict(times=1)
+    for more, wait in moments(kind, seconds):
+        kill(lambda **now: start(kind, folder, **now), more, wait, folder)
     process = start(kind, folder)
     process.join()
     assert process.exitcode == 0, told(folder)
     assert outcome(folder) == expected
     assert not list((folder / "save").glob("partial+*"))
-    assert kills == KILLS
+
+
+def kill(start, more, wait, folder):
+    """Start it and kill it; a run that had got too far for that begins anew."""
+    for attempt in range(5):
+        process = start(**more)
+        process.join(wait and wait / 2**attempt)
+        if process.is_alive():
+            process.kill()
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            return
+        assert process.exitcode == 0, told(folder)
+        shutil.rmtree(folder)
+        more = more and more | dict(times=1)
+    pytest.fail(f"no moment to kill it: {more} {wait}")
 
 
 @pytest.mark.parametrize(
@@ -227,8 +251,7 @@ def test_a_signal_saves_then_ends_and_the_run_goes_on(
     start, unkilled, tmp_path, kind, number, status
 ):
     folder = tmp_path / "run"
-    accumulate = POINTS.index((SumBrain, "accumulate"))
-    process = start(kind, folder, point=accumulate, times=1, number=number)
+    process = start(kind, folder, point="gradients", times=1, number=number)
     process.join()
     assert process.exitcode == status, told(folder)
     assert f"stopped by {number.name} after 1 steps" in (folder / "log.txt").read_text()
@@ -237,6 +260,11 @@ def test_a_signal_saves_then_ends_and_the_run_goes_on(
     process.join()
     assert process.exitcode == 0, told(folder)
     assert outcome(folder) == unkilled(kind)[0]
+
+
+def test_there_are_twenty_kills_and_every_point_is_met():
+    assert sum(map(len, KILLS.values())) + AT_RANDOM * len(KILLS) == 20
+    assert {point for points in KILLS.values() for point in points} == set(POINTS)
 
 
 def test_the_hash_sees_a_single_bit():
