@@ -1,6 +1,7 @@
 """Label experiments: what is kept, what is not done twice, and what the table says."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def test_the_interval_is_of_utterances_with_all_their_seeds(records):
 
 def test_an_arm_without_a_record_has_no_row(records):
     assert "new" not in label_table.table(PLAN, records[:2])
+
+
+@pytest.mark.parametrize("name", ["minispeech"])
+def test_the_page_is_what_the_command_prints(name, monkeypatch, capsys, tmp_path):
+    """Of a copy: the picture is drawn anew."""
+    folder = ROOT / "benchmarks/labels"
+    shutil.copytree(folder / name, tmp_path / name)
+    plan = shutil.copy(folder / f"{name}.yaml", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["labels.py", str(plan), "--table"])
+    labels.main()
+    page = (ROOT / "recipes/LibriSpeech/RESULTS.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out.strip() in page
 
 
 def test_pieces_are_run_kept_and_not_run_again(corpus, tmp_path, monkeypatch, capsys):
