@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import uuid
 from pathlib import Path
 
 SUMS = "SHA256SUMS"
@@ -38,7 +39,8 @@ def write(path, content) -> None:
     """
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    partial = path.with_name(f"{path.name}.partial")
+    # A name of its own: ranks may write the same file at the same time.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.write_bytes(data)
         flush(partial)

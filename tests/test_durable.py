@@ -249,3 +249,17 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         durable.write(path, "x" * 200)
     assert json.loads(path.read_text()) == [1]
     assert list(Path(tmp_path).iterdir()) == [path]
+
+
+def test_two_processes_may_write_a_file_at_the_same_time(tmp_path, monkeypatch):
+    path, flush = tmp_path / "characters.json", durable.flush
+
+    def meanwhile(partial):
+        monkeypatch.setattr(durable, "flush", flush)
+        durable.write(path, "theirs")
+        flush(partial)
+
+    monkeypatch.setattr(durable, "flush", meanwhile)
+    durable.write(path, "ours")
+    assert path.read_text() == "ours"
+    assert list(tmp_path.iterdir()) == [path]
