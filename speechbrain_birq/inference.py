@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from speechbrain.dataio import audio_io
+from speechbrain.dataio.audio_io import info
 
 from speechbrain_birq.asr import CTCModel
 from speechbrain_birq.chunking import make_chunk
@@ -50,7 +50,7 @@ class SpeechEncoder:
         if not Path(path).is_file():
             raise BadInput(f"no audio file {path}")
         try:
-            audio_io.info(str(path))
+            info(str(path))
         except Exception as error:  # soundfile raises many kinds
             raise BadInput(f"cannot read {path} as audio ({error})") from None
         signal = self.reader(str(path))

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain.dataio import audio_io
+from speechbrain.dataio.audio_io import info
 
 from speechbrain_birq.data.soundness import check_header, printable
 from speechbrain_birq.errors import BadInput
@@ -42,11 +42,11 @@ def measure(path: Path) -> float:
     if path.stat().st_size == 0:
         raise ValueError("empty file")
     try:
-        info = audio_io.info(str(path))
+        header = info(str(path))
     except Exception as error:  # soundfile raises many kinds
         raise ValueError(f"unreadable ({error})") from None
-    check_header(info.sample_rate, info.num_frames)
-    return info.duration
+    check_header(header.sample_rate, header.num_frames)
+    return header.duration
 
 
 def measure_all(paths, num_threads=8):

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import torch
 import torchaudio
-from speechbrain.dataio import audio_io
+from speechbrain.dataio.audio_io import load
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -74,9 +74,9 @@ class AudioReader:
             if isinstance(source, Exception):
                 raise source
             if source is not None:  # a shard: 16 bits as it is
-                signal, rate = audio_io.load(source, dtype=torch.int16)
+                signal, rate = load(source, dtype=torch.int16)
             else:
-                signal, rate = audio_io.load(path)
+                signal, rate = load(path)
             check_header(rate, signal.shape[1])
             check_rates(rate, self.sample_rate)
             check_samples(signal)
