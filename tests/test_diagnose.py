@@ -1,6 +1,7 @@
 """birq diagnose: figures against counting in plain Python, files, refusals."""
 
 import json
+import math
 import shutil
 from collections import Counter
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from speechbrain_birq import durable
 from speechbrain_birq.cli import main
 from speechbrain_birq.data.librispeech import find_utterances
 from speechbrain_birq.data.pipeline import AudioReader
-from speechbrain_birq.diagnostics.diagnose import diagnose_run
+from speechbrain_birq.diagnostics.diagnose import _row, diagnose_run
 from speechbrain_birq.diagnostics.label_sets import KMeans, LabelSets
 from speechbrain_birq.diagnostics.phones import Interval, phones_of_frames, read_phones
 from speechbrain_birq.diagnostics.spoken import AlignedTokens, token_times
@@ -199,6 +200,30 @@ def test_a_blank_counts_as_the_nearer_token_and_the_ends_are_silent():
     assert found[0] == pytest.approx(Interval(0.035, 0.075, "A"))
     named = phones_of_frames(found, 7, frontend.frame_ms)
     assert named == [None, "A", "A", "A", "B", "B", None]
+
+
+def test_a_long_alignment_names_the_nearer_token():
+    """Against a search over all tokens, ties to the earlier one."""
+    path = [0] * 40
+    for number, place in enumerate((2, 9, 10, 31), 1):
+        path[place] = number
+    frontend = FrontEnd(n_mels=20, stack=4)
+    found = token_times(path, ["<blank>", *"ABCD"], frontend)
+    named = [index for index, token in enumerate(path) if token]
+    for index, interval in enumerate(found, named[0]):
+        nearest = min(named, key=lambda other: (abs(other - index), other))
+        assert interval.phone == " ABCD"[path[nearest]]
+
+
+def test_mutual_information_by_chance_is_that_of_shuffled_labels():
+    """8 codes, 4,000 frames: (8 - 1)(8 - 1) / 2M = 0.006 nats."""
+    draws = torch.randint(8, (2, 4000, 1), generator=torch.Generator().manual_seed(0))
+    for codes, shared in ((draws[0], math.log(8)), (draws[1], 0.006)):
+        sets = {"anchor": [draws[0]], "layer 1": [codes]}
+        truth = [draws[0][:, 0]], list(range(8))
+        row = _row(sets, "layer 1", truth, 8, {})
+        assert row["mutual_information"] == pytest.approx(shared, abs=0.003)
+        assert row["mutual_information_chance"] == pytest.approx(0.006, abs=0.003)
 
 
 def test_k_means_finds_groups():

@@ -160,8 +160,6 @@ def _checkpoints(run):
 def _row(sets, key, truth, num_codes, before):
     """All figures of one label set."""
     codes, (numbers, names) = torch.cat(sets[key]), truth
-    anchor = torch.cat(sets["anchor"])
-    comparable = key != "anchor" and anchor.shape == codes.shape
     sizes = dict(num_codes=num_codes, num_phones=len(names), silence=0)
     shuffled = _shuffled(numbers)
     return {
@@ -169,9 +167,19 @@ def _row(sets, key, truth, num_codes, before):
         **unit_quality(sets[key], numbers, **sizes)._asdict(),
         "chance": unit_quality(sets[key], shuffled, **sizes).pnmi,
         "churn": _churn(before[key], sets[key]) if key in before else None,
-        "agreement": agreement(anchor, codes) if comparable else None,
-        "mutual_information": mutual_information(anchor, codes) if comparable else None,
+        **_against_anchor(torch.cat(sets["anchor"]), codes, key),
     }
+
+
+def _against_anchor(anchor, codes, key):
+    """What a label set has in common with the anchor's, if it has as many codebooks."""
+    names = ("agreement", "mutual_information", "mutual_information_chance")
+    if key == "anchor" or anchor.shape != codes.shape:
+        return dict.fromkeys(names)
+    found = agreement(anchor, codes), mutual_information(anchor, codes)
+    (shuffled,) = _shuffled([codes])
+    chance = mutual_information(anchor, shuffled)
+    return dict(zip(names, (*found, chance), strict=True))
 
 
 def _churn(before, now):

@@ -1,5 +1,6 @@
 """What is spoken in each frame: exact phones, or characters by forced alignment."""
 
+from bisect import bisect_left
 from pathlib import Path
 
 import torch
@@ -96,8 +97,10 @@ def token_times(path, vocabulary, frontend) -> list[Interval]:
     shift = seconds / frontend.stack / 2  # the first frame is centred on sample 0
     found = []
     for index in range(named[0], named[-1] + 1):
-        nearest = min(named, key=lambda other: (abs(other - index), other))
         times = index * seconds - shift, (index + 1) * seconds - shift
+        after = bisect_left(named, index)
+        around = named[max(0, after - 1) : after + 1]
+        nearest = min(around, key=lambda other: (abs(other - index), other))
         found.append(Interval(*times, vocabulary[path[nearest]]))
     return found
 

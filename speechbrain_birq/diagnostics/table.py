@@ -12,6 +12,7 @@ def table(diagnosis) -> str:
         "churn": ("churn %", "8.1%"),
         "agreement": ("agree %", "8.1%"),
         "mutual_information": ("MI, nats", "9.2f"),
+        "mutual_information_chance": ("chance", "7.2f"),
         "pnmi": ("PNMI", "6.3f"),
         "chance": ("chance", "7.3f"),
         "phone_purity": (f"{diagnosis.unit} pur.", "15.3f"),
@@ -35,8 +36,8 @@ def table(diagnosis) -> str:
         "changed since the checkpoint before."
     )
     lines.append(
-        f"{diagnosis.frames} frames of {diagnosis.utterances} utterances. PNMI grows "
-        f"with the used codes on few frames:\nchance is PNMI with "
-        f"the {diagnosis.unit}s shuffled."
+        f"{diagnosis.frames} frames of {diagnosis.utterances} utterances. MI and PNMI "
+        f"grow with the used codes on few\nframes: chance is what is left of them "
+        f"with the labels, or the {diagnosis.unit}s, shuffled."
     )
     return "\n".join(lines)
