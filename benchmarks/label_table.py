@@ -9,8 +9,8 @@ import numpy as np
 from speechbrain_birq.diagnostics.significance import bootstrap
 
 HEADER = (
-    "| arm | seeds | CER, % (each) | mean | spread | against {} | CPU cost "
-    "| G | anchor codes, perplexity | enhanced codes, perplexity |"
+    "| arm | seeds | fine-tunings | CER, % (each seed) | mean | spread | against {} "
+    "| CPU cost | G | anchor codes, perplexity | enhanced codes, perplexity |"
 )
 
 
@@ -30,10 +30,11 @@ def table(plan, records) -> str:
     header = HEADER.format(plan["baseline"])
     lines = [header, "|---" * (header.count("|") - 1) + "|"]
     for arm, pieces in arms.items():
-        rates = [piece["scores"]["cer"] for piece in pieces.values()]
+        rates = [rate(piece) for piece in pieces.values()]
         cells = [
             arm,
             len(rates),
+            sum(len(piece["scores"]) for piece in pieces.values()),
             " ".join(f"{rate:.1f}" for rate in rates),
             f"{statistics.mean(rates):.2f}",
             f"{statistics.stdev(rates):.2f}" if len(rates) > 1 else "",
@@ -43,6 +44,11 @@ def table(plan, records) -> str:
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def rate(piece) -> float:
+    """CER in percent, over all fine-tunings of a pretraining."""
+    return statistics.mean(scores["cer"] for scores in piece["scores"])
 
 
 def by_arm(plan, records) -> dict:
@@ -57,18 +63,23 @@ def against(pieces, baseline) -> str:
     """Difference to the baseline: paired bootstrap over the utterances of all seeds.
 
     An utterance is drawn with the errors of every seed, since those are not
-    independent of each other.
+    independent of each other; of several fine-tunings the mean counts.
     """
     seeds = sorted(pieces.keys() & baseline.keys())
     if not seeds:
         return ""
     rows = np.zeros((len(pieces[seeds[0]]["errors"]), 3))
     for seed in seeds:
-        ours, theirs = pieces[seed]["errors"], baseline[seed]["errors"]
-        names = sorted(ours)
-        rows += [[ours[n][0], theirs[n][0], ours[n][1]] for n in names]
+        ours, theirs = errors(pieces[seed]), errors(baseline[seed])
+        rows += np.stack((ours[:, 0], theirs[:, 0], ours[:, 1]), axis=1)
     found = bootstrap(rows, samples=10000, seed=0)
     return f"{found.first - found.second:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+
+
+def errors(piece):
+    """(utterances, 2) character errors and characters, means over its fine-tunings."""
+    counts = [piece["errors"][name] for name in sorted(piece["errors"])]
+    return np.array(counts) / len(piece["scores"])
 
 
 def cost(pieces, baseline) -> str:
@@ -105,7 +116,7 @@ def picture(plan, records, path) -> None:
     figure = Figure(figsize=(7, 0.45 * len(arms) + 1.2), layout="constrained")
     axes = figure.subplots()
     for row, pieces in enumerate(arms.values()):
-        rates = [piece["scores"]["cer"] for piece in pieces.values()]
+        rates = [rate(piece) for piece in pieces.values()]
         axes.barh(row, statistics.mean(rates), color="C0", alpha=0.35)
         axes.plot(rates, [row] * len(rates), "o", color="C0", markersize=5)
     axes.set_yticks(range(len(arms)), arms)

@@ -6,7 +6,8 @@
         --arms best_rq anchor_centroids --seeds 1234 --jobs 2
     python benchmarks/labels.py benchmarks/labels/minispeech.yaml --table
 
-One piece is one arm and one seed, a core each. What is done is kept beside the YAML as
+One piece is one arm and one seed, a core each: a pretraining and ``finetunings`` (1) of
+it, each with a seed of its own. What is done is kept beside the YAML as
 ``<name>/<arm>-<seed>.json`` and not done again; a piece that was stopped goes on where
 its training was. The table is made of what is kept, ``<name>.png`` is its picture.
 """
@@ -68,32 +69,53 @@ def run_missing(plan, kept, options):
         running = [
             pool.submit(run_piece, arm, seed, plan, path, options)
             for arm, seed in pieces
-            if not (path := kept / f"{arm}-{seed}.json").exists()
+            if missing(path := kept / f"{arm}-{seed}.json", plan)
         ]
         for piece in running:
             piece.result()
 
 
+def missing(path, plan) -> bool:
+    """Whether a piece was not run, or fine-tuned too seldom."""
+    if not path.exists():
+        return True
+    return len(json.loads(path.read_text())["scores"]) < plan.get("finetunings", 1)
+
+
 def run_piece(arm, seed, plan, path, options):
     """Pretrain, fine-tune and score one arm with one seed."""
     folder = options.output_folder / plan_name(options) / f"{arm}-{seed}"
-    common = {"seed": seed, "data_folder": options.data_folder, "tensorboard": False}
+    common = {"data_folder": options.data_folder, "tensorboard": False}
     common |= {"device": options.device}
     settings, finetune = plan["arms"][arm], dict(plan["finetune"])
     record = {"arm": arm, "seed": seed, "cpu_seconds": 0.0, "pretraining": None}
     if settings is not None:
         settings = plan["pretrain"] | settings
         run = folder / "pretrain"
-        record["cpu_seconds"] = train("pretrain", run, settings, common)
+        record["cpu_seconds"] = train(
+            "pretrain", run, settings, common | {"seed": seed}
+        )
         record["pretraining"] = json.loads((run / "results.json").read_text())["valid"]
         finetune["pretrained"] = run
-    run = folder / "finetune"
-    train("finetune", run, {"yaml": "ctc_tiny.yaml"} | finetune, common)
-    split = plan["test_split"]
-    record["scores"] = json.loads((run / "results.json").read_text())[split]
-    record["errors"] = label_table.read_errors(run, split)
+    record |= {"scores": [], "errors": {}}
+    for number in range(plan.get("finetunings", 1)):
+        run = folder / (f"finetune-{number + 1}" if number else "finetune")
+        own = {"yaml": "ctc_tiny.yaml", "seed": seed + 10_000 * number}
+        train("finetune", run, own | finetune, common)
+        add_scores(record, run, plan["test_split"])
     path.write_text(json.dumps(record) + "\n")
-    print(f"{arm}, seed {seed}: {record['scores']['cer']:.2f} % CER", flush=True)
+    rates = " ".join(f"{scores['cer']:.2f}" for scores in record["scores"])
+    print(f"{arm}, seed {seed}: {rates} % CER", flush=True)
+
+
+def add_scores(record, run, split):
+    """A fine-tuning's rates, and its errors to those of the others."""
+    record["scores"].append(json.loads((run / "results.json").read_text())[split])
+    for name, counts in label_table.read_errors(run, split).items():
+        so_far = record["errors"].get(name, (0, 0))
+        record["errors"][name] = [
+            sum(pair) for pair in zip(so_far, counts, strict=True)
+        ]
 
 
 def plan_name(options):
@@ -102,7 +124,9 @@ def plan_name(options):
 
 
 def train(recipe, run, settings, common) -> float:
-    """Start a recipe as a user would; CPU seconds, of all starts together."""
+    """Start a recipe as a user would, unless it has ended; its CPU seconds."""
+    if (run / "results.json").exists():
+        return add_seconds(run / "cpu_seconds.txt", 0.0)
     settings = dict(settings)
     yaml = ROOT / "hparams" / settings.pop("yaml")
     values = common | settings | {"output_folder": run}
