@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import speechbrain as sb
 import torch
-import torch.distributed as dist
 from speechbrain.utils.distributed import (
     ddp_broadcast,
     ddp_init_group,
     if_main_process,
-    run_on_main,
 )
 
 from speechbrain_birq import durable
@@ -22,18 +20,17 @@ from speechbrain_birq.brains.base import NOTHING_READ
 from speechbrain_birq.brains.ctc import add_result
 from speechbrain_birq.chunking import check_chunks, make_chunk
 from speechbrain_birq.configuration import load_configuration, parse_arguments
-from speechbrain_birq.data.manifest import read_manifest
-from speechbrain_birq.data.pipeline import (
-    AudioReader,
-    MaskItem,
-    make_dataset,
-    make_loader,
-    make_shard_dataset,
-)
-from speechbrain_birq.data.shard_reading import Shards, find_shards
 from speechbrain_birq.decoding import make_decoder
 from speechbrain_birq.diagnostics.plots import plot_training
 from speechbrain_birq.errors import BadInput, one_sentence
+from speechbrain_birq.loading import (
+    mask_item,
+    prepare_splits,
+    refuse_long,
+    sample,
+    stage_loader,
+    transcripts,
+)
 from speechbrain_birq.mishaps import mishaps_told
 from speechbrain_birq.ranks import check_same_settings, warn_of_restarts
 from speechbrain_birq.relabelling import add_stored_labels
@@ -79,20 +76,20 @@ def pretrain(prepare, argv=None) -> dict:
     experiment = _start(argv)
     hparams = experiment.hparams
     hparams["mask_epoch"] = torch.zeros((), dtype=torch.long).share_memory_()
-    manifests = _prepare(prepare, experiment, ["train_split", "valid_split"])
+    manifests = prepare_splits(prepare, experiment, ["train_split", "valid_split"])
     train, valid = (
-        _loader(
-            experiment,
+        stage_loader(
+            hparams,
             manifests[hparams[f"{stage}_split"]],
             stage=stage,
-            items=[(_mask_item(hparams, stage), ["sig", "id"], "mask")],
+            items=[(mask_item(hparams, stage), ["sig", "id"], "mask")],
         )
         for stage in ("train", "valid")
     )
     if hparams.get("stored_labels") is not None:
         add_stored_labels(hparams, train=train.dataset, valid=valid.dataset)
     _estimate_statistics(experiment, hparams["frontend"], train.dataset)
-    hparams["label_fitting"].signals = partial(_sample, experiment, train.dataset)
+    hparams["label_fitting"].signals = partial(sample, train.dataset, hparams["seed"])
     brain = _brain(experiment, hparams["modules"])
     _fit(experiment, brain, train, valid)
     return _finish(experiment, brain)
@@ -131,11 +128,11 @@ def finetune(prepare, argv=None) -> dict:
         )
     frontend, encoder = _architecture(experiment)
     test_chunk = _test_chunk(hparams, frontend, encoder)
-    manifests = _prepare(
+    manifests = prepare_splits(
         prepare, experiment, ["train_split", "valid_split", "test_splits"]
     )
     for split in hparams["test_splits"]:
-        _refuse_long(hparams["max_eval_seconds"], split, manifests[split])
+        refuse_long(hparams["max_eval_seconds"], split, manifests[split])
     tokens = _tokens(experiment, manifests[hparams["train_split"]])
     hparams["tokens"] = tokens
     hparams["decoder"] = make_decoder(
@@ -155,7 +152,7 @@ def finetune(prepare, argv=None) -> dict:
     hparams["checkpointer"].add_recoverable("model", model)
     items = [(tokens.encode, "text", "tokens"), (str, "text", "reference")]
     loaders = {
-        stage: _loader(experiment, manifests[hparams[f"{stage}_split"]], stage, items)
+        stage: stage_loader(hparams, manifests[hparams[f"{stage}_split"]], stage, items)
         for stage in ("train", "valid")
     }
     _estimate_statistics(experiment, frontend, loaders["train"].dataset)
@@ -164,7 +161,7 @@ def finetune(prepare, argv=None) -> dict:
     _finish(experiment, brain)
     scores = {}
     for split in hparams["test_splits"]:
-        loader = _loader(experiment, manifests[split], "test", items)
+        loader = stage_loader(hparams, manifests[split], "test", items)
         scores[split] = brain.score(split, loader)
         if test_chunk is not None:
             name = f"{split}@chunk{test_chunk.chunk_size}"
@@ -190,78 +187,6 @@ def _start(argv):
     return Experiment(hparams, options, folder, resolved)
 
 
-def _prepare(prepare, experiment, keys):
-    """split -> its shards if there are such, else its manifest"""
-    splits = []
-    for key in keys:
-        value = experiment.hparams[key]
-        splits += [value] if isinstance(value, str) else value
-    data_folder = experiment.hparams["data_folder"]
-    found = {split: find_shards(data_folder, split) for split in splits}
-    listed = [split for split, shards in found.items() if shards is None]
-    folder = experiment.folder / "manifests"
-    if listed:
-        run_on_main(
-            prepare,
-            kwargs={
-                "data_folder": data_folder,
-                "splits": listed,
-                "manifest_folder": folder,
-            },
-        )
-    return found | {split: folder / f"{split}.csv" for split in listed}
-
-
-def _mask_item(hparams, stage):
-    # Validation keeps the masks of epoch 0.
-    epoch = hparams["mask_epoch"] if stage == "train" else None
-    return MaskItem(hparams["frontend"], hparams["masking"], epoch)
-
-
-def _loader(experiment, manifest, stage, items):
-    hparams = experiment.hparams
-    frontend = hparams["frontend"]
-    one_frame = frontend.frame_ms / 1000
-    make = make_shard_dataset if isinstance(manifest, Shards) else make_dataset
-    dataset = make(
-        manifest,
-        reader=AudioReader(frontend.sample_rate, hparams["cache_audio_gb"]),
-        min_seconds=hparams["min_seconds"] if stage == "train" else one_frame,
-        max_seconds=hparams["max_seconds" if stage == "train" else "max_eval_seconds"],
-        needs_text=any(takes == "text" for _, takes, _ in items),
-        items=items,
-    )
-    ranks = (0, 1)
-    if dist.is_initialized():
-        ranks = (dist.get_rank(), dist.get_world_size())
-    return make_loader(
-        dataset,
-        batch_seconds=hparams["batch_seconds"],
-        shuffle=stage == "train",
-        seed=hparams["seed"],
-        # One stacked frame needs at least so many samples.
-        min_samples=frontend.hop_samples * frontend.stack,
-        num_workers=hparams["num_workers"],
-        ranks=ranks,
-    )
-
-
-def _refuse_long(limit, split, manifest):
-    """Error rates are of a whole split: told before the training, not after it."""
-    if isinstance(manifest, Shards):
-        seconds = manifest.samples.max() / manifest.sample_rate
-        name = manifest.name(int(manifest.samples.argmax()))
-    else:
-        longest = max(read_manifest(manifest), key=lambda row: row.duration)
-        name, seconds = longest.ID, longest.duration
-    if seconds > limit:
-        raise BadInput(
-            f"{name} of the test split {split!r} is {seconds:.0f} s long, "
-            f"max_eval_seconds is {limit:g}: cut it into utterances, or raise "
-            f"max_eval_seconds (attention's memory grows with the square)"
-        )
-
-
 def _estimate_statistics(experiment, frontend, dataset):
     """Once in a model's life: a pretrained one has its own, so has a checkpoint."""
     hparams = experiment.hparams
@@ -270,7 +195,7 @@ def _estimate_statistics(experiment, frontend, dataset):
     if hparams["checkpointer"].find_checkpoint() is not None:
         return
     if if_main_process():
-        signals = _sample(experiment, dataset)
+        signals = sample(dataset, hparams["seed"])
         try:
             frontend.estimate(signals, hparams["normalize_seconds"])
         except ValueError:
@@ -278,15 +203,6 @@ def _estimate_statistics(experiment, frontend, dataset):
     state = ddp_broadcast(frontend.statistics.state_dict())
     frontend.statistics.load_state_dict(state)
     logger.info("mean and variance of %d frames", frontend.statistics.num_frames)
-
-
-def _sample(experiment, dataset):
-    """Waveforms of a dataset in an order that the seed alone decides."""
-    order = torch.Generator().manual_seed(experiment.hparams["seed"])
-    for number in torch.randperm(len(dataset), generator=order):
-        with dataset.output_keys_as(["sig"]):
-            signal = dataset[int(number)]["sig"]
-        yield signal
 
 
 def _test_chunk(hparams, frontend, encoder):
@@ -390,15 +306,7 @@ def _last_layers(encoder, count):
 
 def _tokens(experiment, manifest):
     hparams = experiment.hparams
-    if isinstance(manifest, Shards):
-        texts = list(manifest.texts())
-    else:
-        texts = [row.text for row in read_manifest(manifest) if row.text]
-    if not texts:
-        raise BadInput(
-            f"no transcripts in the split {hparams['train_split']!r}: fine-tuning "
-            f"needs <speaker>-<chapter>.trans.txt files"
-        )
+    texts = transcripts(manifest, hparams["train_split"])
     return make_tokens(
         hparams["tokens"], texts, hparams["num_tokens"], experiment.folder
     )
