@@ -359,7 +359,7 @@ def test_ranks_see_different_batches_of_the_same_order(many):
     assert shares[1][: len(whole) // 2] == whole[1::2]
 
 
-def loaded(manifest, num_workers, epoch=1):
+def loaded(manifest, num_workers, epoch=1, ranks=(0, 1)):
     """id -> (samples, masked frames) of one epoch."""
     shared = torch.zeros((), dtype=torch.long).share_memory_()
     frontend = FrontEnd(n_mels=10)
@@ -372,11 +372,12 @@ def loaded(manifest, num_workers, epoch=1):
         seed=0,
         min_samples=RATE // 10,
         num_workers=num_workers,
+        ranks=ranks,
     )
     loader.batch_sampler.set_epoch(epoch)
     shared.fill_(epoch)
     found = {}
-    for batch in loader:
+    for batch in filter(None, loader):
         sizes = (batch.sig.lengths * batch.sig.data.shape[1]).round().int().tolist()
         for name, size, masked in zip(batch.id, sizes, batch.mask.data, strict=True):
             found[name] = size, masked.nonzero().flatten().tolist()
@@ -392,6 +393,16 @@ def test_a_loader_gives_every_utterance_with_its_mask(manifest):
 
 def test_a_worker_gives_the_same_batches_and_masks(manifest):
     assert loaded(manifest, 1) == loaded(manifest, 0)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_an_utterance_has_the_same_mask_on_whichever_rank(manifest, num_ranks):
+    found = {}
+    for rank in range(num_ranks):
+        share = loaded(manifest, 0, ranks=(rank, num_ranks))
+        assert not share.keys() & found.keys()
+        found |= share
+    assert found == loaded(manifest, 0)
 
 
 def test_masks_of_a_worker_follow_the_epoch(manifest):
