@@ -1,4 +1,4 @@
-"""The command of recipes/DISTRIBUTED.md, with a recording in the corpus that is broken."""
+"""The command of recipes/DISTRIBUTED.md, with a broken recording in the corpus."""
 
 import json
 import os

@@ -98,5 +98,16 @@ def test_every_size_has_its_three_files():
     names = {path.stem for path in HPARAMS.glob("*.yaml")}
     kinds = ("birq", "best_rq", "ctc")
     expected = {f"{kind}_{size}" for kind in kinds for size in (*PAPER, "tiny")}
-    others = {"birq_paper_tiny", "birq_plus_tiny", "probe_tiny", "ctc_ami"}
+    others = {"birq_paper_tiny", "birq_plus", "birq_plus_tiny", "probe_tiny", "ctc_ami"}
     assert names == expected | others
+
+
+def test_fitted_labels_are_those_of_the_tiny_comparison():
+    """The paper's size, with every setting of the labels that was measured."""
+    plus, tiny, base = keys("birq_plus"), keys("birq_plus_tiny"), keys("birq_base")
+    assert {key: plus[key] for key in SIZE} == {key: base[key] for key in SIZE}
+    measured = """label_norm label_gradient label_noise temperature num_codebooks
+        num_codes l2_normalize shared_head anchor_projection anchor_codes
+        enhanced_projection enhanced_codes enhanced_weight_value
+        anchor_weight_value""".split()
+    assert {key: plus[key] for key in measured} == {key: tiny[key] for key in measured}
