@@ -7,7 +7,7 @@ import torch
 from speechbrain_birq.encoder import check_encoder
 from speechbrain_birq.frontend import Frames
 from speechbrain_birq.masking import fill_masked, hidden_rows, take
-from speechbrain_birq.objectives import Objective, masked_objective
+from speechbrain_birq.objectives import Objective, cross_entropy, masked_objective
 from speechbrain_birq.ranks import total
 
 
@@ -76,6 +76,9 @@ class BiRQ(torch.nn.Module):
         mask_noise_std=0.1,
         chunk=2048,
         chunking=None,
+        label_span=1,
+        usage_entropy=0.0,
+        alternating=False,
     ):
         super().__init__()
         check_encoder(encoder)
@@ -93,6 +96,11 @@ class BiRQ(torch.nn.Module):
         if chunking is not None:
             chunking.check(frontend, encoder)
         self.chunking = chunking
+        self.label_span, self.usage_entropy = label_span, usage_entropy
+        self.inner_head = None
+        if alternating:
+            groups, codes = heads.shape
+            self.inner_head = torch.nn.Linear(heads.anchor.in_features, groups * codes)
         self.generator = None  # of mask noise and Gumbel noise; None: torch's own
 
     def forward(self, wavs, wav_lens, mask, enhanced=True, targets=None) -> Objective:
@@ -125,9 +133,26 @@ class BiRQ(torch.nn.Module):
             counted = clean.valid & mask.any(1, keepdim=True)
             labels = self.select_labels(clean, rows, counted)
         hidden = take(self.encode_masked(clean, mask), rows)
-        return masked_objective(
+        objective = masked_objective(
             hidden, self.heads, anchor_codes, *labels, chunk=self.chunk
         )
+        if self.usage_entropy and labels.labels is not None:
+            bonus = self.usage_entropy * len(rows) * usage_entropy(labels.labels)
+            objective = objective._replace(
+                enhanced_loss=objective.enhanced_loss - bonus
+            )
+        return objective
+
+    def inner_loss(self, wavs, wav_lens, mask):
+        """Mean anchor loss of layer k's own prediction, of the masked input."""
+        clean = self.frontend(wavs, wav_lens)
+        mask = mask & clean.valid
+        rows = hidden_rows(mask)
+        codes = self._anchor_codes(clean, rows, None)
+        hidden = fill_masked(clean.frames, mask, self.mask_noise_std, self.generator)
+        states = self.encoder(hidden, clean.lengths, num_layers=self.label_layer)
+        logits = self.inner_head(take(states, rows)).unflatten(-1, self.heads.shape)
+        return cross_entropy(logits, codes).mean() / max(1, len(rows))
 
     def select_labels(self, clean: Frames, rows, counted=None) -> SoftLabels:
         """y^(k) at the masked frames: layers 1..k on the clean input.
@@ -150,6 +175,8 @@ class BiRQ(torch.nn.Module):
             states = take(self.label_states(clean, counted, total=total), rows)
             distances = self.enhanced_quantizer.distances(states)
             labels = self.selector(distances, self.generator)
+            if self.selector.usage is not None:
+                return SoftLabels(labels, labels.detach().argmax(-1))
             return SoftLabels(labels, distances.detach().argmin(-1))
 
     def label_states(self, clean: Frames, counted=None, **options) -> torch.Tensor:
@@ -157,8 +184,20 @@ class BiRQ(torch.nn.Module):
 
         ``counted`` as for ``select_labels``, ``options`` as for ``LabelNorm.forward``.
         """
-        states = self.encoder(clean.frames, clean.lengths, num_layers=self.label_layer)
         counted = clean.valid if counted is None else counted
+        if self.label_span > 1:
+            outputs = self.encoder.hidden_states(clean.frames, clean.lengths)
+            last = self.label_layer + 1
+            layers = outputs[last - self.label_span : last]
+            # Frame by frame first: one layer's scale must not drown the others'.
+            normal = [
+                torch.nn.functional.layer_norm(o.float(), o.shape[-1:]) for o in layers
+            ]
+            states = torch.stack(normal).mean(0)
+        else:
+            states = self.encoder(
+                clean.frames, clean.lengths, num_layers=self.label_layer
+            )
         return self.label_norm(states, counted, **options)
 
     def encode_masked(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
@@ -180,3 +219,9 @@ class BiRQ(torch.nn.Module):
         if targets is None:
             return self.anchor_quantizer(take(clean.frames, rows))
         return take(targets, rows)
+
+
+def usage_entropy(labels):
+    """Entropy of the mean label of a batch, for each codebook: (M, G, N) -> (G,)."""
+    mean = labels.mean(0)
+    return -torch.special.xlogy(mean, mean.clamp_min(1e-12)).sum(-1)

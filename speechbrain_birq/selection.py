@@ -15,6 +15,11 @@ class GumbelSoftmaxSelector(torch.nn.Module):
     gradient : bool
         Whether a gradient flows through the labels (the paper: yes). Without it the
         layers that make the labels get none from them.
+    straight_through : bool
+        Labels are the most probable codes; the gradient is that of the softmax.
+    usage_shape : tuple, optional
+        (G, N): divide the labels by a running mean of the codes' usage, so that all
+        codes come to be used alike.
 
     Raises
     ------
@@ -28,11 +33,24 @@ class GumbelSoftmaxSelector(torch.nn.Module):
     tensor([0.8808, 0.1192])
     """
 
-    def __init__(self, *, temperature=0.5, noise=True, gradient=True):
+    def __init__(
+        self,
+        *,
+        temperature=0.5,
+        noise=True,
+        gradient=True,
+        straight_through=False,
+        usage_shape=None,
+    ):
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         self.temperature, self.noise, self.gradient = temperature, noise, gradient
+        self.straight_through = straight_through
+        usage = None
+        if usage_shape is not None:
+            usage = torch.full(tuple(usage_shape), 1 / usage_shape[1])
+        self.register_buffer("usage", usage)
 
     def forward(self, distances: torch.Tensor, generator=None) -> torch.Tensor:
         """Soft labels.
@@ -52,7 +70,16 @@ class GumbelSoftmaxSelector(torch.nn.Module):
         scores = distances.float()
         if self.noise:
             scores = scores + gumbel_noise(scores, generator)
-        return torch.softmax(scores / -self.temperature, dim=-1)
+        scores = scores / -self.temperature
+        if self.usage is not None:
+            scores = scores - self.usage.log()
+        labels = torch.softmax(scores, dim=-1)
+        if self.usage is not None and self.training and len(labels):
+            self.usage.lerp_(labels.detach().mean(0), 0.01).clamp_min_(1e-6)
+        if self.straight_through:
+            hard = torch.nn.functional.one_hot(labels.argmax(-1), labels.shape[-1])
+            labels = hard + (labels - labels.detach())
+        return labels
 
 
 def gumbel_noise(like: torch.Tensor, generator=None) -> torch.Tensor:

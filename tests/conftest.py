@@ -141,6 +141,8 @@ def make_model(make_encoder):
             n_mels=20,
             stack=2,
             seed=0,
+            label_span=1,
+            alternating=False,
         )
         unknown = overrides.keys() - options.keys()
         assert not unknown, f"make_model knows no {sorted(unknown)}"
@@ -186,6 +188,8 @@ def make_model(make_encoder):
             label_norm=LabelNorm(kind=o["label_norm"], dim=encoder.output_dim),
             mask_noise_std=o["mask_noise_std"],
             chunk=o["chunk"],
+            label_span=o["label_span"],
+            alternating=o["alternating"],
         )
         return model.train()
 

@@ -43,7 +43,16 @@ class BiRQBrain(SumBrain):
         """Algorithm 1: labels, F and G, then one step on w₁ F + w₂ G."""
         if not self.pending_ids:
             self.hparams.label_fitting(self.model, self.optimizer_step)
+            if self.model.inner_head is not None and batch is not None:
+                self._alternate(batch.to(self.device))
         return super().fit_batch(batch)
+
+    def _alternate(self, batch):
+        """A step of its own for layers 1..k on the lower level."""
+        self.model.inner_loss(*batch.sig, batch.mask.data).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def optimizers_step(self):
         """Step; report every ``log_interval`` steps and after the first."""
