@@ -4,7 +4,6 @@ import difflib
 import inspect
 import pydoc
 import re
-from datetime import date
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -16,6 +15,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.values import KIND, fitted, tag_of
 
 # Keys that the experiments and the brains read; every other key must be referenced.
 READ_BY_CODE = frozenset(
@@ -28,42 +28,6 @@ READ_BY_CODE = frozenset(
     modules normalize_seconds num_tokens num_workers opt_class output_folder pretrained
     run_log seed stored_labels test_chunk_size test_left_chunks test_splits tokens
     train_split trust valid_split
-    """.split()
-)
-
-# What the keys take, wherever they are written; of other keys, the YAML's value tells.
-TAKES = {
-    "a whole number above 0": """attention_window beam_size chunk_max chunk_min
-        code_dim d_ffn d_model
-        grad_accumulation_factor keep_checkpoints kernel_size log_interval n_mels nhead
-        num_codebooks num_codes num_layers num_tokens number_of_epochs sample_rate stack
-        test_chunk_size total_steps""",
-    "a whole number from 0": """anchor_ramp_steps ckpt_interval_steps
-        enhanced_ramp_steps freeze_steps freq_drop_length freq_drops fresh_layers
-        left_chunks_max left_chunks_min nonfinite_patience num_workers
-        optimizer_step_limit refit_steps seed test_left_chunks time_drop_length
-        time_drops warmup_steps""",
-    "a whole number": "data_parallel_count label_layer",  # the model knows its layers
-    "a number above 0": """batch_seconds fit_seconds lr mask_length_ms max_eval_seconds
-        normalize_seconds temperature""",
-    "a number from 0": """anchor_weight_value cache_audio_gb chunk_prob
-        ckpt_interval_minutes collapse_perplexity dropout enhanced_weight_value
-        head_dropout hold_epochs left_chunks_prob lm_alpha lm_beta lr_encoder
-        mask_noise_std mask_prob max_seconds min_seconds warmup_epochs weight_decay""",
-    "a number": "max_grad_norm",  # SpeechBrain: negative switches clipping off
-    "a text": """anchor_codes anchor_projection decoding enhanced_codes
-        enhanced_projection label_norm normalize precision tokens train_split
-        valid_split""",
-    "a path": "data_folder lm_path output_folder pretrained stored_labels",
-    "a list of texts": "test_splits trust",
-    "True or False": """activation_checkpointing l2_normalize label_gradient label_noise
-        shared_head tensorboard""",
-}
-KIND = {key: kind for kind, keys in TAKES.items() for key in keys.split()}
-MAY_BE_NULL = frozenset(
-    """
-    attention_window lm_path optimizer_step_limit pretrained stored_labels
-    test_chunk_size test_left_chunks
     """.split()
 )
 
@@ -103,9 +67,9 @@ def load_configuration(path, overrides=None) -> Configuration:
     changes |= given
     for key, old in _parse(base).items():
         value = changes.get(key, old)
-        fitted = _fitted(key, value, old, sources.get(key, base))
-        if key in changes or fitted is not value:
-            changes[key] = fitted
+        new = fitted(key, value, old, sources.get(key, base))
+        if key in changes or new is not value:
+            changes[key] = new
     _check_all_keys(base)
     try:
         resolved = resolve_references(_swapped(base, changes), changes).getvalue()
@@ -162,7 +126,7 @@ def parse_arguments(argv) -> tuple[str, RunOptions, dict]:
         values["optimizer_step_limit"] = int(limit)
     values.pop("param_file", None)
     for name in values.keys() & KIND.keys():
-        _fitted(name, values[name], None, "the command line")
+        fitted(name, values[name], None, "the command line")
     options = RunOptions.from_dictionary(values)
     return path, options, _load(overrides, "the command line") or {}
 
@@ -203,12 +167,8 @@ def _parse(path):
     return tree
 
 
-def _tag(node):
-    return getattr(getattr(node, "tag", None), "value", None) or ""
-
-
 def _included(node):
-    tag = _tag(node)
+    tag = tag_of(node)
     return tag.removeprefix("!include:") if tag.startswith("!include:") else None
 
 
@@ -220,45 +180,6 @@ def _checked_overrides(base, overrides, where):
     return dict(overrides)
 
 
-def _fitted(key, value, old, where):
-    """The value as its key takes it: a path written 5 is a text, one text is a list."""
-    if _tag(value) or (value is None and key in MAY_BE_NULL):
-        return value
-    kind = KIND.get(key) or _kind(old)
-    if kind == "a path" and (_is_number(value) or isinstance(value, date)):
-        value = str(value)
-    if kind == "a list of texts" and isinstance(value, str):
-        value = [value]
-    if kind and not _fits(value, kind):
-        raise BadInput(f"{where}: {key} takes {kind}, got {value!r}")
-    return value
-
-
-def _kind(value):
-    """Of a key that is not in the table: numbers stay numbers, texts texts."""
-    if isinstance(value, bool):
-        return "True or False"
-    if _is_number(value):
-        return "a number"
-    return "a text" if isinstance(value, str) and not _tag(value) else None
-
-
-def _fits(value, kind):
-    if kind == "True or False":
-        return isinstance(value, bool)
-    if "list" in kind:
-        return isinstance(value, list) and all(isinstance(v, str) for v in value)
-    if "number" not in kind:
-        return isinstance(value, str)
-    if not _is_number(value) or ("whole" in kind and not isinstance(value, int)):
-        return False
-    return value > 0 if "above 0" in kind else value >= 0 or "from 0" not in kind
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _swapped(base, changes):
     """The base's text with the parts that a change builds of another class.
 
@@ -266,7 +187,7 @@ def _swapped(base, changes):
     """
     tree, text = _parse(base), StringIO()
     for key in tree.keys() & changes.keys():
-        if _tag(changes[key]) not in ("", _tag(tree[key])):
+        if tag_of(changes[key]) not in ("", tag_of(tree[key])):
             tree[key] = changes[key]
     ruamel.yaml.YAML().dump(tree, text)
     text.name = str(base)  # includes are relative to it

@@ -1,27 +1,16 @@
 """One face for SpeechBrain's encoders: exact layers, padding, early exit, chunks."""
 
 import torch
-from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
-from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
-from speechbrain.lobes.models.transformer.Transformer import (
-    PositionalEncoding,
-    TransformerEncoder,
-)
+from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
 from speechbrain.nnet.attention import RelPosEncXL
 from torch.utils.checkpoint import checkpoint
 
+from speechbrain_birq.architectures import build_layers
 from speechbrain_birq.attention import make_rotations, within_window
 from speechbrain_birq.chunking import chunk_arguments
-from speechbrain_birq.ebranchformer import EBranchformerEncoder
 from speechbrain_birq.frontend import valid_frames
 from speechbrain_birq.inputs import LinearInput
 
-ATTENTION = {
-    "conformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
-    "branchformer": ("RelPosMHAXL", "regularMHA"),
-    "e_branchformer": ("RoPEMHA", "RelPosMHAXL"),
-    "transformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
-}
 # Attention that knows distances only: places in a window do as well as true ones.
 STREAMS = ("RoPEMHA", "RelPosMHAXL")
 UNLIMITED = 10**9  # frames, some months of speech
@@ -97,12 +86,20 @@ class SpeechBrainEncoder(torch.nn.Module):
         input_module=None,
     ):
         super().__init__()
-        _check(kind, attention_type, num_layers, d_model, nhead, kernel_size)
+        encoder = build_layers(
+            kind,
+            attention_type,
+            num_layers=num_layers,
+            d_model=d_model,
+            nhead=nhead,
+            d_ffn=d_ffn,
+            kernel_size=kernel_size,
+            dropout=dropout,
+        )
         if attention_window is not None and attention_type != "RoPEMHA":
             raise ValueError(
                 f"attention_window needs attention_type RoPEMHA, not {attention_type}"
             )
-        _check_halves(kind, attention_type, d_model // nhead, d_ffn)
         self.kind, self.attention_type = kind, attention_type
         self.attention_window = attention_window
         self.activation_checkpointing = activation_checkpointing
@@ -114,9 +111,6 @@ class SpeechBrainEncoder(torch.nn.Module):
             self.relative_positions = RelPosEncXL(d_model)
         if attention_type == "regularMHA":
             self.absolute_positions = PositionalEncoding(d_model)
-        stack = dict(num_layers=num_layers, d_model=d_model, nhead=nhead)
-        stack |= dict(dropout=dropout, attention_type=attention_type)
-        encoder = _build(kind, d_ffn, kernel_size, stack)
         self.layers, self.norm = encoder.layers, encoder.norm
         self._padding = None
         for layer in self.layers:
@@ -300,47 +294,6 @@ class SpeechBrainEncoder(torch.nn.Module):
 
     def _zero_frames(self, module, inputs, output):
         return output.masked_fill(self._padding.unsqueeze(2), 0.0)
-
-
-def _build(kind, d_ffn, kernel_size, stack):
-    if kind == "conformer":
-        return ConformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **stack)
-    if kind == "branchformer":
-        return BranchformerEncoder(
-            csgu_linear_units=d_ffn, kernel_size=kernel_size, **stack
-        )
-    if kind == "e_branchformer":
-        return EBranchformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **stack)
-    return TransformerEncoder(d_ffn=d_ffn, normalize_before=True, **stack)
-
-
-def _check(kind, attention_type, num_layers, d_model, nhead, kernel_size):
-    if kind not in ATTENTION:
-        raise ValueError(f"encoder kind {kind!r} is none of {', '.join(ATTENTION)}")
-    if attention_type not in ATTENTION[kind]:
-        raise ValueError(
-            f"attention_type {attention_type!r} does not go with a {kind}: "
-            f"take one of {', '.join(ATTENTION[kind])}"
-        )
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
-    if d_model % nhead:
-        raise ValueError(f"d_model {d_model} is not a multiple of nhead {nhead}")
-    if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-
-
-def _check_halves(kind, attention_type, head_dim, d_ffn):
-    if attention_type == "RoPEMHA" and head_dim % 2:
-        raise ValueError(
-            f"RoPEMHA turns pairs of channels: d_model / nhead must be even, got "
-            f"{head_dim}"
-        )
-    if "branchformer" in kind and d_ffn % 2:
-        raise ValueError(
-            f"one half of d_ffn gates the other in a {kind}: it must be even, got "
-            f"{d_ffn}"
-        )
 
 
 def check_encoder(encoder) -> None:

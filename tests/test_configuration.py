@@ -10,13 +10,13 @@ from speechbrain.utils.run_opts import RunOptions
 
 import speechbrain_birq
 from speechbrain_birq.configuration import (
-    KIND,
     READ_BY_CODE,
     flatten,
     load_configuration,
     parse_arguments,
 )
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.values import KIND
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.name for path in (ROOT / "hparams").glob("*.yaml"))

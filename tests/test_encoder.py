@@ -5,7 +5,8 @@ import torch
 from speechbrain.nnet.attention import _get_precomputed_values
 from torch._dynamo.utils import counters
 
-from speechbrain_birq.encoder import ATTENTION, SpeechBrainEncoder
+from speechbrain_birq.architectures import ATTENTION
+from speechbrain_birq.encoder import SpeechBrainEncoder
 from speechbrain_birq.inputs import ConvolutionalInput
 
 PAIRS = [(kind, attention) for kind, names in ATTENTION.items() for attention in names]

@@ -10,8 +10,8 @@ import torch
 from small_runs import FINETUNE, PRETRAIN, encoder_weights, run
 
 from speechbrain_birq import experiment
+from speechbrain_birq.architectures import ATTENTION
 from speechbrain_birq.configuration import load_configuration
-from speechbrain_birq.encoder import ATTENTION
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import SpeechEncoder
 from speechbrain_birq.run_folder import load_architecture, save_architecture
