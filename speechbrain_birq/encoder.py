@@ -86,16 +86,6 @@ class SpeechBrainEncoder(torch.nn.Module):
         input_module=None,
     ):
         super().__init__()
-        encoder = build_layers(
-            kind,
-            attention_type,
-            num_layers=num_layers,
-            d_model=d_model,
-            nhead=nhead,
-            d_ffn=d_ffn,
-            kernel_size=kernel_size,
-            dropout=dropout,
-        )
         if attention_window is not None and attention_type != "RoPEMHA":
             raise ValueError(
                 f"attention_window needs attention_type RoPEMHA, not {attention_type}"
@@ -111,6 +101,16 @@ class SpeechBrainEncoder(torch.nn.Module):
             self.relative_positions = RelPosEncXL(d_model)
         if attention_type == "regularMHA":
             self.absolute_positions = PositionalEncoding(d_model)
+        encoder = build_layers(
+            kind,
+            attention_type,
+            num_layers=num_layers,
+            d_model=d_model,
+            nhead=nhead,
+            d_ffn=d_ffn,
+            kernel_size=kernel_size,
+            dropout=dropout,
+        )
         self.layers, self.norm = encoder.layers, encoder.norm
         self._padding = None
         for layer in self.layers:
