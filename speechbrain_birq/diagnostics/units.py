@@ -58,10 +58,12 @@ def pnmi(counts: torch.Tensor) -> float:
     >>> pnmi(torch.tensor([[5, 0], [0, 5]]))
     1.0
     """
-    joint = counts.double() / counts.sum()
-    phones = torch.special.entr(joint.sum(0)).sum()
-    codes = torch.special.entr(joint.sum(1)).sum()
-    shared = phones + codes - torch.special.entr(joint).sum()
+    # Marginals of counts, not of shares: these may add up to a little less than 1.
+    tables = counts.sum(0), counts.sum(1), counts
+    phones, codes, joint = (
+        torch.special.entr(table.double() / counts.sum()).sum() for table in tables
+    )
+    shared = phones + codes - joint
     return (shared / phones).item() if phones > 0 else 0.0
 
 
