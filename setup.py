@@ -38,5 +38,5 @@ setup(
         "test": [*DEMO, *LARGE, *TRACK, *TEST],
         "dev": [*DEMO, *LARGE, *TRACK, *TEST, "ruff>=0.6", "pre-commit>=3"],
     },
-    entry_points={"console_scripts": ["birq=speechbrain_birq.cli:main"]},
+    entry_points={"console_scripts": ["birq=speechbrain_birq.cli.main:main"]},
 )

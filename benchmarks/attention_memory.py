@@ -62,7 +62,7 @@ def measure(kind, length, options):
     import torch
     from speechbrain.nnet.attention import RoPEMHA
 
-    from speechbrain_birq.attention import within_window
+    from speechbrain_birq.models.encoders.windowed_attention import within_window
 
     attention = RoPEMHA(options.width, options.heads)
     if kind == "window":

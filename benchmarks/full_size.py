@@ -68,7 +68,7 @@ def measure(name, options) -> dict:
     """A row: what one step takes."""
     import torch
 
-    from speechbrain_birq.configuration import load_configuration
+    from speechbrain_birq.config.loader import load_configuration
 
     with tempfile.TemporaryDirectory() as folder:
         overrides = {
@@ -115,7 +115,7 @@ def step(model, optimizer, batch, hparams, options):
     """One update on w1 F + w2 G."""
     import torch
 
-    from speechbrain_birq.objectives import penalty_sum
+    from speechbrain_birq.models.objectives import penalty_sum
 
     weights = hparams["enhanced_weight"](0), hparams["anchor_weight"](0)
     bf16 = options.precision == "bf16"

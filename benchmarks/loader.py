@@ -21,16 +21,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechbrain_birq.data.librispeech import prepare_librispeech
+from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
+from speechbrain_birq.data.loaders import make_loader
 from speechbrain_birq.data.manifest import read_manifest
-from speechbrain_birq.data.pipeline import (
-    AudioReader,
-    make_dataset,
-    make_loader,
-    make_shard_dataset,
-)
-from speechbrain_birq.data.shard_corpus import shard_corpus
-from speechbrain_birq.data.shard_reading import find_shards
+from speechbrain_birq.data.pipeline import AudioReader, make_dataset
+from speechbrain_birq.data.shards.convert import shard_corpus
+from speechbrain_birq.data.shards.dataset import make_shard_dataset
+from speechbrain_birq.data.shards.reader import find_shards
 
 RATE = 16000
 COLUMNS = "{:24}{:>12}{:>14}{:>10}{:>10}"

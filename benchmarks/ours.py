@@ -7,10 +7,10 @@ from arms import STRIDE, Arm, Size, Step, ready
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.utils.run_opts import RunOptions
 
-import speechbrain_birq.model as method
-from speechbrain_birq.configuration import load_configuration
-from speechbrain_birq.encoder import SpeechBrainEncoder
-from speechbrain_birq.inputs import ConvolutionalInput
+import speechbrain_birq.models.birq as method
+from speechbrain_birq.config.loader import load_configuration
+from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
+from speechbrain_birq.models.encoders.inputs import ConvolutionalInput
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
 CHANNELS = (128, 32)  # of the convolutional input: the peer's

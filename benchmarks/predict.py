@@ -80,7 +80,7 @@ def read(name, hours) -> Model:
     """From an experiment's file."""
     from ruamel.yaml import YAML
 
-    from speechbrain_birq.configuration import flatten
+    from speechbrain_birq.config.loader import flatten
 
     base, changes = flatten(HPARAMS / f"{name}.yaml")
     keys = YAML().load(base) | changes
@@ -97,7 +97,7 @@ def count_weights(keys) -> int:
     """Of the encoder and the head; shapes alone, no memory."""
     import torch
 
-    from speechbrain_birq.encoder import SpeechBrainEncoder
+    from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 
     names = ("num_layers", "d_model", "nhead", "d_ffn", "kernel_size")
     with torch.device("meta"):

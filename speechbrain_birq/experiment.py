@@ -15,26 +15,10 @@ from speechbrain.utils.distributed import (
     if_main_process,
 )
 
-from speechbrain_birq import durable
 from speechbrain_birq.brains.base import NOTHING_READ
 from speechbrain_birq.brains.ctc import add_result
-from speechbrain_birq.chunking import check_chunks, make_chunk
-from speechbrain_birq.configuration import load_configuration, parse_arguments
-from speechbrain_birq.decoding import make_decoder
-from speechbrain_birq.diagnostics.plots import plot_training
-from speechbrain_birq.errors import BadInput, one_sentence
-from speechbrain_birq.loading import (
-    mask_item,
-    prepare_splits,
-    refuse_long,
-    sample,
-    stage_loader,
-    transcripts,
-)
-from speechbrain_birq.mishaps import mishaps_told
-from speechbrain_birq.ranks import check_same_settings, warn_of_restarts
-from speechbrain_birq.relabelling import add_stored_labels
-from speechbrain_birq.run_folder import (
+from speechbrain_birq.checkpoints import files
+from speechbrain_birq.checkpoints.run_folder import (
     ARCHITECTURE,
     best_checkpoint,
     check_same_run,
@@ -42,7 +26,22 @@ from speechbrain_birq.run_folder import (
     load_weights,
     save_architecture,
 )
-from speechbrain_birq.tokens import make_tokens
+from speechbrain_birq.config.loader import load_configuration, parse_arguments
+from speechbrain_birq.data.splits import (
+    mask_item,
+    prepare_splits,
+    refuse_long,
+    sample,
+    stage_loader,
+    transcripts,
+)
+from speechbrain_birq.decoding.decoders import make_decoder
+from speechbrain_birq.decoding.tokens import make_tokens
+from speechbrain_birq.distributed import check_same_settings, warn_of_restarts
+from speechbrain_birq.errors import BadInput, mishaps_told, one_sentence
+from speechbrain_birq.inference.relabel import add_stored_labels
+from speechbrain_birq.metrics.curves import plot_training
+from speechbrain_birq.models.encoders.chunking import check_chunks, make_chunk
 
 logger = logging.getLogger(__name__)
 
@@ -252,12 +251,12 @@ def _epochs(experiment, brain):
     """
     folder, run = experiment.folder, experiment.hparams.get("pretrained")
     if if_main_process():
-        durable.write(folder / "hyperparams.yaml", experiment.resolved)
+        files.write(folder / "hyperparams.yaml", experiment.resolved)
         if run is None:
             save_architecture(experiment.resolved, folder / "architecture.yaml")
         else:
             text = (Path(run) / "architecture.yaml").read_bytes()
-            durable.write(folder / "architecture.yaml", text)
+            files.write(folder / "architecture.yaml", text)
         experiment.hparams["run_log"].go_on()
     if not brain.finished:
         yield from experiment.hparams["epoch_counter"]

@@ -3,47 +3,24 @@
 import shutil
 import sys
 
-import numpy as np
 import pytest
-import soundfile
 import torch
+from small_corpus import WORDS, tone, write_corpus
 from speechbrain.utils.importutils import LazyModule
 
-from speechbrain_birq.asr import CTCModel
-from speechbrain_birq.checkpoints import AtomicCheckpointer
-from speechbrain_birq.encoder import SpeechBrainEncoder
-from speechbrain_birq.frontend import FrontEnd
-from speechbrain_birq.model import BiRQ
-from speechbrain_birq.normalization import LabelNorm
-from speechbrain_birq.objectives import PredictionHeads
-from speechbrain_birq.quantizer import Codebook, RandomProjectionQuantizer
-from speechbrain_birq.run_folder import load_architecture, save_architecture
-from speechbrain_birq.selection import GumbelSoftmaxSelector
-from speechbrain_birq.tokens import CharacterTokens
+from speechbrain_birq.checkpoints.checkpointer import AtomicCheckpointer
+from speechbrain_birq.checkpoints.run_folder import load_architecture, save_architecture
+from speechbrain_birq.decoding.tokens import CharacterTokens
+from speechbrain_birq.models.birq import BiRQ
+from speechbrain_birq.models.ctc import CTCModel
+from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
+from speechbrain_birq.models.frontend import FrontEnd
+from speechbrain_birq.models.labels.label_norm import LabelNorm
+from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
+from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
+from speechbrain_birq.models.objectives import PredictionHeads
 
-WORDS = ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE")
-
-# split -> (speaker, number, seconds, suffix, rate, channels)
-TONES = {
-    "train": [
-        (11, 0, 0.8, "flac", 16000, 1),
-        (11, 1, 1.0, "flac", 16000, 1),
-        (12, 0, 1.2, "wav", 16000, 1),
-        (12, 1, 1.5, "flac", 16000, 2),
-        (13, 0, 1.7, "flac", 8000, 1),
-        (13, 1, 2.0, "flac", 16000, 1),
-    ],
-    "dev": [
-        (21, 0, 0.9, "flac", 16000, 1),
-        (22, 0, 1.3, "flac", 16000, 1),
-        (23, 0, 1.6, "wav", 16000, 1),
-    ],
-    "test": [
-        (31, 0, 0.8, "flac", 16000, 1),
-        (32, 0, 1.1, "wav", 16000, 1),
-        (33, 0, 1.9, "flac", 16000, 1),
-    ],
-}
+pytest_plugins = ["brain_fixtures"]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -52,39 +29,6 @@ def pytest_collection_modifyitems():
     for module in list(sys.modules.values()):
         if isinstance(module, LazyModule):
             module.__file__ = None
-
-
-def tone(seconds, rate, seed, channels=1):
-    """Gliding harmonics with a little noise, (samples,) or (samples, channels)."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    pitch = rng.uniform(90, 220) * (1 + 0.2 * np.sin(2 * np.pi * 2 * time))
-    phase = 2 * np.pi * np.cumsum(pitch) / rate
-    signal = sum(np.sin(n * phase) / n for n in range(1, 9))
-    signal *= 0.1 * (1.2 + np.sin(2 * np.pi * rng.uniform(2, 5) * time))
-    signal += 0.005 * rng.standard_normal(len(time))
-    if channels == 1:
-        return signal
-    return np.stack([signal * (c + 1) / channels for c in range(channels)], 1)
-
-
-def write_corpus(folder):
-    """<split>/<speaker>/1/<speaker>-1-<number>.<suffix> with transcripts."""
-    for split, files in TONES.items():
-        for seed, (speaker, number, seconds, suffix, rate, channels) in enumerate(
-            files
-        ):
-            chapter = folder / split / str(speaker) / "1"
-            chapter.mkdir(parents=True, exist_ok=True)
-            name = f"{speaker}-1-{number:04d}"
-            signal = tone(seconds, rate, speaker * 10 + number, channels)
-            soundfile.write(chapter / f"{name}.{suffix}", signal, rate)
-            words = " ".join(WORDS[(seed + i) % len(WORDS)] for i in range(3))
-            with open(
-                chapter / f"{speaker}-1.trans.txt", "a", encoding="utf-8"
-            ) as file:
-                file.write(f"{name} {words}\n")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -215,11 +159,11 @@ def fails(capsys):
 
 
 ARCHITECTURE = """
-frontend: !new:speechbrain_birq.frontend.FrontEnd
+frontend: !new:speechbrain_birq.models.frontend.FrontEnd
     n_mels: 40
     stack: 4
     normalize: {normalize}
-encoder: !new:speechbrain_birq.encoder.SpeechBrainEncoder
+encoder: !new:speechbrain_birq.models.encoders.encoder.SpeechBrainEncoder
     kind: conformer
     input_dim: 160
     num_layers: 2

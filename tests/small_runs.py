@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from speechbrain_birq import experiment
-from speechbrain_birq.data.librispeech import prepare_librispeech
-from speechbrain_birq.run_folder import best_checkpoint
+from speechbrain_birq.checkpoints.run_folder import best_checkpoint
+from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 
 ROOT = Path(__file__).parents[1]
 TINY = dict(

@@ -7,7 +7,7 @@ Any key of the YAML file can be given as --key value. Several GPUs: put
 `torchrun --nproc-per-node N` in place of `python`.
 """
 
-from speechbrain_birq.data.ami import find_ami
+from speechbrain_birq.data.corpora.ami.prepare import find_ami
 from speechbrain_birq.experiment import finetune
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ again. README.md beside this file tells what is cut, and how.
 
 import argparse
 
-from speechbrain_birq.data.ami import MICS, PARTS, prepare_ami
+from speechbrain_birq.data.corpora.ami.prepare import MICS, PARTS, prepare_ami
 from speechbrain_birq.errors import one_sentence
 
 

@@ -8,7 +8,7 @@ librilight-10h. Any key of the YAML file can be given as --key value. Several GP
 `torchrun --nproc-per-node N` in place of `python`.
 """
 
-from speechbrain_birq.data.librilight import prepare_librilight
+from speechbrain_birq.data.corpora.librilight import prepare_librilight
 from speechbrain_birq.experiment import finetune
 
 if __name__ == "__main__":

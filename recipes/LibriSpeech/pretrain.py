@@ -7,7 +7,7 @@ Any key of the YAML file can be given as --key value. Several GPUs: put
 `torchrun --nproc-per-node N` in place of `python`.
 """
 
-from speechbrain_birq.data.librispeech import prepare_librispeech
+from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.experiment import pretrain
 
 if __name__ == "__main__":

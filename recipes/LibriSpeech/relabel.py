@@ -9,7 +9,7 @@
 Another round labels with results/relabelled_1 in place of results/best_rq_wide.
 """
 
-from speechbrain_birq.relabelling import relabel
+from speechbrain_birq.inference.relabel import relabel
 
 if __name__ == "__main__":
     relabel()

@@ -8,7 +8,7 @@ again. README.md beside this file tells what is chosen, and what it takes.
 
 import argparse
 
-from speechbrain_birq.data.yodas import prepare_yodas
+from speechbrain_birq.data.corpora.yodas.prepare import prepare_yodas
 from speechbrain_birq.errors import one_sentence
 
 

@@ -6,7 +6,7 @@
 Any key of the YAML file can be given as --key value.
 """
 
-from speechbrain_birq.data.yodas import find_yodas
+from speechbrain_birq.data.corpora.yodas.prepare import find_yodas
 from speechbrain_birq.experiment import pretrain
 
 if __name__ == "__main__":

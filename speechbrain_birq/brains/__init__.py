@@ -1,7 +1,21 @@
 """Training loops: they know stages, optimisers, loggers and checkpoints."""
 
+from speechbrain_birq.brains.base import SumBrain
 from speechbrain_birq.brains.ctc import CTCBrain
+from speechbrain_birq.brains.label_fitting import LabelFitting
 from speechbrain_birq.brains.pretrain import BiRQBrain
 from speechbrain_birq.brains.probe import ProbeBrain
+from speechbrain_birq.brains.run_log import RunLog
+from speechbrain_birq.brains.schedules import Ramp, WarmupDecay, WarmupHoldAnneal
 
-__all__ = ["BiRQBrain", "CTCBrain", "ProbeBrain"]
+__all__ = [
+    "BiRQBrain",
+    "CTCBrain",
+    "LabelFitting",
+    "ProbeBrain",
+    "Ramp",
+    "RunLog",
+    "SumBrain",
+    "WarmupDecay",
+    "WarmupHoldAnneal",
+]

@@ -8,15 +8,15 @@ import torch
 import torch.distributed as dist
 
 from speechbrain_birq.brains.interruption import Interruption, stop
-from speechbrain_birq.errors import BadInput
-from speechbrain_birq.mishaps import memory_told
-from speechbrain_birq.rank_states import (
+from speechbrain_birq.brains.memory import memory_told
+from speechbrain_birq.checkpoints.rank_states import (
     RankStates,
     random_states,
     set_random_states,
 )
-from speechbrain_birq.ranks import check_same, gathered, total
-from speechbrain_birq.run_folder import other_architecture
+from speechbrain_birq.checkpoints.run_folder import other_architecture
+from speechbrain_birq.distributed import check_same, gathered, total
+from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import if_main_process
 
-from speechbrain_birq import durable
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
-from speechbrain_birq.decoding import ErrorCounter, GreedyDecoder
-from speechbrain_birq.diagnostics.significance import interval
+from speechbrain_birq.brains.memory import memory_told
+from speechbrain_birq.checkpoints import files
+from speechbrain_birq.decoding.decoders import ErrorCounter, GreedyDecoder
+from speechbrain_birq.distributed import total
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.mishaps import memory_told
-from speechbrain_birq.ranks import total
+from speechbrain_birq.metrics.significance import interval
 
 logger = logging.getLogger(__name__)
 
@@ -204,4 +204,4 @@ def add_result(folder, key, value) -> None:
     path = Path(folder) / "results.json"
     results = json.loads(path.read_text()) if path.is_file() else {}
     results[key] = value
-    durable.write(path, json.dumps(results, indent=2) + "\n")
+    files.write(path, json.dumps(results, indent=2) + "\n")

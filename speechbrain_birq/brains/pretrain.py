@@ -9,15 +9,15 @@ import speechbrain as sb
 import torch
 
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
-from speechbrain_birq.diagnostics.codebook import (
+from speechbrain_birq.brains.memory import memory_told
+from speechbrain_birq.distributed import gathered, total
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.metrics.codebook import (
     agreement,
     code_usage,
     mutual_information,
 )
-from speechbrain_birq.errors import BadInput
-from speechbrain_birq.mishaps import memory_told
-from speechbrain_birq.objectives import Objective, penalty_sum
-from speechbrain_birq.ranks import gathered, total
+from speechbrain_birq.models.objectives import Objective, penalty_sum
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.brains.ctc import CTCBrain, add_result
-from speechbrain_birq.diagnostics.plots import plot_layer_weights
+from speechbrain_birq.metrics.curves import plot_layer_weights
 
 
 class ProbeBrain(CTCBrain):

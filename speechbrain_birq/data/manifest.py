@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from speechbrain.dataio.audio_io import info
 
-from speechbrain_birq.data.soundness import check_header, printable
+from speechbrain_birq.data.audio_checks import check_header, printable
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)

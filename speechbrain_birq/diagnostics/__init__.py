@@ -1,1 +1,13 @@
-"""What the labels and the results are worth; measures, never trains."""
+"""What the labels of a finished run are worth; measures, never trains."""
+
+from speechbrain_birq.diagnostics.diagnose import diagnose_run
+from speechbrain_birq.diagnostics.label_sets import LabelSets
+from speechbrain_birq.diagnostics.lm_weights import tune_weights
+from speechbrain_birq.diagnostics.phones import accuracy_by_layer
+
+__all__ = [
+    "LabelSets",
+    "accuracy_by_layer",
+    "diagnose_run",
+    "tune_weights",
+]

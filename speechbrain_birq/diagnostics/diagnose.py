@@ -8,21 +8,21 @@ import ruamel.yaml
 import torch
 from tqdm import tqdm
 
-from speechbrain_birq.data.librispeech import find_utterances
+from speechbrain_birq.checkpoints.run_folder import load_weights
+from speechbrain_birq.data.corpora.librispeech import find_utterances
 from speechbrain_birq.data.manifest import write_manifest
-from speechbrain_birq.diagnostics.codebook import (
+from speechbrain_birq.diagnostics.label_sets import LabelSets
+from speechbrain_birq.diagnostics.pictures import draw_all
+from speechbrain_birq.diagnostics.spoken import frames_of, make_spoken
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.inference.pretrained import load_labeller, pretraining_settings
+from speechbrain_birq.inference.relabel import label_loader
+from speechbrain_birq.metrics.codebook import (
     agreement,
     code_usage,
     mutual_information,
 )
-from speechbrain_birq.diagnostics.label_sets import LabelSets
-from speechbrain_birq.diagnostics.pictures import draw_all
-from speechbrain_birq.diagnostics.spoken import frames_of, make_spoken
-from speechbrain_birq.diagnostics.units import unit_quality
-from speechbrain_birq.errors import BadInput
-from speechbrain_birq.labeller import load_labeller, pretraining_settings
-from speechbrain_birq.relabelling import label_loader
-from speechbrain_birq.run_folder import load_weights
+from speechbrain_birq.metrics.units import unit_quality
 
 LOADER = dict(batch_seconds=100, num_workers=0)
 

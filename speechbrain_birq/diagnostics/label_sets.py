@@ -8,7 +8,7 @@ from scipy.cluster.vq import kmeans2, vq
 from tqdm import tqdm
 
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.frontend import valid_frames
+from speechbrain_birq.models.frontend import valid_frames
 
 FIT_FRAMES = 50_000  # that k-means sees, at most
 ITERATIONS = 20

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from speechbrain_birq.data.manifest import read_manifest
-from speechbrain_birq.decoding import BeamDecoder, ErrorCounter
+from speechbrain_birq.decoding.decoders import BeamDecoder, ErrorCounter
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import Recogniser
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from speechbrain_birq.data.espeak import SILENCE
+from speechbrain_birq.data.corpora.minispeech.espeak import SILENCE
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import SpeechEncoder
 

@@ -5,9 +5,8 @@ import logging
 import torch
 
 from speechbrain_birq.data.pipeline import AudioReader
-from speechbrain_birq.diagnostics.metrics import read_metrics
-from speechbrain_birq.diagnostics.plots import draw_training
-from speechbrain_birq.diagnostics.units import joint_counts
+from speechbrain_birq.metrics.curves import draw_training, read_metrics
+from speechbrain_birq.metrics.units import joint_counts
 
 logger = logging.getLogger(__name__)
 

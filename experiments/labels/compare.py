@@ -1,0 +1,160 @@
+"""Arms of label experiments: pretrain, fine-tune, keep the figures, compare.
+
+    birq minispeech corpus --hours 1
+    cd experiments/labels; python compare.py minispeech.yaml --data_folder corpus
+    python compare.py minispeech.yaml --data_folder corpus \
+        --arms best_rq anchor_centroids --seeds 1234 --jobs 2
+    python compare.py minispeech.yaml --table
+
+One piece is one arm and one seed, a core each: a pretraining and ``finetunings`` (1) of
+it, each with a seed of its own. What is done is kept beside the YAML as
+``<name>/<arm>-<seed>.json`` and not done again; a piece that was stopped goes on where
+its training was. The table is made of what is kept, ``<name>.png`` is its picture.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import ruamel.yaml
+import table
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "recipes/LibriSpeech"
+
+
+def main():
+    """Run what is missing, print the table of what is there."""
+    options = arguments()
+    plan = ruamel.yaml.YAML(typ="safe").load(options.plan)
+    kept = options.plan.with_suffix("")
+    if not options.table:
+        run_missing(plan, kept, options)
+    records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
+    print(table.table(plan, records))
+    table.picture(plan, records, options.plan.with_suffix(".png"))
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", type=Path, help="YAML of the arms")
+    parser.add_argument("--data_folder", help="the corpus")
+    parser.add_argument("--output_folder", type=Path, default=Path("results/labels"))
+    parser.add_argument("--arms", nargs="+", help="default: all")
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: all")
+    parser.add_argument("--jobs", type=int, default=1, help="pieces side by side")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    if not options.plan.is_file():
+        parser.error(f"no YAML file {options.plan}")
+    if not (options.table or options.data_folder):
+        parser.error("--data_folder is missing")
+    return options
+
+
+def run_missing(plan, kept, options):
+    """Every piece that is asked for and not kept yet, seed by seed."""
+    kept.mkdir(exist_ok=True)
+    arms = options.arms or list(plan["arms"])
+    for arm in set(arms) - set(plan["arms"]):
+        sys.exit(f"error: no arm {arm!r} in {options.plan}: {', '.join(plan['arms'])}")
+    pieces = [(arm, seed) for seed in options.seeds or plan["seeds"] for arm in arms]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = [
+            pool.submit(run_piece, arm, seed, plan, path, options)
+            for arm, seed in pieces
+            if missing(path := kept / f"{arm}-{seed}.json", plan)
+        ]
+        for piece in running:
+            piece.result()
+
+
+def missing(path, plan) -> bool:
+    """Whether a piece was not run, or fine-tuned too seldom."""
+    if not path.exists():
+        return True
+    return len(json.loads(path.read_text())["scores"]) < plan.get("finetunings", 1)
+
+
+def run_piece(arm, seed, plan, path, options):
+    """Pretrain, fine-tune and score one arm with one seed."""
+    folder = options.output_folder / plan_name(options) / f"{arm}-{seed}"
+    common = {"data_folder": options.data_folder, "tensorboard": False}
+    common |= {"device": options.device}
+    settings, finetune = plan["arms"][arm], dict(plan["finetune"])
+    record = {"arm": arm, "seed": seed, "cpu_seconds": 0.0, "pretraining": None}
+    if settings is not None:
+        settings = plan["pretrain"] | settings
+        run = folder / "pretrain"
+        record["cpu_seconds"] = train(
+            "pretrain", run, settings, common | {"seed": seed}
+        )
+        record["pretraining"] = json.loads((run / "results.json").read_text())["valid"]
+        finetune["pretrained"] = run
+    record |= {"scores": [], "errors": {}}
+    for number in range(plan.get("finetunings", 1)):
+        run = folder / (f"finetune-{number + 1}" if number else "finetune")
+        own = {"yaml": "ctc_tiny.yaml", "seed": seed + 10_000 * number}
+        train("finetune", run, own | finetune, common)
+        add_scores(record, run, plan["test_split"])
+    path.write_text(json.dumps(record) + "\n")
+    rates = " ".join(f"{scores['cer']:.2f}" for scores in record["scores"])
+    print(f"{arm}, seed {seed}: {rates} % CER", flush=True)
+
+
+def add_scores(record, run, split):
+    """A fine-tuning's rates, and its errors to those of the others."""
+    record["scores"].append(json.loads((run / "results.json").read_text())[split])
+    for name, counts in table.read_errors(run, split).items():
+        so_far = record["errors"].get(name, (0, 0))
+        record["errors"][name] = [
+            sum(pair) for pair in zip(so_far, counts, strict=True)
+        ]
+
+
+def plan_name(options):
+    """Of the folder of its runs."""
+    return options.plan.stem
+
+
+def train(recipe, run, settings, common) -> float:
+    """Start a recipe as a user would, unless it has ended; its CPU seconds."""
+    if (run / "results.json").exists():
+        return add_seconds(run / "cpu_seconds.txt", 0.0)
+    settings = dict(settings)
+    yaml = ROOT / "hparams" / settings.pop("yaml")
+    values = common | settings | {"output_folder": run}
+    command = [sys.executable, str(RECIPES / f"{recipe}.py"), str(yaml)]
+    command += ["--noprogressbar"]
+    command += [
+        word for key, value in values.items() for word in (f"--{key}", str(value))
+    ]
+    run.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with open(run / "output.txt", "a", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    used = add_seconds(run / "cpu_seconds.txt", usage.ru_utime + usage.ru_stime)
+    if process.returncode:
+        raise SystemExit(f"error: {' '.join(command)} failed: see {run}/output.txt")
+    return used
+
+
+def add_seconds(path, seconds) -> float:
+    """Sum up the seconds of a run's starts."""
+    seconds += float(path.read_text()) if path.exists() else 0.0
+    path.write_text(str(seconds))
+    return round(seconds, 1)
+
+
+if __name__ == "__main__":
+    main()

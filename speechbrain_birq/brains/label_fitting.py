@@ -1,0 +1,161 @@
+"""When the quantizers are fitted, and to which speech."""
+
+import logging
+
+import torch
+from speechbrain.utils.distributed import ddp_broadcast, if_main_process
+from torch.nn.utils.rnn import pad_sequence
+
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.models.frontend import Frames
+
+logger = logging.getLogger(__name__)
+
+
+class LabelFitting:
+    """Fits a model's quantizers to a sample of the training speech.
+
+    Both before the first step (of what is to be fitted: see ``FittedQuantizer``); that
+    of layer k again and again while the layers below it learn. Since the count of fits
+    is in the checkpoint, a resumed run fits when the uninterrupted one did.
+
+    Arguments
+    ---------
+    seconds : float
+        Speech in the sample.
+    batch_seconds : float
+        Speech that is encoded at once, padding left out of the count.
+    refit_steps : int
+        Optimiser steps from fit to fit of the enhanced quantizer; 0: fitted once.
+    """
+
+    def __init__(self, *, seconds, batch_seconds, refit_steps=0):
+        self.seconds, self.batch_seconds = seconds, batch_seconds
+        self.refit_steps = refit_steps
+        self.signals = None  # callable: iterator of the training split's waveforms
+
+    def __call__(self, model, step: int) -> None:
+        """Fit what is due at an optimiser step; every rank gets what rank 0 finds.
+
+        Arguments
+        ---------
+        model : BiRQ
+        step : int
+        """
+        kinds = self._due(model, step)
+        if not kinds:
+            return
+        if if_main_process():
+            self._fit(model, kinds)
+        for name in (*kinds.values(), "label_norm"):
+            part = getattr(model, name)
+            part.load_state_dict(ddp_broadcast(part.state_dict()))
+
+    def _due(self, model, step):
+        times = {"anchor": 1, "enhanced": 1}
+        if self.refit_steps:
+            times["enhanced"] += step // self.refit_steps
+        names = {kind: f"{kind}_quantizer" for kind in times}
+        quantizers = {kind: getattr(model, name) for kind, name in names.items()}
+        return {
+            kind: names[kind]
+            for kind, quantizer in quantizers.items()
+            if quantizer.fittable and quantizer.num_fits < times[kind]
+        }
+
+    def _fit(self, model, kinds):
+        device, frontend = next(model.parameters()).device, model.frontend
+        rate, one_frame = frontend.sample_rate, frontend.hop_samples * frontend.stack
+        signals = (signal for signal in self.signals() if len(signal) >= one_frame)
+        sample = first(signals, self.seconds * rate)
+        found = {kind: [] for kind in kinds}
+        for wavs, wav_lens in batches(sample, self.batch_seconds * rate):
+            inputs = quantizer_inputs(model, wavs.to(device), wav_lens.to(device))
+            for kind in kinds:
+                found[kind].append(inputs[kind])
+        for kind, name in kinds.items():
+            frames = torch.cat(found[kind] or [torch.empty(0, 1)])
+            try:
+                getattr(model, name).fit(frames)
+            except ValueError as error:
+                raise BadInput(
+                    f"the {kind} labels: {error}: raise fit_seconds, lower num_codes, "
+                    f"or take more speech"
+                ) from None
+            logger.info("fitted the %s quantizer to %d frames", kind, len(frames))
+
+
+def first(signals, samples):
+    """Signals until so many samples are reached.
+
+    Example
+    -------
+    >>> [len(signal) for signal in first([torch.ones(4)] * 9, 7)]
+    [4, 4]
+    """
+    for signal in signals:
+        yield signal
+        samples -= len(signal)
+        if samples <= 0:
+            return
+
+
+def batches(signals, samples):
+    """Padded batches of at most so many samples, or of one longer signal.
+
+    Arguments
+    ---------
+    signals : iterable
+        Of (S,) waveforms.
+    samples : float
+
+    Returns
+    -------
+    iterator
+        Of (B, S) waveforms and (B,) relative lengths.
+
+    Example
+    -------
+    >>> signals = [torch.ones(4), torch.ones(2), torch.ones(6)]
+    >>> [(tuple(wavs.shape), lens.tolist()) for wavs, lens in batches(signals, 7)]
+    [((2, 4), [1.0, 0.5]), ((1, 6), [1.0])]
+    """
+    batch = []
+    for signal in signals:
+        if batch and sum(map(len, batch)) + len(signal) > samples:
+            yield _padded(batch)
+            batch = []
+        batch.append(signal)
+    if batch:
+        yield _padded(batch)
+
+
+def _padded(signals):
+    lengths = torch.tensor([len(signal) for signal in signals])
+    return pad_sequence(signals, batch_first=True), lengths / lengths.max()
+
+
+@torch.no_grad()
+def quantizer_inputs(model, wavs, wav_lens) -> dict:
+    """What the two quantizers see at the frames that are not padding.
+
+    As in training (batch statistics, dropout), but no random state is used up.
+
+    Arguments
+    ---------
+    model : BiRQ
+    wavs : torch.Tensor
+        (B, S)
+    wav_lens : torch.Tensor
+        (B,) relative.
+
+    Returns
+    -------
+    dict
+        ``anchor``: (M, D), ``enhanced``: (M, H).
+    """
+    devices = [wavs.device] if wavs.is_cuda else []
+    with torch.random.fork_rng(devices):
+        clean: Frames = model.frontend(wavs, wav_lens)
+        states = model.label_states(clean)
+    return {"anchor": clean.frames[clean.valid], "enhanced": states[clean.valid]}

@@ -1,0 +1,50 @@
+"""Running out of memory, told in one sentence that names the batch."""
+
+from functools import wraps
+
+import torch
+
+from speechbrain_birq.errors import BadInput
+
+
+def memory_told(long_key):
+    """Decorate a brain's ``fit_batch`` or ``evaluate_batch``: memory in one sentence.
+
+    Arguments
+    ---------
+    long_key : str
+        The key that keeps a recording out that is too long, even alone.
+    """
+
+    def decorate(method):
+        @wraps(method)
+        def wrapped(brain, batch, *args, **keywords):
+            try:
+                return method(brain, batch, *args, **keywords)
+            except (MemoryError, RuntimeError) as error:
+                if batch is None or not _is_of_memory(error):
+                    raise
+                rate = brain.model.frontend.sample_rate
+                raise BadInput(_out_of_memory(batch, rate, long_key)) from None
+
+        return wrapped
+
+    return decorate
+
+
+def _is_of_memory(error):
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        "DefaultCPUAllocator" in str(error)  # the CPU's is a plain RuntimeError
+    )
+
+
+def _out_of_memory(batch, rate, long_key):
+    count, samples = batch.sig.data.shape
+    longest = samples / rate
+    remedy = f"lower {long_key}: it leaves out such recordings"
+    if count > 1:
+        remedy = "lower batch_seconds and raise grad_accumulation_factor"
+    return (
+        f"out of memory in a batch of {count * longest:.1f} s ({count} x {longest:.1f} "
+        f"s with padding; {', '.join(batch.id[:3])}{' ...' * (count > 3)}): {remedy}"
+    )

@@ -1,0 +1,121 @@
+"""Figures of a run: text, JSON lines and TensorBoard scalars."""
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+from speechbrain.utils.checkpoints import (
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+from speechbrain.utils.distributed import if_main_process
+
+from speechbrain_birq.checkpoints import files
+
+logger = logging.getLogger(__name__)
+
+
+@register_checkpoint_hooks
+class RunLog:
+    """Writes ``metrics.jsonl``, ``tensorboard/`` and the text log of a run folder.
+
+    A checkpoint knows how long ``metrics.jsonl`` was: a run that goes on from it drops
+    what came later and is about to come again. Lines that find no room on the disk are
+    kept and written with the next ones.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The run folder.
+    tensorboard : bool
+        Needs the extra ``track``.
+    """
+
+    def __init__(self, folder, tensorboard=True):
+        self.path = Path(folder) / "metrics.jsonl"
+        self.tensorboard, self.writer = tensorboard, None
+        self.unwritten, self.purge_step = [], None
+        self.recovered = {"bytes": 0, "seconds": 0.0}
+        self.started = time.time()
+
+    def report(self, stage: str, step: int, figures: dict) -> None:
+        """Write the figures of one stage at one optimiser step."""
+        if not if_main_process():
+            return
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        logger.info("%s step %d: %s", stage, step, shown)
+        row = {"stage": stage, "step": step, **figures}
+        self.unwritten.append(json.dumps(row) + "\n")
+        try:
+            self._write()
+        except OSError as error:
+            logger.warning(
+                "%s: %s; it is tried again with the next line", self.path, error
+            )
+        self._to_tensorboard(row)
+
+    def _write(self):
+        files.append(self.path, "".join(self.unwritten))
+        self.unwritten = []
+
+    @property
+    def seconds(self) -> float:
+        """Since the start, of all starts: what a killed one did after its last
+        checkpoint is not counted."""
+        return self.recovered["seconds"] + time.time() - self.started
+
+    @mark_as_saver
+    def save(self, path):
+        """Save what is in ``metrics.jsonl``, first of all into that file itself."""
+        self._write()
+        files.flush(self.path)
+        state = {"bytes": self.path.stat().st_size, "seconds": self.seconds}
+        path.write_text(json.dumps(state), encoding="utf-8")
+
+    @mark_as_loader
+    def load(self, path, end_of_epoch):
+        """Restore it; nothing happens to the files yet."""
+        self.recovered = json.loads(path.read_text(encoding="utf-8"))
+
+    def go_on(self) -> None:
+        """Drop the figures that no checkpoint knows: they come again."""
+        self.started = time.time()
+        if not self.path.is_file():
+            return
+        length = min(self.recovered["bytes"], self.path.stat().st_size)
+        os.truncate(self.path, length)
+        rows = [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
+        self.purge_step = rows[-1]["step"] if rows else 0
+        for row in rows:  # purged with the others of its step
+            if row["step"] == self.purge_step:
+                self._to_tensorboard(row)
+
+    def _to_tensorboard(self, row):
+        if self.tensorboard:  # not earlier: log.txt is there only now
+            self.tensorboard = False
+            self.writer = _writer(self.path.with_name("tensorboard"), self.purge_step)
+        if self.writer is None:
+            return
+        try:
+            for name in row.keys() - {"stage", "step"}:
+                self.writer.add_scalar(f"{row['stage']}/{name}", row[name], row["step"])
+            self.writer.flush()
+        except OSError as error:  # metrics.jsonl has the figures, too
+            logger.warning("no TensorBoard from now on: %s", error)
+            self.writer = None
+
+
+def _writer(folder, purge_step):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.info('no TensorBoard: pip install "speechbrain_birq[track]"')
+        return None
+    try:
+        return SummaryWriter(folder, purge_step=purge_step)
+    except OSError as error:
+        logger.warning("no TensorBoard: cannot write %s (%s)", folder, error)
+        return None

@@ -1,0 +1,1 @@
+"""The command ``birq``: one file for each group of its commands."""

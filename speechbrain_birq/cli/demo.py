@@ -1,0 +1,142 @@
+"""The whole way in minutes: synthetic corpus, pretraining, fine-tuning, one table."""
+
+import json
+import time
+from pathlib import Path
+
+from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
+from speechbrain_birq.data.corpora.minispeech.corpus import make_minispeech
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.experiment import finetune, pretrain
+from speechbrain_birq.metrics.curves import plot_comparison, read_metrics
+
+HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
+ARMS = {"scratch": None, "BEST-RQ": "best_rq_tiny.yaml", "BiRQ": "birq_tiny.yaml"}
+
+
+def run_demo(folder: Path, steps: int, epochs: int, seed: int) -> None:
+    """Pretrain BEST-RQ and BiRQ, fine-tune both and a model from scratch, compare.
+
+    Arguments
+    ---------
+    folder : Path
+        Where corpus and runs go; what is done already is kept.
+    steps : int
+        Pretraining steps of each arm.
+    epochs : int
+        Fine-tuning epochs of each arm.
+    seed : int
+
+    Raises
+    ------
+    BadInput
+        If the YAML files are not there, or the corpus cannot be made.
+    """
+    if not HPARAMS.is_dir():
+        raise BadInput(
+            f"no {HPARAMS}: the demo runs from a checkout installed with pip install -e"
+        )
+    corpus = folder / "minispeech"
+    try:
+        make_minispeech(corpus, hours=0.5, seed=seed)
+    except (ValueError, ImportError, OSError) as error:
+        raise BadInput(str(error)) from None
+    common = ["--data_folder", str(corpus), "--seed", str(seed)]
+    rows = [_run_arm(name, folder, common, steps, epochs) for name in ARMS]
+    print("\n" + format_table(rows))
+    plot_comparison({row["arm"]: row["folder"] for row in rows}, folder / "demo.png")
+    print(f"\nplots: {folder / 'demo.png'} and curves.png in each of {folder}/*/")
+    print(verdict(rows))
+
+
+def _run_arm(name, folder, common, steps, epochs):
+    started = time.time()
+    slug = name.lower().replace("-", "_")
+    run, yaml = folder / slug, ARMS[name]
+    argv = [*common, "--tensorboard", "False"]
+    extra = []
+    if yaml is not None:
+        target = folder / f"{slug}_pretrained"
+        pretrain(
+            prepare_librispeech,
+            [
+                str(HPARAMS / yaml),
+                *argv,
+                *("--output_folder", str(target)),
+                *("--total_steps", str(steps)),
+                *("--warmup_steps", str(steps // 10)),
+                *("--enhanced_ramp_steps", str(steps // 3)),
+                *("--number_of_epochs", "1000"),
+                *("--log_interval", "25"),
+            ],
+        )
+        extra = ["--pretrained", str(target)]
+    finetune(
+        prepare_librispeech,
+        [
+            str(HPARAMS / "ctc_tiny.yaml"),
+            *argv,
+            *("--output_folder", str(run)),
+            *("--batch_seconds", "20"),
+            *("--number_of_epochs", str(epochs)),
+            *("--warmup_epochs", str(epochs // 6)),
+            *("--hold_epochs", str(epochs // 2)),
+            *extra,
+        ],
+    )
+    return _row(name, run, extra[1] if extra else None, time.time() - started)
+
+
+def _row(name, run, pretrained, seconds):
+    scores = json.loads((run / "results.json").read_text())["test"]
+    row = {"arm": name, "folder": run, "wer": scores["wer"], "cer": scores["cer"]}
+    usage = read_metrics(pretrained, "train")[-1] if pretrained else {}
+    for kind in ("anchor", "enhanced"):
+        row[kind] = usage.get(f"{kind}_used_codes")
+    row["seconds"] = seconds
+    return row
+
+
+def format_table(rows) -> str:
+    """One line an arm.
+
+    Example
+    -------
+    >>> row = dict(arm="BiRQ", wer=12.3, cer=4.5, seconds=61)
+    >>> row |= dict(anchor=90.2, enhanced=None)
+    >>> print(format_table([row]))
+    arm          WER %   CER %   codes used, anchor   codes used, enhanced   time, s
+    BiRQ          12.3     4.5                   90                      -        61
+    """
+    head = ("arm", "WER %", "CER %", "codes used, anchor", "codes used, enhanced")
+    lines = ["{:10}{:>8}{:>8}{:>21}{:>23}{:>10}".format(*head, "time, s")]
+    for row in rows:
+        codes = (
+            "-" if row[k] is None else f"{row[k]:.0f}" for k in ("anchor", "enhanced")
+        )
+        lines.append(
+            "{:10}{:8.1f}{:8.1f}{:>21}{:>23}{:10.0f}".format(
+                row["arm"], row["wer"], row["cer"], *codes, row["seconds"]
+            )
+        )
+    return "\n".join(lines)
+
+
+def verdict(rows) -> str:
+    """Whether pretraining paid off in this very run.
+
+    Example
+    -------
+    >>> rows = [dict(arm="scratch", cer=9.0), dict(arm="BiRQ", cer=9.5)]
+    >>> verdict(rows)
+    'BiRQ did not beat training from scratch (CER 9.5 against 9.0).'
+    """
+    scratch, *pretrained = rows
+    lost = [row for row in pretrained if row["cer"] >= scratch["cer"]]
+    if not lost:
+        return "Every pretrained arm beat training from scratch."
+    return " ".join(
+        f"{row['arm']} did not beat training from scratch "
+        f"(CER {row['cer']:.1f} against {scratch['cer']:.1f})."
+        for row in lost
+    )

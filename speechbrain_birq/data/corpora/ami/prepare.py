@@ -1,0 +1,177 @@
+"""AMI: meetings are cut into their segments, which lie in LibriSpeech's layout.
+
+    <data_folder>/wav_db/<meeting>/audio/<meeting>.Headset-0.wav, .Array1-01.wav
+    <data_folder>/ami_public_manual_1.6.2.zip, or the folder it becomes
+    <output_folder>/<mic>-<part>/<meeting>/<speaker>-<meeting>-<mic><number>.flac
+
+Partitions, annotations and text normalisation are lhotse's. Segments become files since
+everything else then reads AMI as it reads LibriSpeech: some 20 GB for both microphones,
+against seeking in recordings of an hour for every utterance.
+"""
+
+import shutil
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from tqdm import tqdm
+
+from speechbrain_birq.data.corpora.ami.files import (
+    URL,
+    check_annotations,
+    find_annotations,
+    find_audio,
+)
+from speechbrain_birq.data.corpora.ami.segments import Counts, Segment, cut_meeting
+from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
+from speechbrain_birq.errors import BadInput
+
+MICS = ("ihm", "sdm")
+PARTS = ("train", "dev", "test")
+PARTITION = "full-corpus-asr"  # as Kaldi, ESPnet and icefall have it
+MAX_WORDS = 30  # longer segments are split at full stops and commas, as in Kaldi
+BYTES_PER_SECOND = 20_000  # of FLAC at 16 kHz, generously
+
+
+def prepare_ami(
+    data_folder, output_folder, *, mics=MICS, parts=PARTS, without=(), download=False
+) -> dict[str, Counts]:
+    """Cut AMI's meetings; a meeting appears whole or not at all.
+
+    Called again after a kill, it keeps the meetings that are done. Overlapping speech
+    stays: each speaker's segment is cut from the own headset (ihm), or from the one
+    distant microphone, where all speakers are heard (sdm).
+
+    Arguments
+    ---------
+    data_folder : str or Path
+        AMI as lhotse downloads it.
+    output_folder : str or Path
+    mics, parts : tuple
+    without : tuple
+        Meetings to leave out, for one because their microphone failed.
+    download : bool
+        Fetch what is missing in ``data_folder`` first: 60 to 70 GB.
+
+    Returns
+    -------
+    dict
+        "<mic>-<part>" -> ``Counts`` of the meetings that were cut now
+
+    Raises
+    ------
+    BadInput
+        If audio or annotations are missing, cut off or of another version, or the disk
+        is too small: all before the first meeting is cut.
+    """
+    lhotse_ami = _lhotse_ami()
+    data_folder, output_folder = Path(data_folder), Path(output_folder)
+    if download:
+        _download(lhotse_ami, data_folder, mics)
+    partitions = lhotse_ami.PARTITIONS[PARTITION]
+    unknown = set(without) - {m for part in partitions.values() for m in part}
+    if unknown:
+        raise BadInput(f"--without {min(unknown)}: AMI has no such meeting")
+    meetings = {
+        part: [m for m in partitions[part] if m not in without] for part in parts
+    }
+    wanted = [m for part in meetings.values() for m in part]
+    audio = {mic: find_audio(data_folder, mic, wanted) for mic in mics}
+    annotations = find_annotations(data_folder, output_folder)
+    check_annotations(annotations, wanted)
+    segments = _segments(lhotse_ami, annotations)
+    _check_headsets(audio.get("ihm", {}), segments)
+    to_cut = [
+        (mic, part, meeting)
+        for mic in mics
+        for part in parts
+        for meeting in meetings[part]
+        if not (output_folder / f"{mic}-{part}" / meeting).is_dir()
+    ]
+    _check_disk(output_folder, [segments[meeting] for _, _, meeting in to_cut])
+    counts = {f"{mic}-{part}": Counts() for mic in mics for part in parts}
+    for mic, part, meeting in tqdm(to_cut, "meetings"):
+        folder = output_folder / f"{mic}-{part}" / meeting
+        done = cut_meeting(folder, mic, audio[mic][meeting], segments[meeting])
+        counts[f"{mic}-{part}"] += done
+    return counts
+
+
+def find_ami(data_folder, splits, manifest_folder) -> dict[str, Path]:
+    """Manifests of what ``prepare_ami`` has cut, as ``prepare_librispeech``.
+
+    Raises
+    ------
+    BadInput
+        If a split is missing, or the folder is AMI as it was downloaded.
+    """
+    if (Path(data_folder) / "wav_db").is_dir() and not all(
+        (Path(data_folder) / part).is_dir() for s in splits for part in s.split("+")
+    ):
+        raise BadInput(
+            f"{data_folder} holds AMI's meetings, not yet cut into segments: run "
+            f"recipes/AMI/prepare.py, give its --output_folder as --data_folder"
+        )
+    return prepare_librispeech(data_folder, splits, manifest_folder)
+
+
+def _segments(lhotse_ami, annotations):
+    """meeting -> segments"""
+    try:
+        found = lhotse_ami.parse_ami_annotations(
+            annotations,
+            normalize="kaldi",  # upper case, no punctuation
+            max_words_per_segment=MAX_WORDS,
+            merge_consecutive=True,
+        )
+    except (ET.ParseError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"an annotation in {annotations} is damaged ({error}): unpack {URL} again"
+        ) from None
+    segments = {}
+    for (meeting, speaker, channel), spoken in found.items():
+        segments.setdefault(meeting, []).extend(
+            Segment(speaker, channel, s.start_time, s.end_time, s.text) for s in spoken
+        )
+    return segments
+
+
+def _check_headsets(audio, segments):
+    for meeting, channels in audio.items():
+        missing = {s.channel for s in segments[meeting]} - channels.keys()
+        if missing:
+            raise BadInput(
+                f"{meeting} has no Headset-{min(missing)}.wav, but someone speaks "
+                f"there: add --download, or leave it out with --without {meeting}"
+            )
+
+
+def _check_disk(folder, segments):
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = sum(s.end - s.start for meeting in segments for s in meeting)
+    needed, free = seconds * BYTES_PER_SECOND, shutil.disk_usage(folder).free
+    if needed > free:
+        raise BadInput(
+            f"{folder} has room for {free / 1e9:.1f} GB, the segments take some "
+            f"{needed / 1e9:.1f} GB: free the disk or give another --output_folder"
+        )
+
+
+def _lhotse_ami():
+    try:
+        from lhotse.recipes import ami
+    except ImportError:
+        raise BadInput(
+            'AMI is prepared with lhotse: pip install "speechbrain_birq[large]"'
+        ) from None
+    return ami
+
+
+def _download(lhotse_ami, data_folder, mics):
+    data_folder.mkdir(parents=True, exist_ok=True)
+    for mic in mics:
+        try:
+            lhotse_ami.download_ami(data_folder, mic=mic)
+        except OSError as error:
+            raise BadInput(
+                f"cannot download AMI ({error}): try the same command again, it goes on"
+            ) from None

@@ -1,0 +1,289 @@
+"""minispeech: a small corpus of synthetic English speech in LibriSpeech layout.
+
+Every speaker is one fresh process, because espeak-ng carries state from one voice to
+the next. That process imports neither torch nor scipy: scipy.signal alone takes longer
+to import than a speaker takes to say everything.
+"""
+
+import itertools
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from speechbrain_birq.data.corpora.minispeech.espeak import (
+    Espeak,
+    find_espeak,
+    phone_intervals,
+)
+from speechbrain_birq.data.corpora.minispeech.grammar import sentence, transcript
+
+VERSION = 1
+SAMPLE_RATE = 16000
+MIN_HOURS = 0.01
+SUMMARY = "minispeech.json"
+# Share of the hours, and number of speakers at half an hour.
+SPLITS = dict(pretrain=(0.75, 10), train=(0.125, 5), dev=(0.05, 3), test=(0.075, 4))
+# One sentence in eight is kept for dev and one for test; the rest is for training.
+EVALUATION_BUCKETS = {"dev": 0, "test": 1}
+# espeak-ng knows British English, en-gb, by the file name "en" only.
+ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc")
+VARIANTS = tuple("m1 f1 m2 f2 m3 f3 m4 f4 m5 f5 m6 m7 m8".split())
+# A speaker's manner is drawn between these, in whole numbers or to two decimals.
+WHOLE_TRAITS = {"rate": (145, 195), "pitch": (35, 65), "pitch_range": (35, 70)}
+TRAITS = {"gain_db": (-12, -1), "snr_db": (25, 35), "noise_tilt": (0, 0.9)}
+CHAPTER_LENGTH = 25
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One synthetic person: who they are, how they sound, how long they speak."""
+
+    name: str
+    split: str
+    voice: str
+    rate: int  # words per minute
+    pitch: int
+    pitch_range: int
+    gain_db: float
+    snr_db: float
+    noise_tilt: float
+    seconds: float  # of audio in all
+    stream: str  # seed of everything random about this speaker
+
+
+def _noise(rng, length, tilt):
+    """Noise of unit power, white at tilt 0 and without its highest tones at 1."""
+    white = rng.standard_normal(length + 1)
+    return (white[1:] + tilt * white[:-1]) / math.sqrt(1 + tilt**2)
+
+
+def _record(engine, speaker, text, rng):
+    """Speaks a sentence into the speaker's room; returns samples and intervals."""
+    speech, marks = engine.say(text)
+    lead = int(rng.uniform(0.1, 0.4) * SAMPLE_RATE)
+    audio = np.concatenate([np.zeros(lead), speech])
+    floor = speech.std() * 10 ** (-speaker.snr_db / 20)
+    audio = audio + floor * _noise(rng, len(audio), speaker.noise_tilt)
+    audio *= 10 ** (speaker.gain_db / 20)
+    marks = [(lead + start, phone) for start, phone in marks]
+    return audio, phone_intervals(marks, len(audio))
+
+
+def _split_sentence(rng, split):
+    """Draws a sentence of the share that belongs to a split."""
+    while True:
+        text = sentence(rng)
+        bucket = zlib.crc32(transcript(text).encode()) % 8
+        wanted = EVALUATION_BUCKETS.get(split)
+        if bucket == wanted or (wanted is None and bucket > 1):
+            return text
+
+
+def _engine(speaker):
+    """Sets espeak-ng to the voice of a speaker."""
+    seed = zlib.crc32(speaker.stream.encode())
+    traits = speaker.rate, speaker.pitch, speaker.pitch_range
+    return Espeak(speaker.voice, *traits, seed=seed, sample_rate=SAMPLE_RATE)
+
+
+def _utterances(speaker):
+    """Speaks sentences until the speaker's seconds are as near as they get."""
+    engine, words = _engine(speaker), random.Random(speaker.stream)
+    rng = np.random.default_rng(words.getrandbits(64))
+    spoken = 0.0
+    while True:
+        text = _split_sentence(words, speaker.split)
+        audio, intervals = _record(engine, speaker, text, rng)
+        seconds = len(audio) / SAMPLE_RATE
+        if spoken > 0 and spoken + seconds / 2 > speaker.seconds:
+            return
+        spoken += seconds
+        yield transcript(text), audio, intervals
+
+
+def _write_chapter(folder, chapter, utterances):
+    """Writes the sound, the transcripts and the phones of a chapter; counts samples."""
+    folder.mkdir(parents=True)
+    words, phones = [], ["utterance\tstart_seconds\tend_seconds\tphone"]
+    for index, (text, audio, intervals) in enumerate(utterances):
+        name = f"{chapter}-{index:04d}"
+        soundfile.write(folder / f"{name}.flac", audio, SAMPLE_RATE, "PCM_16")
+        words.append(f"{name} {text}")
+        for start, end, phone in intervals:
+            times = f"{start / SAMPLE_RATE}\t{end / SAMPLE_RATE}"
+            phones.append(f"{name}\t{times}\t{phone}")
+    for suffix, lines in (("trans.txt", words), ("phones.tsv", phones)):
+        path = folder / f"{chapter}.{suffix}"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    return sum(len(audio) for _, audio, _ in utterances)
+
+
+def _speak():
+    """Body of the process of one speaker: the job is on the standard input."""
+    job = json.load(sys.stdin)
+    speaker, folder = Speaker(**job["speaker"]), Path(job["folder"])
+    utterances, samples = _utterances(speaker), 0
+    chapters = iter(lambda: list(itertools.islice(utterances, CHAPTER_LENGTH)), [])
+    for number, chapter in enumerate(chapters, 1):
+        name = f"{speaker.name}{number:02d}"
+        samples += _write_chapter(folder / name, f"{speaker.name}-{name}", chapter)
+    print(json.dumps(samples / SAMPLE_RATE))
+
+
+def _run_speaker(speaker, folder):
+    """Has a fresh process speak for one speaker; returns the seconds of audio."""
+    # Not multiprocessing: its children import the main script, hence often torch.
+    command = [sys.executable, "-c", f"from {__spec__.name} import _speak; _speak()"]
+    path = [str(Path(__file__).resolve().parents[4]), *filter(None, sys.path)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    folder = str(folder / speaker.split / speaker.name)
+    job = json.dumps({"speaker": asdict(speaker), "folder": folder})
+    done = subprocess.run(command, input=job, env=env, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"minispeech speaker {speaker.name}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+def plan_speakers(hours: float, seed: int) -> list:
+    """Casts the speakers of a corpus; cheap, and the same for the same arguments.
+
+    Arguments
+    ---------
+    hours : float
+        Length of the whole corpus; the number of speakers grows as its square root.
+    seed : int
+        Seed of voices and settings.
+
+    Returns
+    -------
+    speakers : list of Speaker
+        All speakers; each split has its own.
+
+    Example
+    -------
+    >>> len(plan_speakers(0.5, seed=0))
+    22
+    """
+    voices = [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS]
+    random.Random(f"{VERSION}/{seed}").shuffle(voices)
+    voices, speakers = itertools.cycle(voices), []
+    for split, (share, base) in SPLITS.items():
+        count = max(1, round(base * math.sqrt(hours / 0.5)))
+        seconds = 3600 * hours * share / count
+        for _ in range(count):
+            name = str(1001 + len(speakers))
+            stream = f"{VERSION}/{seed}/{split}/{name}"
+            speakers.append(_cast(name, split, next(voices), seconds, stream))
+    return speakers
+
+
+def _cast(name, split, voice, seconds, stream):
+    """Draws how one speaker sounds."""
+    rng = random.Random(f"{stream}/cast")
+    traits = {trait: rng.randint(*span) for trait, span in WHOLE_TRAITS.items()}
+    for trait, span in TRAITS.items():
+        traits[trait] = round(rng.uniform(*span), 2)
+    return Speaker(name, split, voice, **traits, seconds=seconds, stream=stream)
+
+
+def _identity(hours, seed):
+    """Returns what tells one corpus from another."""
+    if not MIN_HOURS <= hours < math.inf:
+        wanted = f"{MIN_HOURS} or more, so that every split gets a sentence."
+        raise ValueError(f"minispeech: hours is {hours}; ask for {wanted}")
+    settings = {"seed": int(seed), "hours": float(hours)}
+    return {"corpus": "minispeech", "version": VERSION, **settings}
+
+
+def _existing(folder, identity):
+    """Returns the summary of this corpus if the folder holds it, None if empty."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    summary = folder / SUMMARY
+    found = json.loads(summary.read_text("utf-8")) if summary.is_file() else {}
+    if {key: found.get(key) for key in identity} == identity:
+        return found
+    held = {key: found[key] for key in identity if key in found} or "other files"
+    raise ValueError(
+        f"{folder} holds {held}, not {identity}: name an empty or new folder, "
+        "or delete this one."
+    )
+
+
+def _synthesise(folder, identity, num_workers):
+    """Fills a folder with all speakers and the summary; returns the summary."""
+    speakers = plan_speakers(identity["hours"], identity["seed"])
+    seconds = dict.fromkeys(SPLITS, 0.0)
+    with ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
+        spoken = pool.map(lambda speaker: _run_speaker(speaker, folder), speakers)
+        bar = tqdm(spoken, "minispeech", total=len(speakers), unit="speaker")
+        for speaker, duration in zip(speakers, bar, strict=True):
+            seconds[speaker.split] += duration
+    voices = {speaker.name: asdict(speaker) for speaker in speakers}
+    summary = {**identity, "seconds": seconds, "speakers": voices}
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
+    return summary
+
+
+def _build(folder, identity, num_workers):
+    """Synthesises beside the folder and moves the whole corpus there at the end."""
+    find_espeak()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A killed run leaves only this hidden folder, never half a corpus.
+    with tempfile.TemporaryDirectory(prefix=".mini", dir=folder.parent) as scratch:
+        corpus = Path(scratch, "corpus")
+        summary = _synthesise(corpus, identity, num_workers)
+        corpus.replace(folder)
+    return summary
+
+
+def make_minispeech(folder, hours=0.5, seed=0, num_workers=None) -> dict:
+    """Synthesises the minispeech corpus, unless the folder already holds it.
+
+    Beside each ``.trans.txt`` a ``.phones.tsv`` gives the time of every phone.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where the corpus goes: new, empty, or the same corpus made before.
+    hours : float
+        Length of the whole corpus, at least 0.01.
+    seed : int
+        Seed of voices, sentences and noise; the same seed gives the same bytes.
+    num_workers : int
+        Speakers synthesised at a time; all cores by default.
+
+    Returns
+    -------
+    seconds : dict
+        Seconds of audio of each split: pretrain, train, dev and test.
+
+    Raises
+    ------
+    ValueError
+        If the hours are too few, or if the folder holds anything else.
+    ImportError
+        If the package espeakng-loader is missing.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path") / "minispeech"
+    >>> list(make_minispeech(folder, hours=0.01))
+    ['pretrain', 'train', 'dev', 'test']
+    """
+    identity = _identity(hours, seed)
+    folder = Path(folder).resolve()
+    summary = _existing(folder, identity) or _build(folder, identity, num_workers)
+    return summary["seconds"]

@@ -1,0 +1,103 @@
+"""A manifest or a folder in LibriSpeech's layout becomes shards."""
+
+import random
+import shutil
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from speechbrain_birq.data.corpora.librispeech import find_utterances
+from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.data.pipeline import AudioReader
+from speechbrain_birq.data.shards.writer import (
+    ShardSummary,
+    find_lhotse,
+    write_shards,
+    written_names,
+)
+from speechbrain_birq.errors import BadInput
+
+SAMPLE_RATE = 16000
+BYTES_PER_SECOND = 20_000  # of FLAC at 16 kHz; LibriSpeech takes 17,500
+
+
+def shard_corpus(source, folder, *, splits=None, shard_hours=1.0):
+    """Make ``<folder>/<split>`` of every split, at 16 kHz.
+
+    Utterances are shuffled (always in the same way), so that every shard is a sample of
+    the whole corpus. Given again after a kill it goes on. Files that cannot be read are
+    named in the log, counted and left out.
+
+    Arguments
+    ---------
+    source : str or Path
+        A manifest (CSV) or the folder above the splits.
+    folder : str or Path
+    splits : list of str, optional
+        Of a folder; default: all that are in it.
+    shard_hours : float
+        Of audio in a shard.
+
+    Returns
+    -------
+    dict
+        split -> ``ShardSummary``
+
+    Raises
+    ------
+    BadInput
+        If there is no such source or split, lhotse is missing, or the disk is too
+        small.
+    """
+    find_lhotse()
+    return {
+        split: _shard_split(split, rows, Path(folder) / split, shard_hours)
+        for split, rows in _rows(Path(source), splits).items()
+    }
+
+
+def _rows(source, splits):
+    """split -> utterances"""
+    if source.is_file():
+        if splits:
+            raise BadInput(f"{source} is one split: leave out --split")
+        return {source.stem: read_manifest(source)}
+    if not source.is_dir():
+        raise BadInput(f"{source} does not exist: give a manifest (CSV) or a folder")
+    splits = splits or sorted(path.name for path in source.iterdir() if path.is_dir())
+    if not splits:
+        raise BadInput(f"{source} holds no folder: give the folder above the splits")
+    return {split: find_utterances(source, split) for split in splits}
+
+
+def _shard_split(split, rows, folder, shard_hours) -> ShardSummary:
+    random.Random(0).shuffle(rows)
+    names = written_names(folder, SAMPLE_RATE)
+    rows = [row for row in rows if row.ID not in names]
+    seconds = sum(row.duration for row in rows)
+    _check_disk(folder, seconds * BYTES_PER_SECOND)
+    reader = AudioReader(SAMPLE_RATE)
+    summary = write_shards(
+        _recordings(rows, reader, split), folder, shard_hours=shard_hours
+    )
+    return summary._replace(skipped=summary.skipped + len(reader.unreadable))
+
+
+def _recordings(rows, reader, split):
+    for row in tqdm(rows, desc=split, unit=" utterances"):
+        signal = reader(row.wav)
+        if len(signal):
+            yield row, signal
+
+
+def _check_disk(folder, size):
+    """Announce the size; refuse what will not fit."""
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(there).free
+    print(f"{folder}: about {size / 1e9:.2f} GB to write", file=sys.stderr)
+    if size > free:
+        raise BadInput(
+            f"{folder} needs about {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} "
+            f"GB left: give another folder"
+        )

@@ -1,0 +1,86 @@
+"""Shards as a SpeechBrain dataset."""
+
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.utils.data_pipeline import DataPipeline
+
+from speechbrain_birq.data.manifest import report_left_out
+from speechbrain_birq.data.pipeline import with_items
+from speechbrain_birq.data.shards.batches import ShardBatches, UsedUtterances
+
+
+class ShardDataset(DynamicItemDataset):
+    """Utterances of shards with ``id``, ``sig``, ``speaker``, ``text``, further items.
+
+    Unlike its parent it holds no row an utterance, so that the memory does not grow
+    with the corpus. See ``make_dataset`` for the arguments and what is raised.
+    """
+
+    def __init__(
+        self, shards, *, reader, min_seconds, max_seconds, needs_text=False, items=()
+    ):
+        low, high = (limit * shards.sample_rate for limit in (min_seconds, max_seconds))
+        keep = (shards.samples >= low) & (shards.samples <= high)
+        if needs_text:
+            keep &= shards.has_text()
+        self.selection = UsedUtterances(keep, shards.first)
+        report_left_out(
+            shards,
+            len(self),
+            len(shards),
+            min_seconds=min_seconds,
+            max_seconds=max_seconds,
+            needs_text=needs_text,
+        )
+        self.shards, self.reader = shards, reader
+        self.pipeline = DataPipeline(["number", "name", "audio"])
+        self.add_dynamic_item(reader, takes=["name", "audio"], provides="sig")
+        self.add_dynamic_item(shards.label, takes="number", provides="label")
+        for field, get in (("id", _id), ("speaker", _speaker), ("text", _text)):
+            self.add_dynamic_item(get, takes="label", provides=field)
+
+    def __len__(self):
+        return len(self.selection)
+
+    def __getitem__(self, position):
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions):
+        """A batch: over a network its utterances are fetched at the same time."""
+        numbers = [self.selection.number(position) for position in positions]
+        known = {number: self.shards.name(number) for number in numbers}
+        missing = [n for n, name in known.items() if name not in self.reader.cache]
+        audio = {number: (name, None) for number, name in known.items()}
+        audio |= zip(missing, self.shards.audio(missing), strict=True)
+        return [self._example(number, *audio[number]) for number in numbers]
+
+    def _example(self, number, name, audio):
+        static = {"number": number, "name": name, "audio": audio}
+        return self.pipeline.compute_outputs(static)
+
+    def batches(self, *, batch_seconds, shuffle, seed, ranks) -> ShardBatches:
+        """Batches of this dataset for one rank."""
+        return ShardBatches(
+            samples=self.shards.samples,
+            selection=self.selection,
+            max_samples=batch_seconds * self.shards.sample_rate,
+            shuffle=shuffle,
+            seed=seed,
+            ranks=ranks,
+        )
+
+
+def _id(label):
+    return label.id
+
+
+def _speaker(label):
+    return label.speaker
+
+
+def _text(label):
+    return label.text
+
+
+def make_shard_dataset(shards, *, items=(), **options) -> ShardDataset:
+    """A dataset of the utterances in ``Shards``; arguments as for ``make_dataset``."""
+    return with_items(ShardDataset(shards, **options), items)

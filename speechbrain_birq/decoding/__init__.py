@@ -1,0 +1,28 @@
+"""Log probabilities to texts: tokens, decoders, language models."""
+
+from speechbrain_birq.decoding.decoders import (
+    BeamDecoder,
+    ErrorCounter,
+    GreedyDecoder,
+    make_decoder,
+)
+from speechbrain_birq.decoding.ngram import estimate, write_arpa
+from speechbrain_birq.decoding.tokens import (
+    CharacterTokens,
+    SentencePieceTokens,
+    load_tokens,
+    make_tokens,
+)
+
+__all__ = [
+    "BeamDecoder",
+    "CharacterTokens",
+    "ErrorCounter",
+    "GreedyDecoder",
+    "SentencePieceTokens",
+    "estimate",
+    "load_tokens",
+    "make_decoder",
+    "make_tokens",
+    "write_arpa",
+]

@@ -1,0 +1,161 @@
+"""Log probabilities to texts, texts to error rates."""
+
+from typing import NamedTuple
+
+from speechbrain.decoders.ctc import CTCBeamSearcher, ctc_greedy_decode
+from speechbrain.utils.metric_stats import ErrorRateStats
+
+from speechbrain_birq.decoding.language_model import find_words
+from speechbrain_birq.distributed import gathered
+from speechbrain_birq.errors import BadInput
+
+
+class GreedyDecoder:
+    """The most probable token of every frame, repetitions and blanks removed.
+
+    Arguments
+    ---------
+    tokens : CharacterTokens or SentencePieceTokens
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain_birq.decoding.tokens import CharacterTokens
+    >>> log_probs = torch.eye(3)[torch.tensor([[2, 2, 0, 2, 1]])].log()
+    >>> decode = GreedyDecoder(CharacterTokens(["<blank>", "A", "B"]))
+    >>> decode(log_probs, torch.tensor([4]))
+    ['BB']
+    """
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+
+    def __call__(self, log_probs, lengths) -> list[str]:
+        """(B, T, V), (B,) -> texts"""
+        relative = lengths / log_probs.shape[1]
+        decoded = ctc_greedy_decode(log_probs, relative, blank_id=0)
+        return [" ".join(self.tokens.decode(ids).split()) for ids in decoded]
+
+
+class BeamDecoder:
+    """SpeechBrain's CTC beam search, with a kenlm language model if one is given.
+
+    Arguments
+    ---------
+    tokens : CharacterTokens or SentencePieceTokens
+    beam_size : int
+    lm_path : str, optional
+        ARPA or binary; needs the extra ``lm``.
+    alpha, beta : float
+        Weights of the language model and of the number of words.
+
+    Raises
+    ------
+    BadInput
+        If a language model is wanted and kenlm is not installed, or the language model
+        does not fit the tokens.
+    """
+
+    def __init__(self, tokens, *, beam_size=100, lm_path=None, alpha=0.5, beta=1.5):
+        words = None if lm_path is None else find_words(lm_path, tokens)
+        try:
+            self.searcher = CTCBeamSearcher(
+                blank_index=0,
+                vocab_list=tokens.vocabulary,
+                beam_size=beam_size,
+                kenlm_model_path=lm_path,
+                unigrams=words,
+                alpha=alpha,
+                beta=beta,
+            )
+        except OSError as error:  # kenlm's own complaint has many lines
+            reason = " ".join(str(error).split())[-200:]
+            raise BadInput(
+                f"kenlm cannot read {lm_path} ({reason}): make it again"
+            ) from None
+
+    def weigh(self, alpha, beta) -> None:
+        """Give the language model other weights; it is not read again."""
+        self.searcher.lm.alpha, self.searcher.lm.beta = alpha, beta
+
+    def __call__(self, log_probs, lengths) -> list[str]:
+        """(B, T, V), (B,) -> texts"""
+        relative = lengths / log_probs.shape[1]
+        hypotheses = self.searcher(log_probs.cpu(), relative.cpu())
+        return [best[0].text for best in hypotheses]
+
+
+def make_decoder(kind, tokens, *, beam_size=100, lm_path=None, alpha=0.5, beta=1.5):
+    """``greedy`` or ``beam``.
+
+    Raises
+    ------
+    BadInput
+        If ``kind`` is neither, or a language model is given that would not be used.
+    """
+    if kind == "greedy" and lm_path is not None:
+        raise BadInput(
+            f"greedy decoding has no use for lm_path {lm_path}: add --decoding beam"
+        )
+    if kind == "greedy":
+        return GreedyDecoder(tokens)
+    if kind == "beam":
+        return BeamDecoder(
+            tokens, beam_size=beam_size, lm_path=lm_path, alpha=alpha, beta=beta
+        )
+    raise BadInput(f"decoding must be greedy or beam, got {kind!r}")
+
+
+class ErrorRates(NamedTuple):
+    """In percent."""
+
+    wer: float
+    cer: float
+
+
+class ErrorCounter:
+    """Word and character errors of a split, by SpeechBrain's edit distance."""
+
+    def __init__(self):
+        self.words = ErrorRateStats()
+        self.characters = ErrorRateStats(split_tokens=True)
+
+    def append(self, ids, hypotheses, references) -> None:
+        """Count the errors of a batch of texts."""
+        hypotheses = [text.split() for text in hypotheses]
+        references = [text.split() for text in references]
+        self.words.append(ids, hypotheses, references)
+        self.characters.append(ids, hypotheses, references)
+
+    def gather(self) -> None:
+        """Take the utterances of all ranks, in the order of their names."""
+        for stats in (self.words, self.characters):
+            found = gathered(stats.scores)
+            if len(found) > 1:
+                scores = [score for scores in found for score in scores]
+                stats.scores = sorted(scores, key=lambda score: score["key"])
+
+    def rates(self) -> ErrorRates:
+        """WER and CER so far."""
+        return ErrorRates(
+            self.words.summarize("error_rate"), self.characters.summarize("error_rate")
+        )
+
+    def utterances(self) -> list[dict]:
+        """Errors and lengths of each utterance, for confidence intervals."""
+        rows = zip(self.words.scores, self.characters.scores, strict=True)
+        return [
+            {
+                "id": word["key"],
+                "word_errors": word["num_edits"],
+                "words": word["num_ref_tokens"],
+                "character_errors": character["num_edits"],
+                "characters": character["num_ref_tokens"],
+            }
+            for word, character in rows
+        ]
+
+    def write(self, path) -> None:
+        """Word alignments of every utterance."""
+        with open(path, "w", encoding="utf-8") as file:
+            self.words.write_stats(file)

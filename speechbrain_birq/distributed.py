@@ -1,0 +1,123 @@
+"""What processes that train one model together tell each other."""
+
+import hashlib
+import logging
+import os
+
+import ruamel.yaml
+import torch
+import torch.distributed as dist
+from torch.distributed.nn.functional import all_reduce
+
+from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
+
+# What machines may have for themselves; the parts below them name folders, too.
+PER_MACHINE = frozenset(
+    "cache_audio_gb checkpointer data_folder num_workers output_folder run_log".split()
+)
+
+
+def gathered(value) -> list:
+    """Every rank's value, in the order of the ranks; all ranks call it together.
+
+    Arguments
+    ---------
+    value : object
+        Tensors on the CPU and plain values.
+
+    Example
+    -------
+    >>> gathered("alone")
+    ['alone']
+    """
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def total(value: torch.Tensor) -> torch.Tensor:
+    """The sum over ranks, with its gradient; all ranks call it together."""
+    return all_reduce(value) if dist.is_initialized() else value
+
+
+def check_same_settings(resolved_yaml) -> None:
+    """Refuse ranks that were started with other settings; all ranks call it together.
+
+    With another learning rate on one machine the weights would part silently, with
+    another ``batch_seconds`` the ranks would wait for each other.
+
+    Arguments
+    ---------
+    resolved_yaml : str
+        HyperPyYAML text of this rank's settings.
+
+    Raises
+    ------
+    BadInput
+        On every rank, naming the first key that differs.
+    """
+    settings = ruamel.yaml.YAML().load(resolved_yaml)
+    ranks = gathered({key: str(settings[key]) for key in settings.keys() - PER_MACHINE})
+    for rank, theirs in enumerate(ranks):
+        for key in sorted(ranks[0].keys() | theirs.keys()):
+            first, other = ranks[0].get(key), theirs.get(key)
+            if first != other:
+                raise BadInput(
+                    f"rank {rank} was started with {key}: {_short(other)}, rank 0 with "
+                    f"{_short(first)}: give every machine the same YAML and options"
+                )
+
+
+def check_same(model) -> None:
+    """Refuse ranks that hold other weights or codebooks; all ranks call it together.
+
+    Codebooks and projections are drawn from a seed on every rank: with another seed in
+    the YAML of one machine each rank would train towards labels of its own.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+
+    Raises
+    ------
+    BadInput
+        On every rank, naming what differs first.
+    """
+    sums = gathered(
+        {name: _sha256(value) for name, value in model.state_dict().items()}
+    )
+    for rank, theirs in enumerate(sums):
+        for name, digest in sums[0].items():
+            if theirs.get(name) != digest:
+                raise BadInput(
+                    f"rank {rank} holds another {name} than rank 0: give every machine "
+                    f"the same YAML, options and checkpoints"
+                )
+
+
+def warn_of_restarts() -> None:
+    """torchrun 2.11 gives restarted workers the addresses of those that died.
+
+    Example
+    -------
+    >>> warn_of_restarts()  # not under torchrun: nothing to say
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
+    if restarts and os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") != "1":
+        logger.warning(
+            "--max-restarts may fail: export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 "
+            "before torchrun (docs/distributed.md)"
+        )
+
+
+def _short(value):
+    return "nothing" if value is None else " ".join(value.split())[:60]
+
+
+def _sha256(tensor):
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(data.numpy().tobytes()).hexdigest()

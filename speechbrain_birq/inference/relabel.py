@@ -1,0 +1,200 @@
+"""Offline relabelling: a pretrained run's layer k labels the corpus once."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from speechbrain_birq.data.loaders import make_loader
+from speechbrain_birq.data.pipeline import AudioReader, make_dataset
+from speechbrain_birq.data.shards.dataset import ShardDataset
+from speechbrain_birq.data.stored_labels import (
+    StoredLabels,
+    refuse_other,
+    write_labels,
+)
+from speechbrain_birq.errors import BadInput, one_sentence
+from speechbrain_birq.inference.pretrained import load_labeller, pretraining_settings
+
+STATISTICS_BATCHES = 100  # that an average over a batch's channels settles in
+
+
+@one_sentence
+def relabel(argv=None) -> None:
+    """The command of ``recipes/LibriSpeech/relabel.py``."""
+    parser = argparse.ArgumentParser(description="Label a corpus with layer k's codes.")
+    parser.add_argument("run", help="run folder of a pretraining")
+    parser.add_argument("--layer", type=int, required=True, help="k, 1 to K")
+    parser.add_argument("--output_folder", required=True, help="of the labels")
+    parser.add_argument("--batch_seconds", type=float, default=200)
+    parser.add_argument("--num_workers", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cuda:0, for one")
+    parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
+    relabel_run(**vars(parser.parse_args(argv)))
+
+
+def relabel_run(
+    run,
+    layer,
+    output_folder,
+    *,
+    batch_seconds=200,
+    num_workers=0,
+    device="cpu",
+    trust=(),
+) -> None:
+    """Store the codes that layer k gives to the splits that a run was trained on.
+
+    Arguments
+    ---------
+    run : str or Path
+        Run folder of a pretraining; its manifests say where the audio lies.
+    layer : int
+        k. Its normalised output is coded by the run's own random projection of the
+        encoder and its codebook.
+    output_folder : str or Path
+        For ``stored_labels`` of the next pretraining.
+    batch_seconds : float
+        Of audio that is encoded at once.
+    num_workers : int
+        Processes that read.
+    device : str
+    trust : tuple
+
+    Raises
+    ------
+    BadInput
+        If the run or the folder cannot be used.
+    """
+    run = Path(run)
+    settings = pretraining_settings(run)
+    if not batch_seconds > 0:
+        raise BadInput(f"--batch_seconds {batch_seconds:g}: give seconds above 0")
+    manifests = {
+        split: _manifest(run, split)
+        for split in (settings["train_split"], settings["valid_split"])
+    }
+    model = load_labeller(run, layer, trust)
+    try:
+        model = model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"no device {device!r} ({reason}): give another") from None
+    shape = label_shape(model) | {"layer": layer, "run": str(run.resolve())}
+    for split in manifests:
+        refuse_other(output_folder, split, shape)
+    options = dict(batch_seconds=batch_seconds, num_workers=num_workers)
+    if layer != settings["label_layer"] or not model.label_norm.num_batches:
+        shuffled = label_loader(model, _first(manifests), shuffle=True, **options)
+        _settle(model, shuffled, device)
+    for split, manifest in manifests.items():
+        loader = label_loader(model, manifest, shuffle=False, **options)
+        codes = _codes(model, loader, device)
+        frames = write_labels(output_folder, split, codes, shape)
+        print(f"{Path(output_folder) / split}: {frames} frames of layer {layer}")
+
+
+def label_shape(model) -> dict:
+    """What a training must have in common with the codes it takes."""
+    num_codebooks, num_codes = model.heads.shape
+    frontend = model.frontend
+    return {
+        "sample_rate": frontend.sample_rate,
+        "hop_samples": frontend.hop_samples,
+        "stack": frontend.stack,
+        "num_codebooks": num_codebooks,
+        "num_codes": num_codes,
+    }
+
+
+def add_stored_labels(hparams, **datasets) -> None:
+    """Let the datasets of a pretraining provide stored codes as ``targets``.
+
+    Arguments
+    ---------
+    hparams : dict
+        Of the pretraining: ``stored_labels``, ``model``, ``<stage>_split``.
+    **datasets : DynamicItemDataset or ShardDataset
+        train, valid
+
+    Raises
+    ------
+    BadInput
+        If the codes are of other utterances, frames or codebooks.
+    """
+    stored = StoredLabels(hparams["stored_labels"])
+    stored.fits(label_shape(hparams["model"]))
+    for stage, dataset in datasets.items():
+        split = hparams[f"{stage}_split"]
+        if isinstance(dataset, ShardDataset):
+            raise BadInput(
+                f"stored_labels are for corpora that are read file by file, and "
+                f"{split!r} lies in shards: set stored_labels to null"
+            )
+        item = stored.split(split, dataset.data_ids)
+        dataset.add_dynamic_item(item, takes=["id", "mask"], provides="targets")
+        keys = list(dataset.pipeline.output_mapping)
+        dataset.set_output_keys([*keys, "targets"])
+
+
+def _manifest(run, split):
+    path = run / "manifests" / f"{split}.csv"
+    if not path.is_file():
+        raise BadInput(
+            f"no manifest {path}: labels are stored for corpora that are read file by "
+            f"file, not for shards"
+        )
+    return path
+
+
+def _first(manifests):
+    return next(iter(manifests.values()))
+
+
+def label_loader(model, manifest, **options):
+    """Batches of every utterance that a manifest names and a model can label."""
+    frontend = model.frontend
+    dataset = make_dataset(
+        manifest,
+        reader=AudioReader(frontend.sample_rate),
+        min_seconds=0.0,
+        max_seconds=float("inf"),
+    )
+    return make_loader(
+        dataset,
+        seed=0,
+        min_samples=frontend.hop_samples * frontend.stack,
+        **options,
+    )
+
+
+def _settle(model, loader, device):
+    """BEST-RQ has no label pass: statistics of layer k's channels are taken now."""
+    norm = model.label_norm
+    if norm.kind == "layer":
+        return
+    norm.num_batches.zero_()
+    norm.train()
+    for number, batch in enumerate(tqdm(loader, "statistics")):
+        if number == STATISTICS_BATCHES:
+            break
+        if batch is not None:
+            model.labels(*batch.to(device).sig)
+    norm.eval()
+
+
+def _codes(model, loader, device):
+    """(utterance, (T, G) int64); none where the audio cannot be read."""
+    unread = dict.fromkeys(loader.dataset.data_ids)
+    codes = torch.zeros(1, 0, model.heads.shape[0], dtype=torch.long)
+    for batch in tqdm(loader, "labelled"):
+        if batch is None:
+            continue
+        labels = model.labels(*batch.to(device).sig)
+        codes, lengths = labels.enhanced.cpu(), labels.lengths.tolist()
+        for utterance, length, row in zip(batch.id, lengths, codes, strict=True):
+            del unread[utterance]
+            yield utterance, row[:length]
+    for utterance in unread:
+        yield utterance, codes[0, :0]

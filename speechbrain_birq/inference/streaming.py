@@ -1,0 +1,146 @@
+"""Waveform in pieces, text in pieces: the same as chunked encoding of the whole."""
+
+import torch
+
+from speechbrain_birq.models.encoders.chunking import check_chunks
+
+
+class FrameStream:
+    """The front end, piece by piece: a frame comes as soon as its window is complete.
+
+    Arguments
+    ---------
+    frontend : FrontEnd
+        With ``normalize: global``.
+
+    Example
+    -------
+    >>> from speechbrain_birq.models.frontend import FrontEnd
+    >>> frontend = FrontEnd(n_mels=40, stack=4, normalize="global")
+    >>> frontend.estimate([torch.randn(16000)], seconds=1)
+    >>> stream = FrameStream(frontend)
+    >>> [len(stream.feed(torch.randn(1600))) for _ in range(3)], len(stream.finish())
+    ([2, 2, 3], 0)
+    """
+
+    def __init__(self, frontend):
+        self.frontend, self.hop = frontend, frontend.hop_samples
+        window = frontend.fbank.compute_STFT.n_fft
+        self.after = window - window // 2  # samples of a window from its centre on
+        self.context = -(-(window // 2) // self.hop)  # frames kept for those before it
+        self.samples = torch.zeros(0)
+        self.done = 0  # frames at the start of `samples` that were given out
+        self.started = False
+        self.mels = torch.zeros(1, 0, frontend.n_mels)  # of an incomplete group
+
+    def feed(self, samples: torch.Tensor) -> torch.Tensor:
+        """Take (S,) more samples, return the (T, D) frames that they complete."""
+        self.samples = torch.cat((self.samples, samples.float()))
+        return self._until((len(self.samples) - self.after) // self.hop + 1)
+
+    def finish(self) -> torch.Tensor:
+        """The last (T, D) frames, with zeros after the last sample."""
+        if not self.started and not len(self.samples):
+            return self._until(0)
+        return self._until(len(self.samples) // self.hop + 1)
+
+    def _until(self, end):
+        if end > self.done:
+            self.started = True
+            mels = self.frontend.log_mels(self.samples.unsqueeze(0))[:, self.done : end]
+            self.mels = torch.cat((self.mels, self.frontend.statistics(mels)), 1)
+            # The next window begins in the past; zeros would not be the past.
+            forget = max(0, end - self.context)
+            self.samples, self.done = self.samples[forget * self.hop :], end - forget
+        frames = self.frontend.stacked(self.mels)
+        self.mels = self.mels[:, frames.shape[1] * self.frontend.stack :]
+        return frames[0]
+
+
+class EncoderStream:
+    """The encoder, chunk by chunk; frames that fill no chunk wait.
+
+    Arguments
+    ---------
+    encoder : SpeechBrainEncoder
+        In evaluation mode.
+    chunk : DynChunkTrainConfig
+    """
+
+    def __init__(self, encoder, chunk):
+        self.encoder, self.size = encoder, chunk.chunk_size
+        self.contexts = encoder.streaming_contexts(chunk)
+        self.waiting = torch.zeros(0, encoder.input_dim)
+
+    def feed(self, frames: torch.Tensor) -> torch.Tensor:
+        """(T, D) frames -> (T', H) states of the chunks that they complete."""
+        self.waiting = torch.cat((self.waiting, frames))
+        whole = len(self.waiting) - len(self.waiting) % self.size
+        return self._encode(whole)
+
+    def finish(self) -> torch.Tensor:
+        """(T', H) of the last chunk, shorter than the others."""
+        return self._encode(len(self.waiting))
+
+    def _encode(self, num_frames):
+        ready, self.waiting = self.waiting[:num_frames], self.waiting[num_frames:]
+        states = [torch.zeros(0, self.encoder.output_dim)]
+        for chunk in ready.split(self.size) if num_frames else ():
+            states += self.encoder.forward_streaming(chunk.unsqueeze(0), self.contexts)
+        return torch.cat(states)
+
+
+class TextStream:
+    """A CTC model that hears an utterance in pieces of any size; decodes greedily.
+
+    Arguments
+    ---------
+    model : CTCModel
+        In evaluation mode.
+    tokens : CharacterTokens or SentencePieceTokens
+    chunk : DynChunkTrainConfig
+
+    Raises
+    ------
+    ValueError
+        If the model cannot work chunk by chunk.
+    """
+
+    def __init__(self, model, tokens, chunk):
+        check_chunks(model.frontend, model.encoder)
+        self.head, self.tokens = model.head, tokens
+        self.frames = FrameStream(model.frontend)
+        self.encoder = EncoderStream(model.encoder, chunk)
+        self.last, self.numbers, self.text = 0, [], ""
+
+    def feed(self, samples: torch.Tensor) -> str:
+        """Take (S,) more samples, return the text that they add."""
+        return self.decode(self.log_probs(samples))
+
+    def finish(self) -> str:
+        """The text that the end of the utterance adds."""
+        return self.decode(self.last_log_probs())
+
+    @torch.no_grad()
+    def log_probs(self, samples: torch.Tensor) -> torch.Tensor:
+        """Take (S,) more samples, return (T, V) of the chunks that they complete."""
+        return self._scored(self.encoder.feed(self.frames.feed(samples)))
+
+    @torch.no_grad()
+    def last_log_probs(self) -> torch.Tensor:
+        """(T, V) of what was waiting for more."""
+        states = self.encoder.feed(self.frames.finish()), self.encoder.finish()
+        return self._scored(torch.cat(states))
+
+    def decode(self, log_probs: torch.Tensor) -> str:
+        """The text that (T, V) more log probabilities add, greedily."""
+        for token in log_probs.argmax(-1).tolist():
+            if token not in (0, self.last):
+                self.numbers.append(token)
+            self.last = token
+        before = len(self.text)
+        self.text = " ".join(self.tokens.decode(self.numbers).split())
+        return self.text[before:]
+
+    def _scored(self, states):
+        return self.head(states).float().log_softmax(-1)

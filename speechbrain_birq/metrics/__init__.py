@@ -1,0 +1,17 @@
+"""Figures: use of codes, quality of labels, significance, curves of a run."""
+
+from speechbrain_birq.metrics.codebook import agreement, code_usage, mutual_information
+from speechbrain_birq.metrics.curves import plot_training, read_metrics
+from speechbrain_birq.metrics.significance import compare_runs, interval
+from speechbrain_birq.metrics.units import unit_quality
+
+__all__ = [
+    "agreement",
+    "code_usage",
+    "compare_runs",
+    "interval",
+    "mutual_information",
+    "plot_training",
+    "read_metrics",
+    "unit_quality",
+]

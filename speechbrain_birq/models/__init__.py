@@ -1,0 +1,43 @@
+"""What is trained: BiRQ, the CTC recogniser, the frozen probe, and their parts."""
+
+from speechbrain_birq.models.birq import BiRQ, Labels
+from speechbrain_birq.models.channel_statistics import ChannelStatistics
+from speechbrain_birq.models.ctc import CTCModel, SpecAugment
+from speechbrain_birq.models.encoders.chunking import ChunkSampler
+from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
+from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
+from speechbrain_birq.models.encoders.inputs import ConvolutionalInput, LinearInput
+from speechbrain_birq.models.frontend import Frames, FrontEnd
+from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
+from speechbrain_birq.models.labels.label_norm import LabelNorm
+from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
+from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
+from speechbrain_birq.models.masking import SpanMasking
+from speechbrain_birq.models.objectives import Objective, PredictionHeads, penalty_sum
+from speechbrain_birq.models.probe import LayerMixture, ProbeModel
+
+__all__ = [
+    "BiRQ",
+    "CTCModel",
+    "ChannelStatistics",
+    "ChunkSampler",
+    "Codebook",
+    "ConvolutionalInput",
+    "EBranchformerEncoder",
+    "FittedQuantizer",
+    "Frames",
+    "FrontEnd",
+    "GumbelSoftmaxSelector",
+    "LabelNorm",
+    "Labels",
+    "LayerMixture",
+    "LinearInput",
+    "Objective",
+    "PredictionHeads",
+    "ProbeModel",
+    "RandomProjectionQuantizer",
+    "SpanMasking",
+    "SpecAugment",
+    "SpeechBrainEncoder",
+    "penalty_sum",
+]

@@ -1,0 +1,91 @@
+"""SpeechBrain's stacks of layers: which there are, and what they ask of their sizes."""
+
+from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
+from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
+from speechbrain.lobes.models.transformer.Transformer import TransformerEncoder
+
+from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
+
+ATTENTION = {
+    "conformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
+    "branchformer": ("RelPosMHAXL", "regularMHA"),
+    "e_branchformer": ("RoPEMHA", "RelPosMHAXL"),
+    "transformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
+}
+
+
+def build_layers(kind, attention_type, *, d_ffn, kernel_size, **sizes):
+    """Layers and final normalisation of an encoder.
+
+    Arguments
+    ---------
+    kind : str
+        A key of ``ATTENTION``.
+    attention_type : str
+        One of those that go with the kind.
+    d_ffn, kernel_size : int
+        As for ``SpeechBrainEncoder``.
+    **sizes : dict
+        ``num_layers``, ``d_model``, ``nhead`` and ``dropout``.
+
+    Returns
+    -------
+    torch.nn.Module
+        Has ``layers`` and ``norm``.
+
+    Raises
+    ------
+    ValueError
+        If kind and attention do not go together, or a size does not fit.
+
+    Example
+    -------
+    >>> sizes = dict(num_layers=2, d_model=8, nhead=2, d_ffn=16, dropout=0.1)
+    >>> len(build_layers("conformer", "RoPEMHA", kernel_size=3, **sizes).layers)
+    2
+    """
+    _check_kind(kind, attention_type)
+    _check_sizes(kernel_size=kernel_size, **sizes)
+    _check_halves(kind, attention_type, sizes["d_model"] // sizes["nhead"], d_ffn)
+    sizes["attention_type"] = attention_type
+    if kind == "conformer":
+        return ConformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
+    if kind == "branchformer":
+        return BranchformerEncoder(
+            csgu_linear_units=d_ffn, kernel_size=kernel_size, **sizes
+        )
+    if kind == "e_branchformer":
+        return EBranchformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
+    return TransformerEncoder(d_ffn=d_ffn, normalize_before=True, **sizes)
+
+
+def _check_kind(kind, attention_type):
+    if kind not in ATTENTION:
+        raise ValueError(f"encoder kind {kind!r} is none of {', '.join(ATTENTION)}")
+    if attention_type not in ATTENTION[kind]:
+        raise ValueError(
+            f"attention_type {attention_type!r} does not go with a {kind}: "
+            f"take one of {', '.join(ATTENTION[kind])}"
+        )
+
+
+def _check_sizes(*, num_layers, d_model, nhead, kernel_size, dropout):
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+    if d_model % nhead:
+        raise ValueError(f"d_model {d_model} is not a multiple of nhead {nhead}")
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+
+
+def _check_halves(kind, attention_type, head_dim, d_ffn):
+    if attention_type == "RoPEMHA" and head_dim % 2:
+        raise ValueError(
+            f"RoPEMHA turns pairs of channels: d_model / nhead must be even, got "
+            f"{head_dim}"
+        )
+    if "branchformer" in kind and d_ffn % 2:
+        raise ValueError(
+            f"one half of d_ffn gates the other in a {kind}: it must be even, got "
+            f"{d_ffn}"
+        )

@@ -1,0 +1,14 @@
+"""Labels: quantizers of frozen codes, the Gumbel-softmax selector, LabelNorm."""
+
+from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
+from speechbrain_birq.models.labels.label_norm import LabelNorm
+from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
+from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
+
+__all__ = [
+    "Codebook",
+    "FittedQuantizer",
+    "GumbelSoftmaxSelector",
+    "LabelNorm",
+    "RandomProjectionQuantizer",
+]

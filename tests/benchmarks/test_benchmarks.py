@@ -1,0 +1,188 @@
+"""The benchmarks measure what they say; each runs at a tiny size."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "benchmarks"))
+
+import ours  # noqa: E402
+import peer  # noqa: E402
+import predict  # noqa: E402
+import timing  # noqa: E402
+import waits  # noqa: E402
+from arms import ARMS, Size, make_audio  # noqa: E402
+
+SIZE = Size(num_layers=2, d_model=16, nhead=2, d_ffn=32)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """made(name): a tiny arm of 64 codes."""
+
+    def make(name):
+        arm = ARMS[name]._replace(num_codes=64)
+        build = peer.build if arm.system == "peer" else ours.build
+        return build(arm, SIZE, tmp_path, "cpu")
+
+    return make
+
+
+def test_both_systems_hide_the_same_number_of_frames(made):
+    audio = make_audio(utterances=3, seconds=2.0)
+    mask = made("birq_0.7").batch(audio).mask.data
+    *_, samples = made("peer").batch(audio)
+    assert mask.sum() == 3 * len(samples) / 4 == 3 * len(audio.hidden)
+    assert len(audio.hidden) > 20
+
+
+@pytest.mark.parametrize("name", ["peer", "best_rq_relpos", "birq_0.7"])
+def test_an_arm_learns_a_batch(made, name):
+    one, audio = made(name), make_audio(utterances=2, seconds=1.0)
+    losses = [one(one.batch(audio)).item() for _ in range(3)]
+    assert torch.tensor(losses).isfinite().all()
+    assert len(set(losses)) == 3
+
+
+def test_both_systems_have_parameters_of_one_size(made):
+    theirs, same = (made(name).num_parameters for name in ("peer", "best_rq_relpos"))
+    assert abs(theirs / same - 1) < 0.01
+
+
+def test_shares_add_up_and_follow_the_work():
+    class Work:
+        def heavy(self, states):
+            for _ in range(40):
+                states = states @ states / 300
+            return states
+
+        def light(self, states):
+            return states + 1
+
+    work = Work()
+    states = torch.randn(300, 300, requires_grad=True)
+    sections = {"heavy": [(work, "heavy")], "light": [(work, "light")]}
+    found = timing.shares(
+        lambda: work.light(work.heavy(states)).sum().backward(), sections, "cpu"
+    )
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["heavy"] > 0.8
+    assert 0 < found["light"] < 0.1
+
+
+def test_operations_are_those_of_the_products():
+    left = torch.randn(4, 5, requires_grad=True)
+    right = torch.randn(5, 6, requires_grad=True)
+    assert timing.operations(lambda: (left @ right).sum().backward()) == 3 * 240
+
+
+def test_a_step_waits_for_the_device_three_times(made):
+    one, audio = made("birq_0.7"), make_audio(utterances=2, seconds=1.0)
+    found = waits.of_a_step(one, audio)
+    # The number of hidden frames, whether the gradient is finite, the loss.
+    assert sorted(name for name, _ in found.elements()) == [
+        *("_local_scalar_dense", "cpu", "nonzero")
+    ]
+
+
+def test_every_way_to_wait_is_counted():
+    numbers = torch.arange(4.0)
+    few = numbers > 2
+    with waits.counted() as found:
+        if numbers[few].sum() == numbers.max().item():
+            numbers[few] = 0
+        numbers.tolist(), numbers[few.nonzero()].cpu(), numbers[1:3]
+    assert found.total() == 7
+
+
+def test_predicted_hours_are_those_of_the_experiments_comments():
+    for name, (_, hours) in predict.MODELS.items():
+        told = (ROOT / "hparams" / f"{name}.yaml").read_text()
+        expected = float(re.search(r"(\d+) H200-hours", told)[1])
+        found = predict.read(name, hours).computing(1)
+        assert found == pytest.approx(expected, abs=0.5), name
+
+
+def test_a_prediction_by_hand():
+    model = predict.Model(
+        weights=1e9,
+        num_layers=10,
+        d_model=100,
+        label_layer=5,
+        batch_seconds=10,
+        total_steps=3600,
+        epochs=2,
+        hours=10,
+    )
+    assert model.operations == pytest.approx(6e9 * 3.6e6 * 1.5)
+    assert model.computing(8) == pytest.approx(model.operations / 3.168e15 / 3600)
+    assert model.reducing(1) == 0
+    assert model.reducing(8) == pytest.approx(1.75 * 4e9 / 450e9)
+    assert model.reducing(64) == pytest.approx(2 * 63 / 64 * 4e9 / 50e9)
+    assert model.memory(1) == pytest.approx(16 + 2 * 500 * 1000 * 60 * 1.5 / 1e9)
+    # 20 s a step are less than 10 s for each of 64.
+    assert model.memory(64) < model.memory(1)
+
+
+def test_the_page_shows_what_the_command_prints():
+    told = (ROOT / "benchmarks" / "SCALING.md").read_text()
+    words = " ".join(told.split())
+    for part in predict.page():
+        assert " ".join(part.split()) in words
+
+
+def run(script, *arguments):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_step_compares_with_the_peer(tmp_path):
+    path = tmp_path / "step.json"
+    arms = ("peer", "best_rq_relpos", "birq_0.7", "best_rq")
+    size = ("--size", "tiny", "--batch", 2, "--seconds", 1, "--rounds", 2)
+    run("step.py", "--threads", 1, *size, "--json", path, "--arms", *arms)
+    result = json.loads(path.read_text())
+    rows = {row["arm"]: row for row in result["rows"]}
+    assert {row["masked"] for row in rows.values()} == {rows["peer"]["masked"]}
+    rounds = result["measured"][0]["rounds"]
+    expected = [one["peer"]["wall"] / one["best_rq"]["wall"] for one in rounds]
+    assert rows["best_rq"]["x peer"] == pytest.approx(sum(expected) / 2)
+    assert rows["birq_0.7"]["limit"] == pytest.approx(1.05 * (1 + 3 / 4))
+    assert sum(rows["birq_0.7"]["shares"].values()) == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_scaling_fits_exponents_and_runs_two_ranks(tmp_path):
+    path = tmp_path / "scaling.json"
+    told = run(
+        *("scaling.py", "--threads", 1, "--points", 2, "--json", path),
+        *("--only", "seconds", "ranks"),
+    )
+    found = json.loads(path.read_text())
+    assert [row["seconds"] for row in found["seconds"]] == [6.0, 12.0]
+    assert "weak scaling" in told
+    assert set(found["ranks"]) == {"1", "2"}
+
+
+@pytest.mark.slow
+def test_start_times_imports_training_and_encoders(tmp_path):
+    path = tmp_path / "start.json"
+    size = ("--size", "tiny", "--seconds", 1, "--rounds", 1, "--threads", 1)
+    run("start.py", *size, "--json", path)
+    found = json.loads(path.read_text())
+    assert all(seconds > 0 for seconds in found["import"].values())
+    assert 0 < found["first step"] < 120
+    assert found["encoder"]["1"]["peer"]["CPU x peer"] == 1

@@ -1,0 +1,135 @@
+"""The command birq."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from speechbrain_birq.cli import main as cli
+from speechbrain_birq.cli.main import main
+
+
+@pytest.fixture
+def audio(corpus):
+    return sorted(map(str, (corpus / "test").rglob("*.flac")))
+
+
+def test_transcribe_prints_a_line_a_file(run_folder, audio, capsys):
+    main(["transcribe", str(run_folder), *audio])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == audio
+
+
+def test_features_writes_a_matrix_a_file(run_folder, audio, tmp_path, capsys):
+    target = tmp_path / "features"
+    options = ["--layer", "1", "--output_folder", str(target)]
+    main(["features", str(run_folder), *audio, *options])
+    stored = [torch.load(path, weights_only=True) for path in target.glob("*.pt")]
+    assert len(stored) == len(audio)
+    assert all(features.shape[1] == 16 for features in stored)
+    assert f"x {16}" in capsys.readouterr().out
+
+
+def test_export_writes_two_files_and_says_so(run_folder, tmp_path, capsys):
+    target = tmp_path / "exported"
+    main(["export", str(run_folder), str(target)])
+    written = sorted(path.name for path in target.iterdir())
+    assert written == ["encoder.ckpt", "hyperparams.yaml"]
+    assert capsys.readouterr().out == f"{target}: hyperparams.yaml, encoder.ckpt\n"
+
+
+def test_features_that_would_overwrite_each_other_are_refused(
+    run_folder, tmp_path, capsys
+):
+    target = tmp_path / "features"
+    files = ["a1/x.flac", "a1/y.flac", "a2/x.wav"]
+    with pytest.raises(SystemExit) as caught:
+        main(["features", str(run_folder), *files, "--output_folder", str(target)])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: a1/x.flac and a2/x.wav would both become")
+    assert len(told.splitlines()) == 1
+    assert not target.exists()
+
+
+def test_a_bad_file_is_named_and_the_others_are_done(run_folder, audio, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["transcribe", str(run_folder), "none.wav", *audio])
+    told = capsys.readouterr()
+    assert caught.value.code == 2
+    assert len(told.out.splitlines()) == len(audio)
+    assert "error: no audio file none.wav" in told.err
+    assert told.err.splitlines()[-1].startswith("error: 1 of ")
+
+
+def test_no_run_folder_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["transcribe", str(tmp_path), "a.wav"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_minispeech_makes_a_corpus(tmp_path, capsys):
+    main(["minispeech", str(tmp_path / "mini"), "--hours", "0.02"])
+    assert capsys.readouterr().out.startswith("pretrain")
+    assert list((tmp_path / "mini" / "test").rglob("*.flac"))
+
+
+def test_minispeech_refuses_a_strangers_folder(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(SystemExit):
+        main(["minispeech", str(tmp_path), "--hours", "0.02"])
+    assert capsys.readouterr().err.startswith("error: ")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def write_errors(folder, character_errors):
+    folder.mkdir()
+    with open(folder / "errors_test.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["id", "word_errors", "words", "character_errors", "characters"]
+        )
+        writer.writerows([i, 1, 2, e, 10] for i, e in enumerate(character_errors))
+
+
+def test_compare_prints_difference_and_interval(tmp_path, capsys):
+    write_errors(tmp_path / "a", [1, 1, 1, 1])
+    write_errors(tmp_path / "b", [2, 2, 2, 2])
+    main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert capsys.readouterr().out == (
+        "CER on test: 10.00 % against 20.00 %, difference -10.00 "
+        "(95 % interval -10.00 to -10.00)\n"
+    )
+
+
+def test_compare_of_an_empty_file_is_one_sentence(tmp_path, capsys):
+    write_errors(tmp_path / "a", [1])
+    path = tmp_path / "a" / "errors_test.csv"
+    path.write_text("")
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", str(tmp_path / "a"), str(tmp_path / "a")])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {path} ")
+
+
+def test_help_does_not_load_torch():
+    code = (
+        "import sys; from speechbrain_birq.cli.main import _parser;"
+        "_parser().format_help();"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_ctrl_c_ends_with_a_sentence(monkeypatch, capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_minispeech", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["minispeech", "corpus"])
+    assert ended.value.code == 130
+    assert "stopped by Ctrl-C" in capsys.readouterr().err

@@ -1,0 +1,296 @@
+"""AMI: meetings to segments, and everything that can be missing."""
+
+import collections
+import http.server
+import logging
+import shutil
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+import soundfile
+from ami_corpus import MEETINGS, RATE, signal, write_ami
+
+from speechbrain_birq.data.corpora.ami import prepare as ami
+from speechbrain_birq.data.corpora.ami import segments as ami_segments
+from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
+from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.decoding.ngram import read_sentences
+from speechbrain_birq.errors import BadInput
+
+lhotse_ami = pytest.importorskip("lhotse.recipes.ami")
+
+
+@pytest.fixture(autouse=True)
+def few_meetings(monkeypatch):
+    """Real partitions are 170 meetings."""
+    monkeypatch.setitem(lhotse_ami.PARTITIONS, "full-corpus-asr", MEETINGS)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = write_ami(tmp_path / "ami")
+    shutil.rmtree(folder / "manual")
+    return folder
+
+
+def cut(raw, tmp_path, **options):
+    folder = tmp_path / "cut"
+    return folder, ami.prepare_ami(raw, folder, **options)
+
+
+def rows(folder, split):
+    prepare_librispeech(folder, [split], folder / "manifests")
+    return read_manifest(folder / "manifests" / f"{split}.csv")
+
+
+def test_the_partition_is_the_standard_one_and_real(monkeypatch):
+    monkeypatch.undo()
+    parts = lhotse_ami.PARTITIONS[ami.PARTITION]
+    assert [len(parts[part]) for part in ami.PARTS] == [136, 18, 16]
+    assert all(MEETINGS[part][0] in parts[part] for part in ami.PARTS)
+
+
+@pytest.mark.parametrize("mic", ["ihm", "sdm"])
+def test_segments_are_named_timed_and_written_as_annotated(raw, tmp_path, mic):
+    folder, _ = cut(raw, tmp_path)
+    found = {row.ID: row for row in rows(folder, f"{mic}-train")}
+    texts = {name: row.text for name, row in found.items()}
+    assert texts == {
+        f"MEE010-ES2002a-{mic}0000": "HELLO WORLD",
+        f"FEE010-ES2002a-{mic}0001": "MM-HMM IT'S",
+        f"FEE010-ES2002a-{mic}0003": "ONE TWO",
+    }
+    durations = {name: round(row.duration, 3) for name, row in found.items()}
+    assert durations[f"FEE010-ES2002a-{mic}0003"] == 1.2
+    assert sorted(durations.values()) == [1.2, 1.3, 1.3]
+    assert {row.speaker for row in found.values()} == {"MEE010", "FEE010"}
+
+
+@pytest.mark.parametrize(
+    ("mic", "channels"), [("ihm", {"MEE010": 0, "FEE010": 1}), ("sdm", None)]
+)
+def test_audio_is_the_right_piece_of_the_right_microphone(raw, tmp_path, mic, channels):
+    folder, _ = cut(raw, tmp_path)
+    starts = {"HELLO WORLD": 0.3, "MM-HMM IT'S": 1.1, "ONE TWO": 3.7}
+    ends = {"HELLO WORLD": 1.6, "MM-HMM IT'S": 2.4, "ONE TWO": 4.9}
+    for row in rows(folder, f"{mic}-train"):
+        samples, rate = soundfile.read(row.wav, dtype="int16")
+        assert rate == RATE
+        whole = signal(channels[row.speaker] if channels else 2)
+        piece = whole[round(starts[row.text] * RATE) : round(ends[row.text] * RATE)]
+        assert np.array_equal(samples, piece), row.ID
+
+
+def test_what_is_left_out_is_counted(raw, tmp_path):
+    _, counts = cut(raw, tmp_path)
+    assert set(counts) == {f"{m}-{p}" for m in ami.MICS for p in ami.PARTS}
+    for found in counts.values():
+        assert found[0] == 3 and found[2:] == (1, 1)
+        assert found.seconds == pytest.approx(1.3 + 1.3 + 1.2)
+
+
+def test_segments_after_the_recording_are_named(raw, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        cut(raw, tmp_path, mics=("ihm",), parts=("dev",))
+    told = [message for message in caplog.messages if "after the recording" in message]
+    assert told == [
+        "ES2011a, ihm: left out 1 segments that end after the recording: "
+        "MEE011-ES2011a-ihm0004"
+    ]
+
+
+def test_the_texts_of_a_language_model_are_those_of_training(raw, tmp_path):
+    folder, _ = cut(raw, tmp_path, mics=("ihm",), parts=("train",))
+    found = read_sentences([folder / "ihm-train"])
+    assert sorted(found) == ["HELLO WORLD", "MM-HMM IT'S", "ONE TWO"]
+
+
+def test_a_folder_of_annotations_serves_as_well_as_the_archive(raw, tmp_path):
+    first, _ = cut(raw, tmp_path)
+    folder = raw / "ami_public_manual_1.6.2"
+    shutil.unpack_archive(f"{folder}.zip", folder)
+    (raw / "ami_public_manual_1.6.2.zip").unlink()
+    ami.prepare_ami(raw, tmp_path / "again")
+    assert names(first) - {"ami_public_manual_1.6.2"} == names(tmp_path / "again")
+
+
+def names(folder):
+    files = (path.relative_to(folder) for path in folder.rglob("*.flac"))
+    return {str(path) for path in files}
+
+
+def test_a_killed_preparation_goes_on(raw, tmp_path, monkeypatch):
+    calls, whole = [], ami_segments._cut
+
+    def killed(*arguments):
+        calls.append(arguments)
+        if len(calls) == 8:  # in the second meeting
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(ami_segments, "_cut", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cut(raw, tmp_path)
+    done = tmp_path / "cut" / "ihm-train" / "ES2002a"
+    assert done.is_dir() and not (tmp_path / "cut" / "ihm-dev" / "ES2011a").exists()
+    before = done.stat().st_mtime_ns
+    monkeypatch.setattr(ami_segments, "_cut", whole)
+    folder, counts = cut(raw, tmp_path)
+    assert done.stat().st_mtime_ns == before
+    assert counts["ihm-train"].segments == 0 and counts["ihm-dev"].segments == 3
+    assert len(names(folder)) == 2 * 3 * 3
+    assert not (folder / "partial").exists()
+
+
+def headset(raw, meeting="ES2011a", number=0):
+    return raw / "wav_db" / meeting / "audio" / f"{meeting}.Headset-{number}.wav"
+
+
+def lose_audio(raw):
+    shutil.rmtree(raw / "wav_db" / "ES2011a")
+
+
+def break_off_audio(raw):
+    path = headset(raw)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def empty_audio(raw):
+    headset(raw).write_bytes(b"")
+
+
+def lose_a_headset(raw):
+    headset(raw, number=1).unlink()
+
+
+def lose_annotations(raw):
+    (raw / "ami_public_manual_1.6.2.zip").unlink()
+
+
+def take_another_version(raw):
+    path = raw / "ami_public_manual_1.6.2.zip"
+    path.rename(raw / "ami_public_manual_1.6.1.zip")
+
+
+def damage_annotations(raw):
+    (raw / "ami_public_manual_1.6.2.zip").write_bytes(b"PK")
+
+
+def unpacked(raw):
+    folder = raw / "ami_public_manual_1.6.2"
+    shutil.unpack_archive(f"{folder}.zip", folder)
+    return folder
+
+
+def lose_words(raw):
+    (unpacked(raw) / "words" / "ES2011a.B.words.xml").unlink()
+
+
+def lose_a_meeting(raw):
+    for path in (unpacked(raw) / "segments").glob("ES2004a*"):
+        path.unlink()
+
+
+def lose_the_list(raw):
+    (unpacked(raw) / "corpusResources" / "meetings.xml").unlink()
+
+
+def damage_the_list(raw):
+    (unpacked(raw) / "corpusResources" / "meetings.xml").write_text("<meet")
+
+
+def damage_words(raw):
+    (unpacked(raw) / "words" / "ES2011a.B.words.xml").write_text("<w")
+
+
+def lose_segments(raw):
+    shutil.rmtree(unpacked(raw) / "segments")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (lose_audio, "of 1 of 3 meetings, of ES2011a .* --without ES2011a"),
+        (break_off_audio, "ES2011a.Headset-0.wav is cut off .*5000 of 192044 bytes"),
+        (empty_audio, "is cut off or no WAV file"),
+        (lose_a_headset, "ES2011a has no Headset-1"),
+        (lose_annotations, "no annotations ami_public_manual_1.6.2.zip in"),
+        (take_another_version, "1.6.1.zip, another version.*: download http"),
+        (damage_annotations, "is damaged .*: download http"),
+        (lose_words, "the annotation .*ES2011a.B.words.xml is missing"),
+        (lose_a_meeting, "no annotation of the meeting ES2004a"),
+        (lose_the_list, "no .*corpusResources/meetings.xml: unpack"),
+        (damage_the_list, "meetings.xml is damaged"),
+        (damage_words, "is damaged"),
+        (lose_segments, "no folder .*segments: unpack"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_cut(raw, tmp_path, fault, words):
+    fault(raw)
+    with pytest.raises(BadInput, match=words) as caught:
+        cut(raw, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not names(tmp_path / "cut")
+
+
+def test_a_meeting_can_be_left_out(raw, tmp_path):
+    lose_audio(raw)
+    folder, counts = cut(raw, tmp_path, without=("ES2011a",))
+    assert counts["ihm-dev"].segments == 0 and counts["ihm-test"].segments == 3
+    with pytest.raises(BadInput, match="ES9999z: AMI has no such meeting"):
+        ami.prepare_ami(raw, folder, without=("ES9999z",))
+
+
+def test_a_disk_that_is_too_small_is_told(raw, tmp_path, monkeypatch):
+    Usage = collections.namedtuple("Usage", "total used free")
+    monkeypatch.setattr(ami.shutil, "disk_usage", lambda path: Usage(1, 1, 1000))
+    with pytest.raises(BadInput, match=r"has room for 0.0 GB"):
+        cut(raw, tmp_path)
+
+
+def test_meetings_that_are_not_cut_are_refused_by_the_training(raw, tmp_path):
+    with pytest.raises(BadInput, match=r"not yet cut .*prepare.py"):
+        ami.find_ami(raw, ["ihm-train+sdm-train"], tmp_path)
+
+
+def test_training_finds_both_microphones(raw, tmp_path):
+    folder, _ = cut(raw, tmp_path)
+    (path,) = ami.find_ami(folder, ["ihm-train+sdm-train"], tmp_path).values()
+    found = read_manifest(path)
+    assert len(found) == len({row.ID for row in found}) == 6
+
+
+def test_what_is_missing_is_downloaded(raw, tmp_path, monkeypatch):
+    """From a server on this machine, by lhotse."""
+    web = tmp_path / "web"
+    shutil.copytree(raw / "wav_db", web / "AMICorpusMirror" / "amicorpus")
+    annotations = web / "AMICorpusAnnotations"
+    annotations.mkdir()
+    shutil.copy(raw / "ami_public_manual_1.6.2.zip", annotations)
+    for folder in (web / "AMICorpusMirror" / "amicorpus").iterdir():
+        for number in (2, 3):  # every meeting has four
+            shutil.copy(
+                folder / "audio" / f"{folder.name}.Headset-1.wav",
+                folder / "audio" / f"{folder.name}.Headset-{number}.wav",
+            )
+    monkeypatch.setattr(lhotse_ami, "MEETINGS", MEETINGS)
+    handler = partial(Quiet, directory=web)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setattr(
+            lhotse_ami, "download_ami", partial(lhotse_ami.download_ami, url=url)
+        )
+        new = tmp_path / "new"
+        counts = ami.prepare_ami(new, tmp_path / "cut", download=True)
+        server.shutdown()
+    assert all(found.segments == 3 for found in counts.values())
+    with pytest.raises(BadInput, match="cannot download AMI"):
+        ami.prepare_ami(tmp_path / "newer", tmp_path / "cut", download=True)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass

@@ -1,0 +1,186 @@
+"""LibriSpeech's layout: what is found, what is reported, what is refused."""
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from speechbrain_birq.data.corpora.librispeech import (
+    find_utterances,
+    prepare_librispeech,
+)
+from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.errors import BadInput
+
+
+def add_audio(folder, name, **options):
+    folder.mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / name, np.full(8000, 0.1), 16000, **options)
+
+
+def test_every_utterance_of_a_split_is_found(corpus):
+    found = find_utterances(corpus, "train")
+    assert [u.ID for u in found] == [
+        "11-1-0000", "11-1-0001", "12-1-0000", "12-1-0001", "13-1-0000", "13-1-0001"
+    ]  # fmt: skip
+    durations = [0.8, 1.0, 1.2, 1.5, 1.7, 2.0]
+    assert [u.duration for u in found] == pytest.approx(durations, abs=1e-3)
+    assert [u.speaker for u in found] == ["11", "11", "12", "12", "13", "13"]
+
+
+def test_texts_are_those_of_the_transcripts(corpus):
+    first, *_, last = find_utterances(corpus, "train")
+    assert (first.text, last.text) == ("ONE TWO THREE", "SIX SEVEN EIGHT")
+
+
+def test_paths_are_absolute_and_exist(corpus, monkeypatch):
+    monkeypatch.chdir(corpus)
+    for utterance in find_utterances(".", "dev"):
+        assert utterance.wav.startswith("/")
+        assert soundfile.info(utterance.wav).frames > 0
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("flac", {}),
+        ("wav", {}),
+        ("FLAC", {"format": "FLAC"}),
+        ("opus", {"format": "OGG", "subtype": "OPUS"}),
+        ("ogg", {"format": "OGG", "subtype": "VORBIS"}),
+    ],
+)
+def test_every_format_is_found(tmp_path, suffix, options):
+    add_audio(tmp_path / "split/7/1", f"7-1-0000.{suffix}", **options)
+    (found,) = find_utterances(tmp_path, "split")
+    assert (found.ID, found.speaker) == ("7-1-0000", "7")
+    assert found.duration == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_manifest_is_written_for_each_split(corpus, tmp_path):
+    paths = prepare_librispeech(corpus, ["train", "dev"], tmp_path / "manifests")
+    assert set(paths) == {"train", "dev"}
+    assert read_manifest(paths["train"]) == find_utterances(corpus, "train")
+    assert read_manifest(paths["dev"]) == find_utterances(corpus, "dev")
+
+
+def test_a_plus_joins_splits(corpus, tmp_path):
+    paths = prepare_librispeech(corpus, ["dev+test"], tmp_path / "manifests")
+    both = find_utterances(corpus, "dev") + find_utterances(corpus, "test")
+    assert read_manifest(paths["dev+test"]) == both
+
+
+def test_preparing_twice_gives_the_same_bytes(corpus, tmp_path):
+    first, second = (
+        prepare_librispeech(corpus, ["train"], tmp_path / name)["train"].read_bytes()
+        for name in ("a", "b")
+    )
+    assert first == second
+
+
+def test_broken_files_are_left_out_named_and_counted(corpus, caplog):
+    (corpus / "dev/21/1/21-1-0007.flac").touch()
+    (corpus / "dev/21/1/21-1-0008.flac").write_text("this is no audio")
+    with caplog.at_level(logging.WARNING):
+        found = find_utterances(corpus, "dev")
+    assert len(found) == 3
+    assert "21-1-0007.flac: empty file" in caplog.text
+    assert "21-1-0008.flac: unreadable" in caplog.text
+    assert "skipped 2 of 5 audio files" in caplog.text
+
+
+def test_transcripts_without_audio_are_counted_and_named(corpus, caplog):
+    (corpus / "dev/21/1/21-1-0000.flac").unlink()
+    with caplog.at_level(logging.WARNING):
+        found = find_utterances(corpus, "dev")
+    assert [u.ID for u in found] == ["22-1-0000", "23-1-0000"]
+    assert "1 transcripts without audio: 21-1-0000" in caplog.text
+
+
+def test_audio_without_transcript_is_kept_counted_and_named(corpus, caplog):
+    (corpus / "dev/21/1/21-1.trans.txt").unlink()
+    with caplog.at_level(logging.WARNING):
+        found = find_utterances(corpus, "dev")
+    assert found[0].text == ""
+    assert len(found) == 3
+    assert "1 recordings without a transcript: 21-1-0000" in caplog.text
+
+
+def test_a_long_list_of_names_is_cut(corpus, caplog):
+    text = "".join(f"99-1-{i:04d} WORD\n" for i in range(20))
+    (corpus / "dev/99-1.trans.txt").write_text(text)
+    with caplog.at_level(logging.WARNING):
+        find_utterances(corpus, "dev")
+    assert "20 transcripts without audio: 99-1-0000" in caplog.text
+    assert "99-1-0004 ..." in caplog.text
+    assert "99-1-0005" not in caplog.text
+
+
+def test_a_complete_split_is_not_mentioned(corpus, caplog):
+    with caplog.at_level(logging.WARNING):
+        find_utterances(corpus, "train")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("21-1-0000   TWO   SPACES  ", "TWO SPACES"),
+        ("21-1-0000\n", ""),
+        ("21-1-0000 IT'S, SO\r", "IT'S, SO"),
+        ("\n\n21-1-0000 AFTER BLANKS", "AFTER BLANKS"),
+    ],
+)
+def test_untidy_transcripts_are_read(corpus, line, text):
+    (corpus / "dev/21/1/21-1.trans.txt").write_text(line)
+    assert find_utterances(corpus, "dev")[0].text == text
+
+
+def test_transcripts_in_another_encoding_do_not_stop_the_reading(corpus):
+    path = corpus / "dev/21/1/21-1.trans.txt"
+    path.write_bytes("21-1-0000 CAFÉ".encode("latin-1"))
+    assert find_utterances(corpus, "dev")[0].text.startswith("CAF")
+
+
+def test_a_missing_data_folder_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="does not exist: give --data_folder"):
+        find_utterances(tmp_path / "nowhere", "train")
+
+
+def test_a_missing_split_is_refused_with_those_that_exist(corpus):
+    with pytest.raises(BadInput, match=r"no split 'valid'.*dev, test, train"):
+        find_utterances(corpus, "valid")
+
+
+@pytest.mark.parametrize("content", ["nothing", "texts", "broken"])
+def test_a_split_without_audio_is_refused(corpus, content):
+    folder = corpus / "empty"
+    if content == "nothing":
+        folder.mkdir()
+    else:
+        shutil.copytree(corpus / "dev", folder)
+        for path in folder.rglob("*-0000.*"):
+            path.unlink()
+            if content == "broken":
+                path.touch()
+    with pytest.raises(BadInput, match="no readable audio"):
+        find_utterances(corpus, "empty")
+
+
+def test_no_manifest_is_written_when_a_split_is_missing(corpus, tmp_path):
+    with pytest.raises(BadInput):
+        prepare_librispeech(corpus, ["train+valid"], tmp_path / "manifests")
+    assert not list(tmp_path.glob("manifests/*"))
+
+
+def test_of_two_files_with_one_name_the_first_is_taken_and_the_other_named(
+    corpus, caplog
+):
+    flac = next((corpus / "train").rglob("*.flac"))
+    signal, rate = soundfile.read(flac)
+    soundfile.write(flac.with_suffix(".wav"), signal, rate)
+    ids = [u.ID for u in find_utterances(corpus, "train")]
+    assert len(ids) == len(set(ids))
+    assert f"skipped {flac.with_suffix('.wav')}" in caplog.text

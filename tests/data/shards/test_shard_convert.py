@@ -1,0 +1,237 @@
+"""`birq shard`, and training from what it made."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import speechbrain as sb
+import torch
+from small_runs import finetune, pretrain, weights
+
+from speechbrain_birq.brains.base import SumBrain
+from speechbrain_birq.cli.main import main
+from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
+from speechbrain_birq.data.pipeline import AudioReader, make_dataset
+from speechbrain_birq.data.shards import batches as shard_batches
+from speechbrain_birq.data.shards import convert as module
+from speechbrain_birq.data.shards import writer
+from speechbrain_birq.data.shards.dataset import make_shard_dataset
+from speechbrain_birq.data.shards.reader import find_shards
+
+
+def items(dataset):
+    """name -> (samples, text)"""
+    dataset.set_output_keys(["id", "sig", "text"])
+    return {item["id"]: (item["sig"].numpy(), item["text"]) for item in dataset}
+
+
+def from_shards(folder, split):
+    options = dict(reader=AudioReader(16000), min_seconds=0, max_seconds=100)
+    return items(make_shard_dataset(find_shards(folder, split), **options))
+
+
+def from_files(corpus, split, folder):
+    (manifest,) = prepare_librispeech(corpus, [split], folder).values()
+    options = dict(reader=AudioReader(16000), min_seconds=0, max_seconds=100)
+    return items(make_dataset(manifest, **options))
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name, (samples, text) in first.items():
+        assert text == second[name][1]
+        assert np.array_equal(samples, second[name][0]), name
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_shards_of_a_folder_hold_what_its_files_hold(
+    corpus, tmp_path, capsys, split
+):  # also of stereo and of 8 kHz: they are resampled to the same numbers
+    main(["shard", str(corpus), str(tmp_path / "shards")])
+    assert f"{split}: 1 shards" in capsys.readouterr().out
+    expected = from_files(corpus, split, tmp_path)
+    assert_same(from_shards(tmp_path / "shards", split), expected)
+
+
+def test_shards_of_a_manifest_have_its_name(corpus, tmp_path):
+    (manifest,) = prepare_librispeech(corpus, ["dev"], tmp_path).values()
+    main(["shard", str(manifest), str(tmp_path / "shards")])
+    expected = from_files(corpus, "dev", tmp_path)
+    assert_same(from_shards(tmp_path / "shards", "dev"), expected)
+
+
+def test_one_split_is_taken_where_it_is_named(corpus, tmp_path):
+    main(["shard", str(corpus), str(tmp_path / "shards"), "--split", "dev"])
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == ["dev"]
+
+
+def test_shards_are_as_long_as_told(corpus, tmp_path, capsys):
+    arguments = ["--split", "train", "--shard_hours", "0.0007"]  # 2.5 s of 8.2
+    main(["shard", str(corpus), str(tmp_path / "shards"), *arguments])
+    assert "train: 3 shards, 6 utterances, 0.00 h, 0 skipped" in capsys.readouterr().out
+
+
+def test_speakers_are_mixed(tmp_path):
+    """Sorted by speaker, a shard would hold few of them."""
+    chapter = tmp_path / "corpus" / "train" / "1" / "1"
+    chapter.mkdir(parents=True)
+    for number in range(20):
+        soundfile.write(chapter / f"{number:02d}-1-1.wav", np.ones(1600) / 2, 16000)
+    main(["shard", str(tmp_path / "corpus"), str(tmp_path / "shards")])
+    names = list(from_shards(tmp_path / "shards", "train"))
+    assert names != sorted(names)
+
+
+def test_files_that_cannot_be_read_are_named_and_counted(
+    corpus, tmp_path, capsys, caplog
+):
+    chapter = corpus / "train" / "11" / "1"
+    good = (chapter / "11-1-0001.flac").read_bytes()
+    (chapter / "11-1-0001.flac").write_bytes(good[: len(good) // 2])
+    with caplog.at_level(logging.WARNING):
+        main(["shard", str(corpus), str(tmp_path / "s"), "--split", "train"])
+    assert "train: 1 shards, 5 utterances, 0.00 h, 1 skipped" in capsys.readouterr().out
+    assert "11-1-0001.flac: unreadable" in caplog.text
+
+
+def test_sharding_that_was_stopped_goes_on_without_reading_again(
+    corpus, tmp_path, monkeypatch
+):
+    command = ["shard", str(corpus), str(tmp_path / "s"), "--split", "train"]
+    command += ["--shard_hours", "0.0001"]  # each utterance a shard
+    finish, read = writer._Shard.finish, []
+
+    def finish_three(self):
+        if self.name == "000003":
+            raise KeyboardInterrupt
+        return finish(self)
+
+    monkeypatch.setattr(writer._Shard, "finish", finish_three)
+    with pytest.raises(SystemExit, match="130"):
+        main(command)
+    monkeypatch.setattr(writer._Shard, "finish", finish)
+
+    class Watched(AudioReader):
+        def __call__(self, path):
+            read.append(Path(path).stem)
+            return super().__call__(path)
+
+    monkeypatch.setattr(module, "AudioReader", Watched)
+    main(command)
+    assert len(read) == 3
+    expected = from_files(corpus, "train", tmp_path)
+    assert_same(from_shards(tmp_path / "s", "train"), expected)
+
+
+def test_the_size_is_announced(corpus, tmp_path, capsys):
+    main(["shard", str(corpus), str(tmp_path / "s"), "--split", "train"])
+    assert "about 0.00 GB to write" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_too_small_is_refused(corpus, tmp_path, fails, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)  # 8.2 s take 164,000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    command = ["shard", str(corpus), str(tmp_path / "s"), "--split", "train"]
+    fails(lambda: main(command), "needs about", "GB left")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], ["does not exist", "CSV"]),
+        (["."], ["holds no folder"]),
+        (["corpus", "--split", "trian"], ["no split 'trian'", "train"]),
+        (["corpus/a.csv", "--split", "dev"], ["leave out --split"]),
+        (["corpus", "--shard_hours", "0"], ["above 0"]),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    corpus, tmp_path, fails, monkeypatch, arguments, words
+):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (corpus / "a.csv").write_text("ID,duration,wav,speaker,text\n")
+    monkeypatch.chdir(tmp_path if arguments[0] != "." else empty)
+    source, *options = arguments
+    fails(lambda: main(["shard", source, str(tmp_path / "s"), *options]), *words)
+
+
+def test_a_folder_that_cannot_be_written_is_told(corpus, tmp_path, fails):
+    (tmp_path / "file").write_text("")
+    command = ["shard", str(corpus), str(tmp_path / "file"), "--split", "dev"]
+    fails(lambda: main(command), "cannot write", "Not a directory")
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def shards(_corpus_template, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    main(["shard", str(_corpus_template), str(folder)])
+    return folder
+
+
+def test_the_same_yaml_pretrains_from_shards_as_from_files(
+    shards, _corpus_template, tmp_path
+):
+    """Both runs make one update on one and the same batch: all of the corpus."""
+    options = dict(batch_seconds=100, optimizer_step_limit=1, normalize="global")
+    first = pretrain(_corpus_template, tmp_path / "files", **options)
+    second = pretrain(shards, tmp_path / "shards", **options)
+    assert second["G"] == pytest.approx(first["G"], rel=1e-5)
+    seen = weights(tmp_path / "files"), weights(tmp_path / "shards")
+    for name in ("mean", "variance"):  # of all training audio
+        values = [state[f"frontend.statistics.{name}"] for state in seen]
+        torch.testing.assert_close(*values, rtol=1e-5, atol=1e-5)
+    assert not (tmp_path / "shards" / "manifests").exists()
+
+
+def test_the_same_yaml_fine_tunes_from_shards(shards, tmp_path):
+    scores = finetune(shards, tmp_path / "run")
+    assert scores["test"]["utterances"] == 3
+    with open(tmp_path / "run" / "wer_test.txt", encoding="utf-8") as file:
+        told = file.read()
+    assert all(f"{speaker}-1-0000" in told for speaker in (31, 32, 33))
+
+
+def test_fine_tuning_from_shards_without_transcripts_is_told(corpus, tmp_path, fails):
+    for path in (corpus / "train").rglob("*.txt"):
+        path.unlink()
+    main(["shard", str(corpus), str(tmp_path / "s")])
+    fails(lambda: finetune(tmp_path / "s", tmp_path / "run"), "no transcripts")
+
+
+def test_files_and_shards_may_stand_side_by_side(shards, corpus, tmp_path):
+    """Training from shards, validation from files in the same data folder."""
+    shutil.rmtree(corpus / "train")
+    shutil.copytree(shards / "train", corpus / "train")
+    pretrain(corpus, tmp_path / "run")
+    names = [path.name for path in (tmp_path / "run" / "manifests").iterdir()]
+    assert names == ["dev.csv"]
+
+
+def test_a_brain_counts_the_batches_of_the_epoch_at_hand(monkeypatch):
+    """Otherwise the last gradients of an epoch would wait for the next one."""
+    plan = shard_batches.ShardBatches(
+        samples=np.random.default_rng(0).integers(1000, 20_000, 400),
+        selection=shard_batches.UsedUtterances(
+            np.ones(400, bool), np.arange(0, 401, 20)
+        ),
+        max_samples=60_000,
+        shuffle=True,
+        seed=0,
+    )
+    monkeypatch.setattr(shard_batches, "WINDOW", 40)
+    monkeypatch.setattr(sb.Brain, "_fit_train", lambda *_: None)
+    brain, counted = SumBrain.__new__(SumBrain), []
+    brain.train_sampler = plan
+    for epoch in range(5):
+        brain._fit_train(plan, epoch, False)
+        assert brain.num_batches == len(list(plan))
+        counted.append(brain.num_batches)
+    assert len(set(counted)) > 1

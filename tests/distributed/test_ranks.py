@@ -1,0 +1,271 @@
+"""Two gloo ranks give what one process gives on the joined batch."""
+
+import copy
+import math
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from small_brains import batch_of, example, pretraining
+from speechbrain.core import Stage
+from speechbrain.utils.run_opts import RunOptions
+
+from speechbrain_birq.brains import BiRQBrain
+from speechbrain_birq.brains.schedules import Ramp
+from speechbrain_birq.decoding.decoders import ErrorCounter
+from speechbrain_birq.distributed import (
+    check_same,
+    check_same_settings,
+    gathered,
+    total,
+    warn_of_restarts,
+)
+from speechbrain_birq.errors import BadInput
+
+# Each rank's micro-batches as numbers of utterances, None: it has no batch.
+A, B, C, D = (1, 2), (3,), (4, 5, 6), (7,)
+STEPS = {
+    "one codebook": ({}, [[A], [B]]),
+    "four codebooks": (dict(num_codebooks=4, shared_head=False), [[A], [C]]),
+    "accumulation": ({}, [[A, B], [C, D]]),
+    "BEST-RQ": (dict(), [[C], [B]]),
+    "no batch": ({}, [[C], [None]]),
+    "no batch for the first rank": (dict(shared_head=False), [[None], [A]]),
+    "no batch within a step": ({}, [[A, None], [None, D]]),
+    "gradient through the labels": (dict(gradient=True), [[A], [B]]),
+    "statistics of all ranks": (dict(label_norm="channel"), [[A], [C]]),
+    "statistics and gradient": (dict(label_norm="channel", gradient=True), [[A], [C]]),
+    "no batch in the statistics": (dict(label_norm="channel"), [[None], [C]]),
+}
+SPLIT = [[A, C], [B]]  # a validation: two batches and one
+VALIDATIONS = {
+    "validation": {},
+    "validation with noise": dict(mask_noise_std=0.1, noise=True),
+    "validation with statistics": dict(label_norm="channel"),
+}
+SETTINGS = "lr: {}\ndata_folder: /scratch/{}\n"
+NAMES = ["utterance-1", "utterance-2", "utterance-3"]
+
+
+def brain_of(model, accumulation=1, best_rq=False):
+    """A Brain whose SGD step of rate 1 shows the gradient."""
+    hparams = pretraining()
+    if best_rq:
+        hparams["enhanced_weight"] = Ramp(value=0.0)
+    options = {"grad_accumulation_factor": accumulation, "max_grad_norm": 1e9}
+    options |= {"distributed_backend": "gloo", "device": "cpu"}
+    brain = BiRQBrain(
+        modules={"model": model},
+        opt_class=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
+        hparams=hparams,
+        run_opts=RunOptions.from_dictionary(options),
+    )
+    brain.on_fit_start()
+    brain.modules.train()
+    brain.checkpointer = SimpleNamespace(save_and_keep_only=lambda **kwargs: None)
+    return brain
+
+
+def batches(groups):
+    """Batches of utterances of different lengths."""
+    return [
+        group and batch_of(*(example(n, seconds=0.2 + 0.1 * n) for n in group))
+        for group in groups
+    ]
+
+
+def step(model, groups, **settings):
+    """Weights after one step, and what was reported."""
+    brain = brain_of(model, accumulation=len(groups), **settings)
+    brain.num_batches = len(groups)
+    for brain.step, batch in enumerate(batches(groups), 1):
+        brain.fit_batch(batch)
+    (row,) = brain.hparams.run_log.rows
+    state = {name: value.clone() for name, value in brain.model.state_dict().items()}
+    return {"weights": state, "row": row}
+
+
+def validate(model, groups, trained):
+    """Figures of a validation, after a step where that leaves statistics."""
+    brain = brain_of(model)
+    brain.num_batches = brain.step = 1
+    if model.label_norm.kind == "channel":
+        brain.fit_batch(*batches([trained]))
+    brain.modules.eval()
+    brain.on_stage_start(Stage.VALID, 1)
+    for batch in batches(groups):
+        brain.evaluate_batch(batch, Stage.VALID)
+    brain.on_stage_end(Stage.VALID, 0.0, 1)
+    return brain.hparams.run_log.rows[-1]
+
+
+def count_errors(names):
+    """Rates and utterances of all ranks."""
+    counter = ErrorCounter()
+    for name in names:
+        counter.append([name], [f"{name[-1]} B"], ["A B"])
+    counter.gather()
+    return counter.rates(), counter.utterances()
+
+
+def told(model, rank):
+    """The sentence for a second rank with another codebook."""
+    if rank == 1:
+        model.anchor_quantizer.projection[0, 0, 0] += 1
+    try:
+        check_same(model)
+    except BadInput as error:
+        return str(error)
+
+
+def told_of_settings(rank, lr):
+    """The sentence for these settings, each machine with a folder of its own."""
+    try:
+        check_same_settings(SETTINGS.format(lr, rank))
+    except BadInput as error:
+        return str(error)
+
+
+def skipped(model, rank):
+    """What is named where the second rank's batch spoils the step."""
+    brain = brain_of(model)
+    brain.num_batches = brain.step = 1
+    brain.nonfinite_count = brain.nonfinite_patience = 0
+    (batch,) = batches([(A, B)[rank]])
+    if rank == 1:
+        batch.sig.data[:] = math.nan
+    try:
+        brain.fit_batch(batch)
+    except BadInput as error:
+        return str(error)
+
+
+def work(rank, folder, models):
+    """All cases, on one of two ranks."""
+    torch.set_num_threads(1)
+    models = copy.deepcopy(models)  # spawn lets both ranks share the memory
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}  # as torchrun does
+    where = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=where, rank=rank, world_size=2)
+    found = {
+        name: step(models[name], groups[rank], best_rq=name == "BEST-RQ")
+        for name, (_, groups) in STEPS.items()
+    }
+    for name in VALIDATIONS:
+        found[name] = validate(models[name], SPLIT[rank], (A, C)[rank])
+    found["errors"] = count_errors(NAMES[rank::2])
+    found["told"] = told(models["told"], rank)
+    found["settings"] = [told_of_settings(rank, lr) for lr in (1, 1 + rank)]
+    found["skipped"] = skipped(models["skipped"], rank)
+    found["gathered"] = gathered(rank), total(torch.tensor(rank + 1.0))
+    brain = brain_of(models["random"])
+    found["random"] = torch.rand(8), torch.rand(8, generator=brain.generator)
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture
+def fresh(make_model):
+    """fresh(case): its untrained model."""
+
+    def make(name):
+        settings = dict(noise=False, mask_noise_std=0.0, gradient=False)
+        more = STEPS[name][0] if name in STEPS else VALIDATIONS.get(name, {})
+        return make_model(**settings | more)
+
+    return make
+
+
+@pytest.fixture
+def found(folder, fresh):
+    """What the two ranks have found; started once."""
+    if not (folder / "0.pt").exists():
+        names = [*STEPS, *VALIDATIONS, "told", "random", "skipped"]
+        models = {name: fresh(name) for name in names}
+        multiprocessing.spawn(work, (folder, models), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_is_that_of_one_process_on_the_joined_batch(name, found, fresh):
+    groups = STEPS[name][1]
+    joined = tuple(n for rank in groups for group in rank if group for n in group)
+    expected = step(fresh(name), [joined], best_rq=name == "BEST-RQ")
+    for rank in (0, 1):
+        one = found[rank][name]
+        for key, value in expected["weights"].items():
+            torch.testing.assert_close(one["weights"][key], value, atol=1e-6, rtol=0)
+        for key in expected["row"].keys() - {"stage", "frames_per_second", "padding"}:
+            value = expected["row"][key]
+            assert one["row"][key] == pytest.approx(value, rel=1e-5), key
+
+
+@pytest.mark.parametrize("name", VALIDATIONS)
+def test_a_validation_is_split_and_reduced(name, found, fresh):
+    expected = validate(fresh(name), [A, B, C], A + C)
+    assert expected.pop("stage") == "valid"
+    assert expected["anchor_used_codes"] > 3
+    for rank in (0, 1):
+        figures = {key: found[rank][name][key] for key in expected}
+        assert figures == pytest.approx(expected, rel=1e-6)
+
+
+def test_error_rates_are_of_all_ranks_utterances(found):
+    expected = count_errors(NAMES)
+    assert [row["id"] for row in expected[1]] == NAMES
+    assert found[0]["errors"] == found[1]["errors"] == expected
+
+
+def test_another_codebook_is_refused_on_every_rank(found):
+    assert found[0]["told"] == found[1]["told"]
+    assert "rank 1 holds another anchor_quantizer.projection" in found[0]["told"]
+
+
+def test_other_settings_are_refused_on_every_rank(found):
+    for rank in (0, 1):
+        same, other = found[rank]["settings"]
+        assert same is None
+        assert "rank 1 was started with lr: 2, rank 0 with 1:" in other
+
+
+def test_a_skipped_step_names_the_utterances_of_all_ranks(found):
+    for rank in (0, 1):
+        assert "utterance-1, utterance-2, utterance-3:" in found[rank]["skipped"]
+
+
+def test_dropout_and_noise_differ_between_ranks(found):
+    for first, second in zip(found[0]["random"], found[1]["random"], strict=True):
+        assert not torch.equal(first, second)
+
+
+def test_values_are_gathered_in_the_order_of_ranks_and_summed(found):
+    for rank in (0, 1):
+        values, summed = found[rank]["gathered"]
+        assert values == [0, 1]
+        assert summed == 3
+
+
+def test_a_process_alone_gathers_itself():
+    assert gathered("x") == ["x"]
+    assert total(torch.tensor(2.0)) == 2
+    check_same(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    "restarts, share, warns", [(3, "0", 1), (3, "1", 0), (0, "", 0)]
+)
+def test_restarts_that_may_fail_are_warned_of(
+    monkeypatch, caplog, restarts, share, warns
+):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", str(restarts))
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", share)
+    warn_of_restarts()
+    assert caplog.text.count("export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1") == warns

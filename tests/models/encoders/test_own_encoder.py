@@ -1,0 +1,155 @@
+"""docs/encoders.md: its table is true, its module is pretrained and fine-tuned."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import FINETUNE, PRETRAIN, encoder_weights, run
+
+from speechbrain_birq import experiment
+from speechbrain_birq.checkpoints.run_folder import load_architecture, save_architecture
+from speechbrain_birq.config.loader import load_configuration
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.inference import SpeechEncoder
+from speechbrain_birq.models.encoders.layers import ATTENTION
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
+(CODE,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+(LINE,) = re.findall(r"```yaml\n(encoder: .*)\n```", PAGE)
+PARTS = {path.name for path in (ROOT / "hparams" / "parts").glob("encoder_*.yaml")}
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """The page's code, importable as my_encoders."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "my_encoders.py").write_text(CODE, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    yield folder / "my_encoders.py"
+    sys.modules.pop("my_encoders", None)
+
+
+@pytest.fixture
+def yaml(tmp_path):
+    """birq_tiny.yaml with the page's one line in it."""
+    hparams = shutil.copytree(ROOT / "hparams", tmp_path / "hparams")
+    path = hparams / "birq_tiny.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"\nencoder: .*", f"\n{LINE}", text), encoding="utf-8")
+    return path
+
+
+def test_the_example_has_at_most_20_lines():
+    assert len([line for line in CODE.splitlines() if line]) <= 20
+
+
+def test_pretraining_and_fine_tuning_take_the_module_of_the_page(
+    _corpus_template, tmp_path, module, yaml, fails
+):
+    folders = dict(data_folder=_corpus_template, output_folder=tmp_path / "run")
+    settings = PRETRAIN | dict(optimizer_step_limit=2, dropout=0.1)
+    figures = run(experiment.pretrain, yaml, settings, **folders)
+    assert figures["step"] == 2
+    assert 0 < figures["loss"] < 20
+
+    ctc = dict(data_folder=_corpus_template, output_folder=tmp_path / "ctc")
+    ctc |= dict(pretrained=tmp_path / "run", trust="my_encoders")
+    settings = FINETUNE | dict(optimizer_step_limit=None, dropout=0.3)
+    rates = run(experiment.finetune, "ctc_tiny.yaml", settings, **ctc)
+    assert rates["test"]["utterances"] == 3
+
+    before = encoder_weights(tmp_path / "run")
+    after = encoder_weights(tmp_path / "ctc")
+    name = "encoder.layers.1.weight_hh_l0_reverse"
+    assert 0 < (before[name] - after[name]).abs().max() < 0.05
+
+    settings |= dict(ctc, fresh_layers=1, output_folder=tmp_path / "none")
+    fails(
+        lambda: run(experiment.finetune, "ctc_tiny.yaml", settings),
+        "LSTMs has no method last_layers, give --fresh_layers 0",
+    )
+    audio = next((_corpus_template / "test").rglob("*.flac"))
+    features = SpeechEncoder(tmp_path / "run", ("my_encoders",)).features(audio, 1)
+    assert features.shape[1] == 16
+
+
+def test_without_trust_the_run_folder_is_refused(
+    _corpus_template, tmp_path, module, yaml
+):
+    overrides = {"data_folder": "x", "output_folder": str(tmp_path / "run")}
+    resolved = load_configuration(yaml, overrides).resolved
+    save_architecture(resolved, tmp_path / "run" / "architecture.yaml")
+    with pytest.raises(BadInput, match=r"my_encoders\.LSTMs, which is not trusted"):
+        load_architecture(tmp_path / "run")
+    built = load_architecture(tmp_path / "run", ("my_encoders",))["encoder"]
+    assert type(built).__name__ == "LSTMs"
+
+
+def test_the_module_keeps_the_contract(module):
+    import my_encoders
+
+    torch.manual_seed(0)
+    encoder = my_encoders.LSTMs(
+        **dict(input_dim=12, num_layers=3, d_model=8, dropout=0.0),
+        **dict(nhead=1, kernel_size=1, d_ffn=1),
+    )
+    lengths = torch.tensor([9, 4, 1])
+    frames = torch.randn(3, 9, 12)
+    states = encoder.hidden_states(frames, lengths)
+    assert len(states) == encoder.num_layers + 1
+    for k in range(1, 4):
+        assert torch.equal(encoder(frames, lengths, num_layers=k), states[k])
+    for frame, mine, length in zip(frames, states[-1], lengths.tolist(), strict=True):
+        alone = encoder(frame[None, :length], torch.tensor([length]))[0]
+        torch.testing.assert_close(mine[:length], alone, rtol=0, atol=1e-6)
+    encoder.set_dropout(0.5)
+    assert not torch.equal(encoder(frames, lengths), states[-1])
+
+
+@pytest.mark.parametrize(
+    "name", ["num_layers", "output_dim", "hidden_states", "set_dropout"]
+)
+def test_an_encoder_that_lacks_something_is_refused_by_name(
+    tmp_path, module, yaml, name
+):
+    text = module.read_text(encoding="utf-8")
+    module.write_text(re.sub(rf"(self\.|def ){name}\b", rf"\1{name}_", text))
+    overrides = {"data_folder": "x", "output_folder": str(tmp_path / "run")}
+    with pytest.raises(BadInput, match=f"LSTMs lacks {name}: see"):
+        load_configuration(yaml, overrides)
+
+
+def table():
+    """part, kind, attention types and parameters of every row of the page."""
+    pattern = r"^\| `(encoder_\w+\.yaml)` \| `(\w+)` \| ([^|]*)\|[^|]*\| ([\d.]+) M \|$"
+    return re.findall(pattern, PAGE, re.M)
+
+
+def test_the_table_holds_every_part_and_every_pair():
+    rows = table()
+    assert {row[0] for row in rows} == PARTS
+    assert {row[1] for row in rows} == ATTENTION.keys()
+    for part, kind, attention, _ in rows:
+        named = tuple(re.findall(r"`(\w+)`", attention.split(";")[0]))
+        assert named in ((), ATTENTION[kind]), part
+
+
+@pytest.mark.parametrize(("part", "kind", "attention", "millions"), table())
+def test_the_table_has_each_parts_own_figures(
+    tmp_path, part, kind, attention, millions
+):
+    hparams = shutil.copytree(ROOT / "hparams", tmp_path / "hparams")
+    path = hparams / "birq_tiny.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("encoder_conformer.yaml", part), encoding="utf-8")
+    overrides = {"data_folder": "x", "output_folder": str(tmp_path / "run")}
+    encoder = load_configuration(path, overrides).hparams["encoder"]
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    assert f"{count / 1e6:.2f}" == millions
+    own = re.search(r"attention_type: (\w+)", (hparams / "parts" / part).read_text())
+    assert own[1] == ATTENTION[kind][0]
