@@ -74,7 +74,7 @@ directory): mend that; the same command goes on from the last checkpoint
         if sentence is None:
             raise
         traceback.clear_frames(error.__traceback__)  # ends the loader
-        raise BadInput(sentence) from None
+        raise BadInput(sentence) from error
 
 
 def _sentence(error):

@@ -179,7 +179,7 @@ def _start(argv):
         raise BadInput(
             f"cannot write {error.filename} ({error.strerror}): give another output "
             f"folder with --output_folder"
-        ) from None
+        ) from error
     check_same_run(folder, resolved)
     check_same_settings(resolved)
     warn_of_restarts()
@@ -197,8 +197,8 @@ def _estimate_statistics(experiment, frontend, dataset):
         signals = sample(dataset, hparams["seed"])
         try:
             frontend.estimate(signals, hparams["normalize_seconds"])
-        except ValueError:
-            raise BadInput(NOTHING_READ % "training") from None
+        except ValueError as error:
+            raise BadInput(NOTHING_READ % "training") from error
     state = ddp_broadcast(frontend.statistics.state_dict())
     frontend.statistics.load_state_dict(state)
     logger.info("mean and variance of %d frames", frontend.statistics.num_frames)
@@ -213,7 +213,7 @@ def _test_chunk(hparams, frontend, encoder):
         check_chunks(frontend, encoder)
         return make_chunk(hparams["test_chunk_size"], hparams["test_left_chunks"])
     except ValueError as error:
-        raise BadInput(str(error)) from None
+        raise BadInput(str(error)) from error
 
 
 def _brain(experiment, modules):
@@ -229,7 +229,7 @@ def _brain(experiment, modules):
             checkpointer=hparams["checkpointer"],
         )
     except (ValueError, RuntimeError) as error:  # a device or precision not to be had
-        raise BadInput(" ".join(str(error).split())[:400]) from None
+        raise BadInput(" ".join(str(error).split())[:400]) from error
 
 
 def _fit(experiment, brain, train, valid):

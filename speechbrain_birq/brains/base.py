@@ -72,7 +72,7 @@ class SumBrain(sb.Brain):
             if "state_dict" not in str(error):
                 raise
             folder = self.checkpointer.checkpoints_dir
-            raise BadInput(other_architecture(folder, "model", error)) from None
+            raise BadInput(other_architecture(folder, "model", error)) from error
         for optimizer in self.optimizers_dict.values():
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])

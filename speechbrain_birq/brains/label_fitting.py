@@ -81,7 +81,7 @@ class LabelFitting:
                 raise BadInput(
                     f"the {kind} labels: {error}: raise fit_seconds, lower num_codes, "
                     f"or take more speech"
-                ) from None
+                ) from error
             logger.info("fitted the %s quantizer to %d frames", kind, len(frames))
 
 

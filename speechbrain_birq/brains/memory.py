@@ -25,7 +25,7 @@ def memory_told(long_key):
                 if batch is None or not _is_of_memory(error):
                     raise
                 rate = brain.model.frontend.sample_rate
-                raise BadInput(_out_of_memory(batch, rate, long_key)) from None
+                raise BadInput(_out_of_memory(batch, rate, long_key)) from error
 
         return wrapped
 

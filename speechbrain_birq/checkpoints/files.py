@@ -150,7 +150,7 @@ def save_tensors(state, path) -> None:
     try:
         torch.save(state, path)
     except RuntimeError as error:
-        raise OSError(f"cannot write {path} ({_first_line(error)})") from None
+        raise OSError(f"cannot write {path} ({_first_line(error)})") from error
 
 
 def load_tensors(path):
@@ -175,10 +175,10 @@ def load_tensors(path):
             raise BadInput(
                 f"{path} would run code when it is loaded, which was refused: do not "
                 f"trust its folder"
-            ) from None
-        raise BadInput(_damaged(path, error)) from None
+            ) from error
+        raise BadInput(_damaged(path, error)) from error
     except (EOFError, OSError, RuntimeError) as error:
-        raise BadInput(_damaged(path, error)) from None
+        raise BadInput(_damaged(path, error)) from error
 
 
 def _damaged(path, error):

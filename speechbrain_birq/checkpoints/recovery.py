@@ -37,7 +37,7 @@ def read_checkpoint(folder) -> Checkpoint:
         OSError,
     ) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason})") from None
+        raise BadInput(f"{path} is damaged ({reason})") from error
     files = {file.stem: file for file in Path(folder).glob("*.ckpt")}
     return Checkpoint(Path(folder), meta, files)
 

@@ -109,7 +109,7 @@ def load_architecture(run_folder, trust=()) -> dict:
         return {name: parts[name] for name in ARCHITECTURE}
     except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}): train again") from None
+        raise BadInput(f"{path} is damaged ({reason}): train again") from error
 
 
 def check_tags(text, path, trusted) -> None:
@@ -196,7 +196,7 @@ def load_weights(modules: dict, run_folder, checkpoint: Path) -> None:
         try:
             module.load_state_dict(mine)
         except RuntimeError as error:
-            raise BadInput(other_architecture(run_folder, part, error)) from None
+            raise BadInput(other_architecture(run_folder, part, error)) from error
 
 
 def other_architecture(folder, part, error) -> str:

@@ -40,7 +40,7 @@ def run_demo(folder: Path, steps: int, epochs: int, seed: int) -> None:
     try:
         make_minispeech(corpus, hours=0.5, seed=seed)
     except (ValueError, ImportError, OSError) as error:
-        raise BadInput(str(error)) from None
+        raise BadInput(str(error)) from error
     common = ["--data_folder", str(corpus), "--seed", str(seed)]
     rows = [_run_arm(name, folder, common, steps, epochs) for name in ARMS]
     print("\n" + format_table(rows))

@@ -38,7 +38,7 @@ def ngram(arguments) -> None:
     try:
         write_arpa(arguments.arpa, tables)
     except OSError as error:
-        raise BadInput(f"cannot write {arguments.arpa} ({error.strerror})") from None
+        raise BadInput(f"cannot write {arguments.arpa} ({error.strerror})") from error
     counts = ", ".join(f"{len(table)} {n}-grams" for n, table in enumerate(tables, 1))
     print(f"{arguments.arpa}: {len(sentences)} sentences, {counts}")
 

@@ -131,7 +131,7 @@ def _minispeech(arguments):
     try:
         seconds = make_minispeech(arguments.folder, arguments.hours, arguments.seed)
     except (ValueError, ImportError, OSError) as error:
-        raise BadInput(str(error)) from None
+        raise BadInput(str(error)) from error
     for split, length in seconds.items():
         print(f"{split:10} {length / 60:6.1f} min")
 
@@ -153,7 +153,7 @@ def _shard(arguments):
         raise BadInput(
             f"cannot write {error.filename or arguments.folder} ({error.strerror}): "
             f"free the disk or give another folder, then the same command again"
-        ) from None
+        ) from error
     for split, done in summaries.items():
         print(
             f"{split}: {done.shards} shards, {done.utterances} utterances, "
@@ -214,7 +214,7 @@ def _features(arguments):
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"cannot write {folder} ({error.strerror})") from None
+        raise BadInput(f"cannot write {folder} ({error.strerror})") from error
 
     def save(file):
         features = encoder.features(file, arguments.layer)

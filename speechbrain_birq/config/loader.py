@@ -77,9 +77,9 @@ def load_configuration(path, overrides=None) -> Configuration:
         _check_partials(hparams)
         return Configuration(hparams, resolved)
     except (TypeError, ValueError, AttributeError, ImportError) as error:
-        raise BadInput(f"{path}: {_readable(error)}") from None
+        raise BadInput(f"{path}: {_readable(error)}") from error
     except ruamel.yaml.YAMLError as error:
-        raise BadInput(f"{path} is not valid YAML: {_one_line(error)}") from None
+        raise BadInput(f"{path} is not valid YAML: {_one_line(error)}") from error
 
 
 def flatten(path: Path) -> tuple[Path, dict]:
@@ -155,7 +155,7 @@ def _load(text, where):
         ruamel.yaml.YAML().load(re.sub(r"(?<!\S)!\w\S*", "", text))
         return ruamel.yaml.YAML().load(text)
     except ruamel.yaml.YAMLError as error:
-        raise BadInput(f"{where} is not valid YAML: {_one_line(error)}") from None
+        raise BadInput(f"{where} is not valid YAML: {_one_line(error)}") from error
 
 
 def _parse(path):

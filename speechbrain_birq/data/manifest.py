@@ -44,7 +44,7 @@ def measure(path: Path) -> float:
     try:
         header = info(str(path))
     except Exception as error:  # soundfile raises many kinds
-        raise ValueError(f"unreadable ({error})") from None
+        raise ValueError(f"unreadable ({error})") from error
     check_header(header.sample_rate, header.num_frames)
     return header.duration
 
@@ -121,9 +121,9 @@ def read_manifest(path) -> list[Utterance]:
                 _utterance(path, reader.line_num, names, row) for row in reader if row
             ]
     except OSError as error:
-        raise BadInput(f"cannot read the manifest {path}: {error.strerror}") from None
+        raise BadInput(f"cannot read the manifest {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path} is no CSV of UTF-8 text: {error}") from None
+        raise BadInput(f"{path} is no CSV of UTF-8 text: {error}") from error
 
 
 def _check_columns(path, names):

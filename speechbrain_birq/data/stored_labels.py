@@ -86,11 +86,11 @@ class StoredLabels:
         try:
             self.shape = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
             self.num_codebooks = int(self.shape["num_codebooks"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(
                 f"no stored labels in {folder} ({NAME}): give a folder that "
                 f"recipes/LibriSpeech/relabel.py has finished"
-            ) from None
+            ) from error
 
     def fits(self, shape) -> None:
         """Refuse codes of another front end, of other codebooks or of another layer.

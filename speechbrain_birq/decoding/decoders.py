@@ -72,7 +72,7 @@ class BeamDecoder:
             reason = " ".join(str(error).split())[-200:]
             raise BadInput(
                 f"kenlm cannot read {lm_path} ({reason}): make it again"
-            ) from None
+            ) from error
 
     def weigh(self, alpha, beta) -> None:
         """Give the language model other weights; it is not read again."""

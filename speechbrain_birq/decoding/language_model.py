@@ -40,7 +40,7 @@ def read_words(path) -> list[str]:
         raise BadInput(
             f"no language model {path} ({error.strerror}): give --lm_path an ARPA or "
             f"kenlm binary file"
-        ) from None
+        ) from error
     if start.startswith(GZIP):
         raise BadInput(f"{path} is compressed: run gunzip on it, give what comes out")
     words = _binary_words(path) if start == BINARY else _arpa_words(path)

@@ -165,5 +165,5 @@ def _texts(path):
 def _lines(path):
     try:
         return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} is no text in UTF-8") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is no text in UTF-8") from error

@@ -96,7 +96,7 @@ class SentencePieceTokens:
             raise BadInput(
                 f"sentencepiece cannot make {num_tokens} tokens of {len(texts)} texts: "
                 f"change num_tokens ({str(error).strip().splitlines()[-1]})"
-            ) from None
+            ) from error
         return cls(prefix.with_suffix(".model"))
 
     def __len__(self):
@@ -172,7 +172,7 @@ def load_tokens(folder):
                 reason = " ".join(str(error).split())[:200]
                 raise BadInput(
                     f"{path} is damaged ({reason}): take another run folder"
-                ) from None
+                ) from error
     raise BadInput(f"{folder} holds no tokens: it is not the folder of a fine-tuning")
 
 

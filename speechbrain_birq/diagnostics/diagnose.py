@@ -132,7 +132,7 @@ def _halves(model, utterances, folder):
     except OSError as error:
         raise BadInput(
             f"cannot write {folder} ({error.strerror}): give another --output_folder"
-        ) from None
+        ) from error
 
 
 def _label_sets(run, trust):

@@ -34,11 +34,11 @@ class ExactPhones:
     def __init__(self, folder):
         try:
             times = read_phones(folder)
-        except BadInput:
+        except BadInput as error:
             raise BadInput(
                 f"no phones in {folder}: give a fine-tuned run with --alignment, whose "
                 f"tokens are aligned with the audio, or a corpus of `birq minispeech`"
-            ) from None
+            ) from error
         self.times = {path.stem: intervals for path, intervals in times.items()}
 
     def __call__(self, utterance) -> list[Interval] | None:

@@ -168,4 +168,4 @@ def export_run(run_folder, folder, trust=()) -> None:
         (folder / "hyperparams.yaml").write_text(text, encoding="utf-8")
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's, on a full disk
         reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"cannot write {folder} ({reason}): give another one") from None
+        raise BadInput(f"cannot write {folder} ({reason}): give another one") from error

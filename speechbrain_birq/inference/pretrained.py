@@ -44,7 +44,7 @@ def load_labeller(run, layer, trust=()) -> BiRQ:
         )
     except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"cannot label with {run}: {reason}") from None
+        raise BadInput(f"cannot label with {run}: {reason}") from error
     names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
     modules = {name: getattr(model, name) for name in names}
     load_weights(modules, run, best_checkpoint(run))
@@ -71,7 +71,7 @@ def pretraining_settings(run):
         lacking = [key for key in keys if key not in settings]
     except (ruamel.yaml.YAMLError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}): train again") from None
+        raise BadInput(f"{path} is damaged ({reason}): train again") from error
     if lacking:
         raise BadInput(
             f"{run} is no pretraining (no {lacking[0]} in hyperparams.yaml): its "

@@ -56,7 +56,7 @@ class SpeechEncoder:
         try:
             info(str(path))
         except Exception as error:  # soundfile raises many kinds
-            raise BadInput(f"cannot read {path} as audio ({error})") from None
+            raise BadInput(f"cannot read {path} as audio ({error})") from error
         signal = self.reader(str(path))
         if self.frontend.num_frames(len(signal)) < 1:
             raise BadInput(f"{path} is shorter than one frame")
@@ -149,7 +149,7 @@ class StreamingRecogniser(Recogniser):
             self.chunk = make_chunk(chunk, left)
             self.open()
         except ValueError as error:
-            raise BadInput(f"cannot stream with {run_folder}: {error}") from None
+            raise BadInput(f"cannot stream with {run_folder}: {error}") from error
 
     @property
     def chunk_ms(self) -> float:

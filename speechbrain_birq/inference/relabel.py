@@ -80,7 +80,7 @@ def relabel_run(
         model = model.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"no device {device!r} ({reason}): give another") from None
+        raise BadInput(f"no device {device!r} ({reason}): give another") from error
     shape = label_shape(model) | {"layer": layer, "run": str(run.resolve())}
     for split in manifests:
         refuse_other(output_folder, split, shape)

@@ -116,7 +116,9 @@ def _errors(run, split, unit):
             found = {r["id"]: (_count(r[errors]), _count(r[length])) for r in rows}
     except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise BadInput(f"{path} is damaged ({reason}): score the split again") from None
+        raise BadInput(
+            f"{path} is damaged ({reason}): score the split again"
+        ) from error
     if not any(length for _, length in found.values()):
         raise BadInput(f"{path} counts no {length}: score the split again")
     return found

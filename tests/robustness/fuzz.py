@@ -65,7 +65,7 @@ def only_bad_input():
         yield
     except BadInput as error:
         if "\n" in str(error) or len(str(error)) >= 500:
-            raise Told(f"no short sentence: {error}") from None
+            raise Told(f"no short sentence: {error}") from error
     if ran:
         raise Told(f"was run: {ran}")
 

@@ -196,7 +196,7 @@ class Shards:
         except (OSError, ValueError) as error:
             raise BadInput(
                 f"{file} of the shards in {self} unreadable: {one_line(error)}"
-            ) from None
+            ) from error
         column = columns[0] if len(columns) == 1 else np.concatenate(columns)
         if len(column) != len(self):
             raise BadInput(
@@ -219,7 +219,7 @@ def _read_index(root):
         raise BadInput(
             f"no shards in {root}: its index.json cannot be read ({one_line(error)}); "
             f"make it with `birq shard`"
-        ) from None
+        ) from error
 
 
 def _check_index(index):
@@ -258,7 +258,7 @@ def _array(data, dtype):
     try:
         array = np.load(io.BytesIO(data))
     except Exception as error:  # NumPy raises many kinds
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error)) from error
     if getattr(array, "dtype", None) != dtype or array.ndim != 1:
         raise ValueError("not the numbers that belong there")
     return array

@@ -115,7 +115,7 @@ def _filesystem(protocol):
     try:
         return _filesystem_of(os.getpid(), protocol)
     except (ImportError, ValueError) as error:
-        raise BadInput(f"{protocol}:// cannot be read: {error}") from None
+        raise BadInput(f"{protocol}:// cannot be read: {error}") from error
 
 
 @lru_cache(maxsize=4)

@@ -171,10 +171,10 @@ def find_lhotse() -> None:
     """
     try:
         import lhotse  # noqa: F401
-    except ImportError:
+    except ImportError as error:
         raise BadInput(
             'shards are written with lhotse: pip install "speechbrain_birq[large]"'
-        ) from None
+        ) from error
 
 
 class _Shard:

@@ -78,7 +78,7 @@ def find_annotations(data_folder, output_folder) -> Path:
         except (zipfile.BadZipFile, EOFError) as error:
             raise BadInput(
                 f"{archive} is damaged ({error}): download {URL} again"
-            ) from None
+            ) from error
         return unpacked
     others = sorted(data_folder.glob("ami_*manual*"))
     there = f" (there is {others[0].name}, another version)" if others else ""
@@ -104,7 +104,7 @@ def check_annotations(folder, meetings) -> None:
     try:
         listed = {m.attrib["observation"] for m in ET.parse(index).getroot()}
     except (ET.ParseError, KeyError) as error:
-        raise BadInput(f"{index} is damaged ({error}): unpack {URL} again") from None
+        raise BadInput(f"{index} is damaged ({error}): unpack {URL} again") from error
     segments = sorted(path.name for path in (folder / "segments").glob("*.xml"))
     covered = {name.split(".")[0] for name in segments}
     for meeting in meetings:

@@ -126,7 +126,7 @@ def _segments(lhotse_ami, annotations):
     except (ET.ParseError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"an annotation in {annotations} is damaged ({error}): unpack {URL} again"
-        ) from None
+        ) from error
     segments = {}
     for (meeting, speaker, channel), spoken in found.items():
         segments.setdefault(meeting, []).extend(
@@ -159,10 +159,10 @@ def _check_disk(folder, segments):
 def _lhotse_ami():
     try:
         from lhotse.recipes import ami
-    except ImportError:
+    except ImportError as error:
         raise BadInput(
             'AMI is prepared with lhotse: pip install "speechbrain_birq[large]"'
-        ) from None
+        ) from error
     return ami
 
 
@@ -174,4 +174,4 @@ def _download(lhotse_ami, data_folder, mics):
         except OSError as error:
             raise BadInput(
                 f"cannot download AMI ({error}): try the same command again, it goes on"
-            ) from None
+            ) from error

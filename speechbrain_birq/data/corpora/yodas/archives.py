@@ -48,10 +48,10 @@ class Prepared:
         if self.file.exists():
             try:
                 self.state |= json.loads(self.file.read_text(encoding="utf-8"))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError) as error:
                 raise BadInput(
                     f"{self.file} is damaged: delete it and give the same command again"
-                ) from None
+                ) from error
 
     @property
     def finished(self) -> bool:
@@ -230,7 +230,7 @@ def decode(data, max_seconds) -> torch.Tensor:
             frames = round((max_seconds + 1) * rate)
             samples = file.read(frames, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"unreadable ({error})") from None
+        raise ValueError(f"unreadable ({error})") from error
     samples = torch.from_numpy(samples).mean(1)
     if not samples.isfinite().all():
         raise ValueError("numbers that are not finite")

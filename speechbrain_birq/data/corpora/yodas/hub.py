@@ -48,10 +48,10 @@ class HubDataset:
         try:
             from huggingface_hub import HfApi
             from huggingface_hub.utils import disable_progress_bars
-        except ImportError:
+        except ImportError as error:
             raise BadInput(
                 'files come with huggingface_hub: pip install "speechbrain_birq[large]"'
-            ) from None
+            ) from error
         disable_progress_bars()  # there is one of hours
         self.repo, self.endpoint = repo, endpoint
         self._api = HfApi(endpoint=endpoint)
@@ -137,7 +137,7 @@ class HubDataset:
                 )
         except Exception as error:  # of httpx, requests or the hub, by version
             if getattr(error, "errno", None) in FULL:
-                raise BadInput(no_space(partial.parent)) from None
+                raise BadInput(no_space(partial.parent)) from error
             return _short(error)
         return None
 
@@ -158,7 +158,7 @@ class HubDataset:
             raise BadInput(
                 f"cannot list {self.repo}/{where} at {self._api.endpoint} "
                 f"({_short(error)}): check the connection, --revision and --languages"
-            ) from None
+            ) from error
 
 
 def no_space(folder) -> str:

@@ -199,14 +199,14 @@ def _alone(folder):
     except OSError as error:
         raise BadInput(
             f"cannot write {folder} ({error.strerror}): give another --output_folder"
-        ) from None
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except BlockingIOError as error:
             raise BadInput(
                 f"another run prepares {folder}: wait for it, or end it"
-            ) from None
+            ) from error
         yield
 
 
@@ -217,4 +217,4 @@ def _full_disk(folder):
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise BadInput(no_space(folder)) from None
+        raise BadInput(no_space(folder)) from error

@@ -81,8 +81,8 @@ def read_table(path) -> dict[str, str]:
                 key, *value = re.split(r"\s*[,\s]\s*", line.strip(), maxsplit=1)
                 if key:
                     table[key] = value[0] if value else ""
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} is no text: delete it and start again") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is no text: delete it and start again") from error
     return table
 
 
@@ -105,12 +105,12 @@ def read_durations(path, name) -> dict[str, float]:
     for number, (utterance, value) in enumerate(read_table(path).items()):
         try:
             seconds = float(value)
-        except ValueError:
+        except ValueError as error:
             if number == 0:
                 continue
             raise BadInput(
                 f"{name}: {value[:40]!r} of {utterance[:60]} is no number of seconds"
-            ) from None
+            ) from error
         if not UTTERANCE.fullmatch(utterance):
             raise BadInput(
                 f"{name}: {utterance[:60]!r} is no <video>-<index>-<start>-<end>"

@@ -46,7 +46,7 @@ def read_members(path, wanted):
             with tarfile.open(fileobj=bounded, mode="r|") as tar:
                 yield from _wanted(tar, wanted, path)
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
-        raise DamagedArchive(str(error) or type(error).__name__) from None
+        raise DamagedArchive(str(error) or type(error).__name__) from error
 
 
 def _wanted(tar, wanted, path):

@@ -70,8 +70,8 @@ class UtteranceList:
                 archive["audio"] = RemoteFile(*archive["audio"])
                 archive["text"] = RemoteFile(*archive["text"])
             return summary | {"settings": dict(summary["settings"])}
-        except (ValueError, TypeError, KeyError):
-            raise BadInput(self._damaged(self.summary_file)) from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadInput(self._damaged(self.summary_file)) from error
 
     def utterances(self):
         """Archive after archive: (name, {utterance: split}).
@@ -86,8 +86,8 @@ class UtteranceList:
                 rows = (line.rstrip("\n").split("\t") for line in file)
                 for name, group in groupby(rows, lambda row: row[0]):
                     yield name, {utterance: split for _, split, utterance, _ in group}
-        except (OSError, EOFError, ValueError, zlib.error):
-            raise BadInput(self._damaged(self.list_file)) from None
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise BadInput(self._damaged(self.list_file)) from error
 
     def _damaged(self, file):
         return f"{file} is damaged: delete its folder and begin again"
