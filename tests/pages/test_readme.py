@@ -20,7 +20,9 @@ def test_each_command_that_ci_reads_is_complete(name):
 
 
 def test_every_path_that_is_named_exists():
-    for path in re.findall(r"(?:hparams|recipes|docs|benchmarks)/[\w/]+\.(?:yaml|py|md)", README):
+    for path in re.findall(
+        r"(?:hparams|recipes|docs|benchmarks)/[\w/]+\.(?:yaml|py|md)", README
+    ):
         assert (ROOT / path).is_file(), path
 
 

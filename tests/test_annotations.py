@@ -1,0 +1,42 @@
+"""Public signatures say their types."""
+
+import ast
+
+import pytest
+from test_layering import PACKAGE
+
+ROOMS = """
+""".split()
+
+
+def public_functions(tree, prefix=""):
+    """(name, node) of the functions and methods that do not begin with "_"."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node, f"{node.name}.")
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if node.name in ("__init__", "__call__") or not node.name.startswith("_"):
+                yield prefix + node.name, node
+
+
+def unannotated(node):
+    """Names of the arguments without a type; "return" if there is none of that."""
+    arguments = node.args
+    everything = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    everything += [a for a in (arguments.vararg, arguments.kwarg) if a]
+    names = [a.arg for a in everything if a.annotation is None]
+    if node.returns is None and node.name != "__init__":
+        names.append("return")
+    return [name for name in names if name not in ("self", "cls")]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_public_signatures_are_annotated(room):
+    paths = [*(PACKAGE / room).rglob("*.py"), *PACKAGE.glob(f"{room}.py")]
+    missing = {
+        f"{path.relative_to(PACKAGE)}: {name}": unannotated(node)
+        for path in paths
+        for name, node in public_functions(ast.parse(path.read_text(encoding="utf-8")))
+        if unannotated(node)
+    }
+    assert missing == {}
