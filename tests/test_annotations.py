@@ -14,9 +14,9 @@ def public_functions(tree, prefix=""):
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield from public_functions(node, f"{node.name}.")
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            if node.name in ("__init__", "__call__") or not node.name.startswith("_"):
-                yield prefix + node.name, node
+        special = getattr(node, "name", "") in ("__init__", "__call__")
+        if isinstance(node, ast.FunctionDef) and (special or node.name[0] != "_"):
+            yield prefix + node.name, node
 
 
 def unannotated(node):
