@@ -19,3 +19,10 @@ __all__ = [
     "WarmupDecay",
     "WarmupHoldAnneal",
 ]
+
+
+def __getattr__(name: str):
+    """Names of the layout before the rooms, which stored runs hold, are found here."""
+    from speechbrain_birq.checkpoints.moved_names import old_module
+
+    return old_module(f"brains.{name}")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 MOVED = {
     "asr.CTCModel": "models",
     "asr.SpecAugment": "models",
+    "brains.runlog.RunLog": "brains",
     "chunking.ChunkSampler": "models",
     "ebranchformer.EBranchformerEncoder": "models",
     "encoder.SpeechBrainEncoder": "models",
@@ -32,12 +33,15 @@ MOVED = {
 
 
 def old_module(name: str) -> SimpleNamespace:
-    """The classes that a module of the old layout had.
+    """Return the classes that a module of the old layout had.
+
+    HyperPyYAML looks a class up attribute by attribute, so the ``__getattr__`` of this
+    package and of ``brains`` end here.
 
     Arguments
     ---------
     name : str
-        The module's, without the package's.
+        The module's name below the package, such as ``encoder``.
 
     Raises
     ------
@@ -56,5 +60,5 @@ def old_module(name: str) -> SimpleNamespace:
         if module == name:
             classes[kind] = getattr(import_module(f"speechbrain_birq.{room}"), kind)
     if not classes:
-        raise AttributeError(f"module 'speechbrain_birq' has no attribute {name!r}")
+        raise AttributeError(f"package 'speechbrain_birq' has no attribute {name!r}")
     return SimpleNamespace(**classes)
