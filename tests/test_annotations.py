@@ -6,6 +6,7 @@ import pytest
 from test_layering import PACKAGE
 
 ROOMS = """
+checkpoints
 """.split()
 
 

@@ -14,7 +14,6 @@ from speechbrain_birq.checkpoints.rank_states import (
     random_states,
     set_random_states,
 )
-from speechbrain_birq.checkpoints.run_folder import other_architecture
 from speechbrain_birq.distributed import check_same, gathered, total
 from speechbrain_birq.errors import BadInput
 
@@ -63,16 +62,10 @@ class SumBrain(sb.Brain):
         self.pending_ids = []
 
     def on_fit_start(self):
-        """Recover; a checkpoint that does not fit is told in one sentence."""
+        """Recover from the checkpoint, if there is one."""
         check_same(self.model)  # DDP would silently take those of the first rank
-        try:
-            super().on_fit_start()
-            check_same(self.model)
-        except RuntimeError as error:
-            if "state_dict" not in str(error):
-                raise
-            folder = self.checkpointer.checkpoints_dir
-            raise BadInput(other_architecture(folder, "model", error)) from error
+        super().on_fit_start()
+        check_same(self.model)
         for optimizer in self.optimizers_dict.values():
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])

@@ -1,10 +1,13 @@
-"""Checkpoints: whole or not at all, verified, counted, and never running code."""
+"""Checkpoints: atomic, verified, counted, and never running code."""
 
 import logging
 import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from speechbrain.utils.checkpoints import (
     DEFAULT_SAVE_HOOKS,
+    Checkpoint,
     Checkpointer,
     ckpt_recency,
     get_default_hook,
@@ -21,10 +24,11 @@ from speechbrain_birq.checkpoints.files import load_tensors, save_tensors
 from speechbrain_birq.checkpoints.rank_states import RankStates
 from speechbrain_birq.checkpoints.recovery import (
     describe,
-    first_whole,
+    first_complete,
     read_checkpoint,
     smallness,
 )
+from speechbrain_birq.checkpoints.run_folder import load_state
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +36,11 @@ PARTIAL = "partial+"
 
 
 class AtomicCheckpointer(Checkpointer):
-    """SpeechBrain's Checkpointer, made to outlive kills, damage and full disks.
+    """SpeechBrain's Checkpointer, made to outlive kills, corruption and full disks.
 
     The stock one writes into the final folder: after an interrupted save, recovery
     fails with a KeyError. Here a checkpoint gets its name when all of it is on the
-    disk. Checksums are verified before it is loaded; a damaged one is passed over.
+    disk. Checksums are verified before it is loaded; a corrupt one is skipped.
     """
 
     def _new_checkpoint_dirpath(self):
@@ -47,22 +51,28 @@ class AtomicCheckpointer(Checkpointer):
         path = super()._custom_checkpoint_dirpath(name)
         return path.with_name(f"{PARTIAL}{path.name}")
 
-    def save_checkpoint(self, *args, **kwargs):
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> Checkpoint | None:
         """Save into a partial folder, flush it to the disk, then rename it.
 
         All ranks call it, the first one writes.
 
+        Arguments
+        ---------
+        *args, **kwargs
+            As for SpeechBrain's Checkpointer.
+
         Returns
         -------
         Checkpoint or None
-            None on other ranks, and where the disk is full: the log says so.
+            None on the other ranks, and if the disk is full, which the log says.
         """
         self._use_safe_hooks()
         for recoverable in self.recoverables.values():
             if isinstance(recoverable, RankStates):
                 recoverable.gather()
         ddp_barrier()
-        # Within it SpeechBrain's hooks wait for no other rank: one may fail alone.
+        # Within this context SpeechBrain's hooks do not synchronise the ranks, because
+        # the first one may fail alone.
         with MainProcessContext():
             saved = self._saved(args, kwargs) if if_main_process() else None
         ddp_barrier()
@@ -71,11 +81,12 @@ class AtomicCheckpointer(Checkpointer):
     def _saved(self, args, kwargs):
         self._clear_away()
         try:
-            quietly = kwargs | {"verbosity": logging.DEBUG}  # not saved, so far
+            # SpeechBrain says "saved" too early: the folder has no name yet.
+            quietly = kwargs | {"verbosity": logging.DEBUG}
             partial = super().save_checkpoint(*args, **quietly).path
             files.seal(partial)
             final = partial.with_name(partial.name.removeprefix(PARTIAL))
-            if final.exists():  # a name that is used again
+            if final.exists():  # the caller uses a name again
                 _delete(final)
             partial.rename(final)
             files.flush(self.checkpoints_dir)
@@ -97,23 +108,30 @@ class AtomicCheckpointer(Checkpointer):
             shutil.rmtree(left_over, ignore_errors=True)
 
     def save_and_keep_only(
-        self, *, meta=None, end_of_epoch=True, num_to_keep=1, min_keys=(), **kwargs
-    ):
+        self,
+        *,
+        meta: Mapping[str, Any] | None = None,
+        end_of_epoch: bool = True,
+        num_to_keep: int = 1,
+        min_keys: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         """Save; keep the newest ones and the best.
 
         There are never more than ``num_to_keep + 1`` on the disk, partial ones
-        included. So where the best is older than the ``num_to_keep`` newest, the oldest
-        of these goes before the new one is written.
+        included. If the best is older than the ``num_to_keep`` newest, the oldest of
+        these is therefore deleted before the new one is written.
 
         Arguments
         ---------
-        meta : dict, optional
-            What is known of the checkpoint.
+        meta : mapping, optional
+            Description of the checkpoint, such as its scores.
         end_of_epoch : bool
         num_to_keep : int
-            Of the newest.
-        min_keys : list
-            Of ``meta``; for each, the checkpoint with the smallest value is kept, too.
+            Number of most recent checkpoints to keep.
+        min_keys : sequence
+            Keys of ``meta``; for each, the checkpoint with the smallest value is kept,
+            too.
         **kwargs
             ``name`` of ``save_checkpoint``.
         """
@@ -142,22 +160,27 @@ class AtomicCheckpointer(Checkpointer):
     def _list_checkpoint_dirs(self):
         return sorted(self.checkpoints_dir.glob("CKPT+*"))
 
-    def list_checkpoints(self):
-        """Checkpoints whose description can be read."""
+    def list_checkpoints(self) -> list[Checkpoint]:
+        """Return the checkpoints whose description can be read."""
         return describe(self._list_checkpoint_dirs())
 
-    def recover_if_possible(self, importance_key=None, max_key=None, min_key=None):
-        """Load the newest checkpoint, or the best by a key, that is whole.
+    def recover_if_possible(
+        self,
+        importance_key: Callable[[Checkpoint], Any] | None = None,
+        max_key: str | None = None,
+        min_key: str | None = None,
+    ) -> Checkpoint | None:
+        """Load the newest checkpoint that is not corrupt, or the best by a key.
 
         Returns
         -------
         Checkpoint or None
-            None: there is none, or none with the key.
+            None if there is none, or none with the key.
 
         Raises
         ------
         BadInput
-            If there are checkpoints, and all of them are damaged.
+            If there are checkpoints, and all of them are corrupt or do not fit.
         """
         ddp_barrier()
         if if_main_process():
@@ -166,13 +189,13 @@ class AtomicCheckpointer(Checkpointer):
         ranked = self.find_checkpoints(importance_key, max_key, min_key)
         if not folders or (not ranked and self.list_checkpoints()):
             return None
-        whole = first_whole(ranked, folders)
+        complete = first_complete(ranked, folders)
         self._use_safe_hooks()
-        self.load_checkpoint(whole)
-        return whole
+        self.load_checkpoint(complete)
+        return complete
 
     def _use_safe_hooks(self):
-        """Where SpeechBrain would use plain ``torch.save`` and ``torch.load``."""
+        """Replace SpeechBrain's plain ``torch.save`` and ``torch.load``."""
         for name, recoverable in self.recoverables.items():
             if get_default_hook(recoverable, DEFAULT_SAVE_HOOKS) is torch_save:
                 self.custom_save_hooks[name] = _save_state
@@ -184,11 +207,12 @@ def _save_state(recoverable, path):
 
 
 def _load_state(recoverable, path, end_of_epoch):
-    recoverable.load_state_dict(load_tensors(path))
+    folder = path.parents[1]  # .../save/CKPT+time/model.ckpt
+    load_state(recoverable, load_tensors(path), folder, path.stem)
 
 
 def _delete(folder):
-    """Out of sight first: what a kill leaves of it is no checkpoint."""
+    """Rename, then delete: what a kill leaves must not look like a checkpoint."""
     hidden = folder.with_name(f"{PARTIAL}old+{folder.name}")
     folder.rename(hidden)
     shutil.rmtree(hidden)

@@ -4,7 +4,10 @@ import hashlib
 import os
 import pickle
 import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +16,7 @@ from speechbrain_birq.errors import BadInput
 SUMS = "SHA256SUMS"
 
 
-def flush(path) -> None:
+def flush(path: str | Path) -> None:
     """Wait until a file, or the names in a folder, have reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -22,13 +25,42 @@ def flush(path) -> None:
         os.close(descriptor)
 
 
-def write(path, content) -> None:
-    """Write a file whole or not at all; what was there before is replaced.
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Write a file atomically: it is replaced when the block ends without an error.
 
-    Arguments
-    ---------
-    path : str or Path
-    content : str or bytes
+    Yields
+    ------
+    Path
+        A new name in the same folder, to be written within the block.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the old file is still there.
+
+    Example
+    -------
+    >>> path = Path(getfixture("tmp_path")) / "list.txt"
+    >>> with replacing(path) as partial, open(partial, "w") as file:
+    ...     print("a line", file=file)
+    >>> path.read_text()
+    'a line\\n'
+    """
+    path = Path(path)
+    # A name of its own, because ranks may write the same file at the same time.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        flush(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    flush(path.parent)
+
+
+def write(path: str | Path, content: str | bytes) -> None:
+    """Write a file atomically; what was there before is replaced.
 
     Raises
     ------
@@ -42,21 +74,13 @@ def write(path, content) -> None:
     >>> path.read_text()
     '{}'
     """
-    path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    # A name of its own: ranks may write the same file at the same time.
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(data)
-        flush(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    flush(path.parent)
 
 
-def append(path, text) -> None:
-    """Append a text to a file, whole or not at all.
+def append(path: str | Path, text: str) -> None:
+    """Append all of a text to a file, or nothing.
 
     Raises
     ------
@@ -74,7 +98,7 @@ def append(path, text) -> None:
         raise
 
 
-def seal(folder) -> None:
+def seal(folder: str | Path) -> None:
     """Write checksums of all files of a folder, as ``sha256sum`` would; flush it all.
 
     ``sha256sum -c SHA256SUMS`` in the folder verifies it by hand.
@@ -82,33 +106,33 @@ def seal(folder) -> None:
     paths = sorted(path for path in Path(folder).iterdir() if path.name != SUMS)
     lines = [f"{_sha256(path)}  {path.name}\n" for path in paths]
     (Path(folder) / SUMS).write_text("".join(lines), encoding="utf-8")
-    for path in (*paths, Path(folder) / SUMS, folder):
+    for path in (*paths, Path(folder) / SUMS, Path(folder)):
         flush(path)
 
 
-def damage(folder, names=None) -> str | None:
-    """What is wrong with the files of a sealed folder.
+def corruption(folder: str | Path, names: Collection[str] | None = None) -> str | None:
+    """Say what differs from the checksums of a sealed folder.
 
     Arguments
     ---------
     folder : str or Path
     names : collection, optional
-        Of the files to verify; all by default.
+        The files to verify; all by default, and there must be no other.
 
     Returns
     -------
     str or None
-        None: every file is as it was sealed, and there is no other.
+        None if every file is as it was sealed.
 
     Example
     -------
     >>> folder = Path(getfixture("tmp_path"))
     >>> _ = (folder / "a").write_text("text")
     >>> seal(folder)
-    >>> damage(folder) is None
+    >>> corruption(folder) is None
     True
     >>> _ = (folder / "a").write_text("test")
-    >>> damage(folder)
+    >>> corruption(folder)
     'a has another checksum'
     """
     try:
@@ -139,13 +163,13 @@ def _sha256(path):
     return digest.hexdigest()
 
 
-def save_tensors(state, path) -> None:
+def save_tensors(state: Any, path: str | Path) -> None:
     """Save tensors, plain values, and lists, tuples and dictionaries of them.
 
     Raises
     ------
     OSError
-        If there is no room: torch itself raises a RuntimeError.
+        If there is no room; torch raises a RuntimeError.
     """
     try:
         torch.save(state, path)
@@ -153,13 +177,13 @@ def save_tensors(state, path) -> None:
         raise OSError(f"cannot write {path} ({_first_line(error)})") from error
 
 
-def load_tensors(path):
-    """Load what ``save_tensors`` has saved, to the CPU, never running code.
+def load_tensors(path: str | Path) -> Any:
+    """Load what ``save_tensors`` has saved, to the CPU, without running code.
 
     Raises
     ------
     BadInput
-        If the file is damaged, or holds more than tensors and plain values.
+        If the file is corrupt, or holds more than tensors and plain values.
 
     Example
     -------
@@ -170,19 +194,12 @@ def load_tensors(path):
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error):
-            raise BadInput(
-                f"{path} would run code when it is loaded, which was refused: do not "
-                f"trust its folder"
-            ) from error
-        raise BadInput(_damaged(path, error)) from error
-    except (EOFError, OSError, RuntimeError) as error:
-        raise BadInput(_damaged(path, error)) from error
-
-
-def _damaged(path, error):
-    return f"{path} is damaged ({_first_line(error)}): take another run folder"
+    # torch has one class for corrupt pickles and for those that would run code.
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        raise BadInput(
+            f"{path} is corrupt or would run code ({_first_line(error)}): take another "
+            f"run folder, one that you trust"
+        ) from error
 
 
 def _first_line(error):

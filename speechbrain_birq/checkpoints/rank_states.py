@@ -1,7 +1,10 @@
-"""What every rank has for itself, random states above all, in one checkpoint."""
+"""States that differ between ranks, random states above all, in one checkpoint."""
 
 import logging
 import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,50 +24,53 @@ logger = logging.getLogger(__name__)
 class RankStates:
     """One state of each rank; the first rank writes them all into one file.
 
-    A run that goes on with more ranks has no state for the new ones: they keep theirs.
+    A run that resumes with more ranks has no state for the new ones: they keep theirs.
 
     Arguments
     ---------
     get : callable
-        () -> this rank's state: tensors (on the CPU) and plain values.
+        Returns this rank's state: tensors on the CPU and plain values.
     set : callable
         (state, end_of_epoch) restores it.
 
     Example
     -------
     >>> path = getfixture("tmp_path") / "state"
-    >>> RankStates(get=lambda: {"batches": 7}, set=None).save(path)
-    >>> RankStates(get=None, set=print).load(path, end_of_epoch=True)
+    >>> states = RankStates(get=lambda: {"batches": 7}, set=print)
+    >>> states.save(path)
+    >>> states.load(path, end_of_epoch=True)
     {'batches': 7} True
     """
 
-    def __init__(self, *, get, set):
+    def __init__(
+        self, *, get: Callable[[], Any], set: Callable[[Any, bool], Any]
+    ) -> None:
         self.get, self.set = get, set
-        self.gathered = None
+        self.gathered: list[Any] | None = None
 
     def gather(self) -> None:
         """Send all states to the first rank; every rank calls this before a save."""
         self.gathered = [self.get()]
         if dist.is_initialized():
-            # All ranks get them: NCCL knows no gather to one.
+            # Every rank gets them, because NCCL cannot gather to one.
             self.gathered = [None] * dist.get_world_size()
             dist.all_gather_object(self.gathered, self.get())
 
     @mark_as_saver
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Save what was gathered, or this rank's state if nothing was."""
         save_tensors(self.gathered or [self.get()], path)
 
     @mark_as_loader
-    def load(self, path, end_of_epoch):
+    def load(self, path: str | Path, end_of_epoch: bool) -> None:
         """Restore this rank's state."""
         states = load_tensors(path)
         ranks = dist.get_world_size() if dist.is_initialized() else 1
         rank = dist.get_rank() if dist.is_initialized() else 0
         if len(states) != ranks:
             logger.warning(
-                "the checkpoint is of %d processes, this run has %d: it goes on, but "
-                "not exactly as it would have",
+                "the checkpoint is of %d processes, this run has %d: it resumes, but "
+                "not exactly as it would have gone on",
                 len(states),
                 ranks,
             )
@@ -72,15 +78,16 @@ class RankStates:
             self.set(states[rank], end_of_epoch)
 
 
-def random_states(generator) -> dict:
-    """The random states of Python, NumPy, torch and a generator of one's own.
+def random_states(generator: torch.Generator) -> dict[str, Any]:
+    """Return the random states of Python, NumPy, torch and a generator of one's own.
 
     Arguments
     ---------
     generator : torch.Generator
-        Of mask noise and Gumbel noise, on the device of the training.
+        Draws mask noise and Gumbel noise, on the device of the training.
     """
-    name, key, *rest = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
+    name, key, *rest = numpy_state
     return {
         "python": random.getstate(),
         "numpy": (name, key.tolist(), *rest),
@@ -91,8 +98,11 @@ def random_states(generator) -> dict:
     }
 
 
-def set_random_states(generator, states) -> None:
-    """Restore what ``random_states`` has returned."""
+def set_random_states(generator: torch.Generator, states: dict[str, Any]) -> None:
+    """Restore what ``random_states`` has returned.
+
+    On another kind of device the generator keeps its own state, with a warning.
+    """
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     name, key, *rest = states["numpy"]
@@ -100,7 +110,7 @@ def set_random_states(generator, states) -> None:
     torch.set_rng_state(states["torch"])
     if states["device"] != generator.device.type:
         logger.warning(
-            "the checkpoint was written on %s, the run goes on on %s: noise is drawn "
+            "the checkpoint was written on %s, the run resumes on %s: noise is drawn "
             "anew",
             states["device"],
             generator.device.type,

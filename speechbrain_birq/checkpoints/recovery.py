@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import ruamel.yaml
@@ -13,21 +14,19 @@ from speechbrain_birq.errors import BadInput
 logger = logging.getLogger(__name__)
 
 
-def read_checkpoint(folder) -> Checkpoint:
-    """A checkpoint's description.
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint's description.
 
     Raises
     ------
     BadInput
-        If it is damaged.
+        If it is corrupt.
     """
-    path = Path(folder) / METAFNAME
+    path = folder / METAFNAME
     try:
         meta = ruamel.yaml.YAML(typ="safe", pure=True).load(path)
-        meta["unixtime"], meta["end-of-epoch"] = (
-            float(meta["unixtime"]),
-            bool(meta["end-of-epoch"]),
-        )
+        meta["unixtime"] = float(meta["unixtime"])
+        meta["end-of-epoch"] = bool(meta["end-of-epoch"])
     except (
         ruamel.yaml.YAMLError,
         AttributeError,
@@ -37,19 +36,20 @@ def read_checkpoint(folder) -> Checkpoint:
         OSError,
     ) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason})") from error
-    files = {file.stem: file for file in Path(folder).glob("*.ckpt")}
-    return Checkpoint(Path(folder), meta, files)
+        raise BadInput(f"{path} is corrupt ({reason})") from error
+    return Checkpoint(folder, meta, {file.stem: file for file in folder.glob("*.ckpt")})
 
 
-def describe(folders, reasons=None) -> list[Checkpoint]:
-    """Descriptions of checkpoints; those that are damaged are named in a warning.
+def describe(
+    folders: Sequence[Path], reasons: list[str] | None = None
+) -> list[Checkpoint]:
+    """Read the descriptions of checkpoints, skip corrupt ones with a warning.
 
     Arguments
     ---------
-    folders : list of Path
+    folders : sequence of Path
     reasons : list, optional
-        Gets a sentence for each damaged one.
+        Gets a sentence for each corrupt one.
     """
     found, reasons = [], [] if reasons is None else reasons
     for folder in folders:
@@ -57,41 +57,45 @@ def describe(folders, reasons=None) -> list[Checkpoint]:
             found.append(read_checkpoint(folder))
         except BadInput as error:
             reasons.append(str(error))
-            logger.warning("passed over a checkpoint: %s", error)
+            logger.warning("skipped a checkpoint: %s", error)
     return found
 
 
-def smallness(checkpoint, key) -> float:
-    """The value of a key in the description, infinite if it has none."""
+def smallness(checkpoint: Checkpoint, key: str) -> float:
+    """Return the value of a key in the description, infinite if it has none."""
     try:
         return float(checkpoint.meta.get(key, math.inf))
     except (TypeError, ValueError):
         return math.inf
 
 
-def first_whole(ranked, folders, names=None) -> Checkpoint:
-    """The first of some checkpoints whose files are as they were written.
+def first_complete(
+    ranked: Sequence[Checkpoint],
+    folders: Sequence[Path],
+    names: Collection[str] | None = None,
+) -> Checkpoint:
+    """Return the first of some checkpoints whose files are as they were written.
 
     Arguments
     ---------
-    ranked : list of Checkpoint
-    folders : list of Path
-        Of all checkpoints, those without a readable description included.
-    names : list, optional
-        Of the files to verify; all by default.
+    ranked : sequence of Checkpoint
+    folders : sequence of Path
+        All checkpoints, those without a readable description included.
+    names : collection, optional
+        The files to verify; all by default.
 
     Raises
     ------
     BadInput
         If there is none.
     """
-    reasons = []
+    reasons: list[str] = []
     for checkpoint in ranked:
-        problem = files.damage(checkpoint.path, names)
+        problem = files.corruption(checkpoint.path, names)
         if problem is None:
             return checkpoint
-        reasons.append(f"{checkpoint.path} is damaged ({problem})")
-        logger.warning("passed over a checkpoint: %s", reasons[-1])
+        reasons.append(f"{checkpoint.path} is corrupt ({problem})")
+        logger.warning("skipped a checkpoint: %s", reasons[-1])
     known = {checkpoint.path for checkpoint in ranked}
     describe([folder for folder in folders if folder not in known], reasons)
     raise BadInput(

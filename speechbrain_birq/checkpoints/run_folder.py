@@ -1,22 +1,23 @@
-"""A run folder: what describes it, whether it goes on, and its safe loading."""
+"""A run folder: what describes it, whether it resumes, and its safe loading."""
 
 import io
-import pydoc
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import ruamel.yaml
+import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.files import load_tensors
-from speechbrain_birq.checkpoints.recovery import describe, first_whole, smallness
+from speechbrain_birq.checkpoints.recovery import describe, first_complete, smallness
+from speechbrain_birq.checkpoints.trust import check_tags
 from speechbrain_birq.errors import BadInput
 
 ARCHITECTURE = ("frontend", "encoder")
-TRUSTED = ("speechbrain_birq", "speechbrain", "torch.nn", "torch.optim")
 
-
-# What a run that goes on may do otherwise than it began.
+# A resumed run may differ from its start in these keys.
 MAY_CHANGE = frozenset(
     """
     batch_seconds beam_size cache_audio_gb ckpt_interval_minutes ckpt_interval_steps
@@ -28,13 +29,13 @@ MAY_CHANGE = frozenset(
 )
 
 
-def check_same_run(folder, resolved_yaml: str) -> None:
-    """Refuse to go on with a run under settings that would make it another one.
+def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
+    """Refuse to resume a run under settings that would make it another one.
 
     Arguments
     ---------
     folder : str or Path
-        The output folder; without a checkpoint in it there is nothing to go on with.
+        The output folder; without a checkpoint in it there is nothing to resume.
     resolved_yaml : str
         HyperPyYAML text of the settings now.
 
@@ -60,14 +61,14 @@ def check_same_run(folder, resolved_yaml: str) -> None:
             )
 
 
-def save_architecture(resolved_yaml: str, path) -> None:
+def save_architecture(resolved_yaml: str, path: str | Path) -> None:
     """Keep the front end's and the encoder's part of a resolved YAML.
 
     Arguments
     ---------
     resolved_yaml : str
         HyperPyYAML text without references.
-    path : Path
+    path : str or Path
         The file to write.
     """
     yaml = ruamel.yaml.YAML()
@@ -77,13 +78,15 @@ def save_architecture(resolved_yaml: str, path) -> None:
     files.write(path, text.getvalue())
 
 
-def load_architecture(run_folder, trust=()) -> dict:
+def load_architecture(
+    run_folder: str | Path, trust: Iterable[str] = ()
+) -> dict[str, Any]:
     """Build a run's front end and encoder, without weights.
 
     Arguments
     ---------
     run_folder : str or Path
-    trust : tuple
+    trust : iterable
         Further packages whose classes may be built.
 
     Returns
@@ -102,61 +105,30 @@ def load_architecture(run_folder, trust=()) -> dict:
             f"{run_folder} is not a run folder (no architecture.yaml in it): give the "
             f"output_folder of a finished training"
         )
-    text = path.read_text(encoding="utf-8")
     try:
-        check_tags(text, path, (*TRUSTED, *trust))
+        text = path.read_text(encoding="utf-8")
+        check_tags(text, path, trust)
         parts = load_hyperpyyaml(text)
         return {name: parts[name] for name in ARCHITECTURE}
     except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}): train again") from error
+        raise BadInput(f"{path} is corrupt ({reason}): train again") from error
 
 
-def check_tags(text, path, trusted) -> None:
-    """Refuse a YAML text that could run anything but constructors of known classes.
+def best_checkpoint(run_folder: str | Path) -> Path:
+    """Find a run's checkpoint of smallest ``cer``, or its newest if none has one.
 
-    Raises
-    ------
-    BadInput
-        Naming the tag.
-    """
-    loader = ruamel.yaml.YAML(typ="rt", pure=True)
-    for token in loader.scan(text):
-        if isinstance(token, ruamel.yaml.tokens.TagToken):
-            handle, suffix = token.value
-            _check_tag(f"{handle or ''}{suffix}", path, trusted)
+    Corrupt ones are skipped with a warning.
 
-
-def _check_tag(tag, path, trusted):
-    kind, _, name = tag.partition(":")
-    if tag in ("!tuple", "!!python/tuple"):
-        return
-    if kind in ("!new", "!name") and _is_under(name, trusted):
-        found = pydoc.locate(name)
-        if not isinstance(found, type):
-            raise BadInput(f"{path}: {tag} names no class")
-        # A trusted module may import others: ...superpowers.subprocess.Popen.
-        if _is_under(found.__module__, trusted):
-            return
-    raise BadInput(
-        f"{path} wants to run {tag}, which is not trusted: if you know where the "
-        f"folder comes from, name its package with --trust"
-    )
-
-
-def _is_under(name, packages):
-    return any(name == p or name.startswith(f"{p}.") for p in packages)
-
-
-def best_checkpoint(run_folder) -> Path:
-    """Folder of a run's checkpoint of smallest ``cer``; of its newest, if none has one.
-
-    Damaged ones are named in a warning and passed over.
+    Returns
+    -------
+    Path
+        The checkpoint's folder.
 
     Raises
     ------
     BadInput
-        If there is none, or none is whole.
+        If there is none, or all are corrupt.
     """
     save = Path(run_folder) / "save"
     folders = sorted(save.glob("CKPT+*"))
@@ -165,15 +137,17 @@ def best_checkpoint(run_folder) -> Path:
     ranked = sorted(
         describe(folders), key=lambda c: (smallness(c, "cer"), -c.meta["unixtime"])
     )
-    return first_whole(ranked, folders, names=["CKPT.yaml", "model.ckpt"]).path
+    return first_complete(ranked, folders, names=["CKPT.yaml", "model.ckpt"]).path
 
 
-def load_weights(modules: dict, run_folder, checkpoint: Path) -> None:
-    """Load the parts of a saved model into modules, never running code.
+def load_weights(
+    modules: Mapping[str, torch.nn.Module], run_folder: str | Path, checkpoint: Path
+) -> None:
+    """Load the parts of a saved model into modules, without running code.
 
     Arguments
     ---------
-    modules : dict
+    modules : mapping
         name of the part in the saved model -> module
     run_folder : str or Path
         For the message.
@@ -183,7 +157,7 @@ def load_weights(modules: dict, run_folder, checkpoint: Path) -> None:
     Raises
     ------
     BadInput
-        If the file is damaged or the weights belong to another architecture.
+        If the file is corrupt or the weights belong to another architecture.
     """
     weights = load_tensors(checkpoint / "model.ckpt")
     for part, module in modules.items():
@@ -193,16 +167,36 @@ def load_weights(modules: dict, run_folder, checkpoint: Path) -> None:
             for key, value in weights.items()
             if key.startswith(prefix)
         }
-        try:
-            module.load_state_dict(mine)
-        except RuntimeError as error:
-            raise BadInput(other_architecture(run_folder, part, error)) from error
+        load_state(module, mine, run_folder, part)
 
 
-def other_architecture(folder, part, error) -> str:
-    """The sentence for weights that do not fit."""
-    reason = next((line.strip() for line in str(error).splitlines()[1:]), str(error))
-    return (
-        f"the checkpoint in {folder} is of another architecture ({part}: {reason}): "
-        f"take the YAML it was trained with, or another output_folder"
-    )
+def load_state(
+    part: Any, state: Mapping[str, Any], folder: str | Path, name: str
+) -> None:
+    """Load a state into a module or an optimiser.
+
+    Arguments
+    ---------
+    part : torch.nn.Module or torch.optim.Optimizer
+    state : mapping
+        What its ``state_dict`` has returned.
+    folder : str or Path
+        Where the state was found, for the message.
+    name : str
+        What the part is called there, for the message.
+
+    Raises
+    ------
+    BadInput
+        If the state does not fit: torch raises a RuntimeError for a module, a
+        ValueError for an optimiser.
+    """
+    try:
+        part.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        lines = str(error).splitlines()
+        reason = (lines[1] if len(lines) > 1 else str(error)).strip()
+        raise BadInput(
+            f"the checkpoint in {folder} is of another architecture ({name}: "
+            f"{reason}): take the YAML it was trained with, or another output_folder"
+        ) from error

@@ -7,11 +7,10 @@ import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_birq.checkpoints.run_folder import (
-    TRUSTED,
     best_checkpoint,
-    check_tags,
     load_weights,
 )
+from speechbrain_birq.checkpoints.trust import check_tags
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.birq import BiRQ
 
@@ -28,7 +27,7 @@ def load_labeller(run, layer, trust=()) -> BiRQ:
     """
     text = _parts_text(run)
     path = Path(run) / "hyperparams.yaml"
-    check_tags(text, path, (*TRUSTED, *trust))
+    check_tags(text, path, trust)
     try:
         parts = load_hyperpyyaml(text)
         labels = parts["labels"]
