@@ -20,9 +20,10 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["speechbrain_birq", "speechbrain_birq.*"]),
     install_requires=[
-        # 2.11 is torchaudio's last release: a newer torch breaks `import speechbrain`.
+        # torchaudio 2.11.0 is the last that fits a torch: 2.11.1 does not load beside torch
+        # 2.11.0 (undefined symbol), and a newer torch breaks `import speechbrain`.
         "torch>=2.7.1,<2.12",
-        "torchaudio>=2.7.1,<2.12",
+        "torchaudio>=2.7.1,<2.11.1",
         "speechbrain>=1.1.2",
         "hyperpyyaml>=1.2.2",
         "scipy>=1.10",
