@@ -32,7 +32,7 @@ class BiRQBrain(SumBrain):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.model.generator = self.generator
+        self.noise = self.generator
         self.enhanced = self.hparams.enhanced_weight.value > 0
         if not self.enhanced and not self.model.heads.shared:
             # DDP waits for the gradient of every trainable parameter.
@@ -77,7 +77,9 @@ class BiRQBrain(SumBrain):
         mask = torch.zeros(1, 1, dtype=torch.bool, device=self.device)
         with self.training_ctx:
             ones = torch.ones(1, device=self.device)
-            objective = self.modules.model(silence, ones, mask, self.enhanced)
+            objective = self.modules.model(
+                silence, ones, mask, self.enhanced, generator=self.noise
+            )
         self.scaler.scale(penalty_sum(objective, 1.0, 1.0)).backward()
 
     def weights(self, step) -> tuple[float, float]:
@@ -90,7 +92,8 @@ class BiRQBrain(SumBrain):
         stored = batch.targets.data if hasattr(batch, "targets") else None
         # In validation ranks have different numbers of batches: DDP would wait.
         model = self.modules.model if stage == sb.Stage.TRAIN else self.model
-        return model(wavs, wav_lens, batch.mask.data, self.enhanced, stored)
+        mask = batch.mask.data
+        return model(wavs, wav_lens, mask, self.enhanced, stored, self.noise)
 
     @memory_told("max_eval_seconds")
     def evaluate_batch(self, batch, stage):
@@ -98,7 +101,7 @@ class BiRQBrain(SumBrain):
         if batch is None:
             return torch.tensor(math.nan)
         # Noise follows the batch, whichever rank it falls to.
-        self.model.generator.manual_seed(zlib.crc32(" ".join(batch.id).encode()))
+        self.noise.manual_seed(zlib.crc32(" ".join(batch.id).encode()))
         with self.evaluation_ctx:
             objective = self.compute_forward(batch.to(self.device), stage)
         self._remember(objective, batch)
@@ -112,7 +115,7 @@ class BiRQBrain(SumBrain):
             return
         self._kept = self.recent, self.frames, self.started
         self._forget()
-        self.model.generator = torch.Generator(self.device)
+        self.noise = torch.Generator(self.device)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Report validation, save a checkpoint."""
@@ -123,7 +126,7 @@ class BiRQBrain(SumBrain):
         figures = self._figures(self.optimizer_step)
         self.hparams.run_log.report("valid", self.optimizer_step, figures)
         self.recent, self.frames, self.started = self._kept
-        self.model.generator = self.generator
+        self.noise = self.generator
         self.save({"loss": figures["loss"], "step": self.optimizer_step})
 
     def rank_state(self):

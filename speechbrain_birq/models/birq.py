@@ -93,9 +93,10 @@ class BiRQ(torch.nn.Module):
         if chunking is not None:
             chunking.check(frontend, encoder)
         self.chunking = chunking
-        self.generator = None  # of mask noise and Gumbel noise; None: torch's own
 
-    def forward(self, wavs, wav_lens, mask, enhanced=True, targets=None) -> Objective:
+    def forward(
+        self, wavs, wav_lens, mask, enhanced=True, targets=None, generator=None
+    ) -> Objective:
         """Labels, then losses.
 
         Arguments
@@ -110,6 +111,9 @@ class BiRQ(torch.nn.Module):
             Whether enhanced labels are wanted; without them no label pass is run.
         targets : torch.Tensor, optional
             (B, T, G) int64 stored codes in place of the anchor labels.
+        generator : torch.Generator, optional
+            Draws mask noise and Gumbel noise, on the waveforms' device; by default
+            torch's own.
 
         Returns
         -------
@@ -123,13 +127,15 @@ class BiRQ(torch.nn.Module):
         if enhanced:
             # Every utterance has hidden frames but that of a rank without a batch.
             counted = clean.valid & mask.any(1, keepdim=True)
-            labels = self.select_labels(clean, rows, counted)
-        hidden = take(self.encode_masked(clean, mask), rows)
+            labels = self.select_labels(clean, rows, counted, generator)
+        hidden = take(self.encode_masked(clean, mask, generator), rows)
         return masked_objective(
             hidden, self.heads, anchor_codes, *labels, chunk=self.chunk
         )
 
-    def select_labels(self, clean: Frames, rows, counted=None) -> SoftLabels:
+    def select_labels(
+        self, clean: Frames, rows, counted=None, generator=None
+    ) -> SoftLabels:
         """y^(k) at the masked frames: layers 1..k on the clean input.
 
         Arguments
@@ -140,6 +146,8 @@ class BiRQ(torch.nn.Module):
         counted : torch.Tensor, optional
             (B, T) bool, what enters the statistics of ``label_norm``, those of all
             processes; by default all frames that are not padding.
+        generator : torch.Generator, optional
+            Draws the Gumbel noise.
 
         Returns
         -------
@@ -149,7 +157,7 @@ class BiRQ(torch.nn.Module):
         with torch.set_grad_enabled(wants_gradient):
             states = take(self.label_states(clean, counted, total=total), rows)
             distances = self.enhanced_quantizer.distances(states)
-            labels = self.selector(distances, self.generator)
+            labels = self.selector(distances, generator)
             return SoftLabels(labels, distances.detach().argmin(-1))
 
     def label_states(self, clean: Frames, counted=None, **options) -> torch.Tensor:
@@ -161,9 +169,11 @@ class BiRQ(torch.nn.Module):
         counted = clean.valid if counted is None else counted
         return self.label_norm(states, counted, **options)
 
-    def encode_masked(self, clean: Frames, mask: torch.Tensor) -> torch.Tensor:
+    def encode_masked(
+        self, clean: Frames, mask: torch.Tensor, generator=None
+    ) -> torch.Tensor:
         """Last layer's output on x̃; (B, T, H)."""
-        hidden = fill_masked(clean.frames, mask, self.mask_noise_std, self.generator)
+        hidden = fill_masked(clean.frames, mask, self.mask_noise_std, generator)
         chunk = self.chunking() if self.training and self.chunking else None
         if chunk is None:
             return self.encoder(hidden, clean.lengths)

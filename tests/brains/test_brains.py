@@ -355,7 +355,7 @@ def test_validation_repeats_itself(make_brain):
     torch.rand(7)
     assert validate(brain, *batches) == first
     assert torch.equal(brain.generator.get_state(), training)
-    assert brain.model.generator is brain.generator
+    assert brain.noise is brain.generator
     assert not moved(parameters(brain), parameters(brain))
 
 

@@ -33,11 +33,11 @@ def batch(step):
 
 def losses(model, enhanced):
     """Loss per masked frame at each step."""
-    model.generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     values = []
     for step in range(STEPS):
-        objective = model(*batch(step), enhanced=enhanced)
+        objective = model(*batch(step), enhanced=enhanced, generator=generator)
         loss = penalty_sum(objective, 0.5, 1.0) / objective.num_frames
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
