@@ -20,8 +20,8 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["speechbrain_birq", "speechbrain_birq.*"]),
     install_requires=[
-        # torchaudio 2.11.0 is the last that fits a torch: 2.11.1 does not load beside torch
-        # 2.11.0 (undefined symbol), and a newer torch breaks `import speechbrain`.
+        # torchaudio 2.11.0 is the last that fits a torch: 2.11.1 does not load beside
+        # torch 2.11.0 (undefined symbol), a newer torch breaks `import speechbrain`.
         "torch>=2.7.1,<2.12",
         "torchaudio>=2.7.1,<2.11.1",
         "speechbrain>=1.1.2",
