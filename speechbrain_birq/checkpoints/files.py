@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import shutil
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,46 @@ def append(path: str | Path, text: str) -> None:
         if path.is_file():
             os.truncate(path, before)
         raise
+
+
+def check_free_space(
+    folder: str | Path, num_bytes: float, advice: str = "give another folder"
+) -> int:
+    """Refuse to start what the disk of a folder has no room for.
+
+    Arguments
+    ---------
+    folder : str or Path
+        It need not exist yet.
+    num_bytes : float
+        What will be written into it.
+    advice : str
+        How the message ends.
+
+    Returns
+    -------
+    int
+        Free bytes of the disk.
+
+    Raises
+    ------
+    BadInput
+        If there are fewer free bytes than ``num_bytes``.
+
+    Example
+    -------
+    >>> check_free_space(getfixture("tmp_path") / "new", num_bytes=1) > 1
+    True
+    """
+    folder = Path(folder).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if num_bytes > free:
+        raise BadInput(
+            f"{folder} needs about {num_bytes / 1e9:.1f} GB, its disk has "
+            f"{free / 1e9:.1f} GB free: {advice}"
+        )
+    return free
 
 
 def seal(folder: str | Path) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -249,6 +250,17 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         files.write(path, "x" * 200)
     assert json.loads(path.read_text()) == [1]
     assert list(Path(tmp_path).iterdir()) == [path]
+
+
+def test_a_disk_with_too_little_room_is_refused(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_500_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    folder = tmp_path / "not" / "yet"
+    assert files.check_free_space(folder, 1_500_000_000) == 1_500_000_000
+    with pytest.raises(BadInput, match=r"1\.6 GB.*1\.5 GB.*less data") as caught:
+        files.check_free_space(folder, 1_600_000_000, advice="take less data")
+    assert str(folder) in str(caught.value)
+    assert not folder.parent.exists()
 
 
 def test_two_processes_may_write_a_file_at_the_same_time(tmp_path, monkeypatch):
