@@ -1,13 +1,14 @@
 """E-Branchformer (Kim et al. 2022, arXiv 2210.00077) of SpeechBrain's own blocks."""
 
 import torch
-from speechbrain.lobes.models.transformer.Branchformer import ConvolutionBranch
 from speechbrain.nnet.activations import Swish
 from speechbrain.nnet.attention import (
     PositionalwiseFeedForward,
     RelPosMHAXL,
     RoPEMHA,
 )
+
+from speechbrain_birq.models.encoders.padded_layers import PaddedBranch
 
 ATTENTION = {"RoPEMHA": RoPEMHA, "RelPosMHAXL": RelPosMHAXL}
 
@@ -68,8 +69,7 @@ class EBranchformerEncoderLayer(torch.nn.Module):
         x = x + W (c + DepthwiseConvolution(c))
         x = LayerNorm(x + FFN(x) / 2)
 
-    The merging convolution sees no padding. That of the gate, which is SpeechBrain's,
-    needs the care that ``SpeechBrainEncoder`` takes.
+    Neither convolution sees padding.
 
     Arguments
     ---------
@@ -107,11 +107,9 @@ class EBranchformerEncoderLayer(torch.nn.Module):
             num_heads=nhead, embed_dim=d_model, dropout=dropout
         )
         self.norm_convolution = torch.nn.LayerNorm(d_model)
-        self.convolution_branch = ConvolutionBranch(
+        self.convolution_branch = PaddedBranch(
             d_model, linear_units=d_ffn, kernel_size=kernel_size, dropout=dropout
         )
-        # SpeechBrain mirrors what is there, and fails where there is too little.
-        self.convolution_branch.csgu.conv.padding_mode = "constant"
         self.merge_convolution = torch.nn.Conv1d(
             2 * d_model,
             2 * d_model,
@@ -154,7 +152,7 @@ class EBranchformerEncoderLayer(torch.nn.Module):
             key_padding_mask=src_key_padding_mask,
             pos_embs=pos_embs,
         )
-        gated = self.convolution_branch(self.norm_convolution(x))
+        gated = self.convolution_branch(self.norm_convolution(x), src_key_padding_mask)
         both = torch.cat([self.dropout(attended), self.dropout(gated)], dim=-1)
         x = x + self.dropout(self._merge(both, src_key_padding_mask))
         return self.norm(x + 0.5 * self.second_half(x)), weights

@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from speechbrain_birq.models.encoders.chunking import chunk_arguments
 from speechbrain_birq.models.encoders.inputs import LinearInput
 from speechbrain_birq.models.encoders.layers import build_layers
+from speechbrain_birq.models.encoders.padded_layers import make_padding_exact
 from speechbrain_birq.models.encoders.windowed_attention import (
     make_rotations,
     within_window,
@@ -115,11 +116,10 @@ class SpeechBrainEncoder(torch.nn.Module):
             dropout=dropout,
         )
         self.layers, self.norm = encoder.layers, encoder.norm
-        self._padding = None
-        for layer in self.layers:
-            self._make_padding_exact(layer)
-            if attention_window is not None:
-                name = "self_att" if kind == "transformer" else "mha_layer"
+        make_padding_exact(self.layers)
+        if attention_window is not None:
+            name = "self_att" if kind == "transformer" else "mha_layer"
+            for layer in self.layers:
                 attention = within_window(getattr(layer, name), attention_window)
                 setattr(layer, name, attention)
 
@@ -230,8 +230,8 @@ class SpeechBrainEncoder(torch.nn.Module):
         torch.Tensor
             (B, T, H)
         """
-        self._padding = frames.new_zeros(1, 1, dtype=torch.bool)
-        states = self.input(frames, self._padding)
+        valid = frames.new_ones(frames.shape[:2], dtype=torch.bool)
+        states = self.input(frames, valid)
         for layer, context in zip(self.layers, contexts, strict=True):
             positions = None
             if self.relative_positions is not None:
@@ -255,17 +255,17 @@ class SpeechBrainEncoder(torch.nn.Module):
 
     def _outputs(self, frames, lengths, num_layers, chunk=None):
         valid = valid_frames(lengths, frames.shape[1])
-        self._padding = ~valid
+        padding = ~valid
         states = self.input(frames, valid)
         if self.absolute_positions is not None:
             states = states + self.absolute_positions(states)
         positions = None
         if self.relative_positions is not None:
             positions = self.relative_positions(states)
-        arguments = {"src_key_padding_mask": self._padding, "pos_embs": positions}
+        arguments = {"src_key_padding_mask": padding, "pos_embs": positions}
         if chunk is not None:
             self.check_chunks()
-            arguments |= chunk_arguments(self._padding, chunk)
+            arguments |= chunk_arguments(padding, chunk)
         states = self.dropout(states)
         yield states
         for layer in self.layers[:num_layers]:
@@ -278,25 +278,6 @@ class SpeechBrainEncoder(torch.nn.Module):
         else:
             states, _ = layer(states, **arguments)
         return states
-
-    def _make_padding_exact(self, layer):
-        """Let no convolution see what stands behind an utterance's end."""
-        if hasattr(layer, "convolution_module"):
-            # Not before `.conv`: chunked training bypasses that module.
-            layer.convolution_module.bottleneck.register_forward_hook(
-                self._zero_channels
-            )
-        if hasattr(layer, "convolution_branch"):
-            gate = layer.convolution_branch.csgu
-            gate.norm.register_forward_hook(self._zero_frames)
-            # SpeechBrain mirrors the last frames into the padding.
-            gate.conv.padding_mode = "constant"
-
-    def _zero_channels(self, module, inputs, output):
-        return output.masked_fill(self._padding.unsqueeze(1), 0.0)
-
-    def _zero_frames(self, module, inputs, output):
-        return output.masked_fill(self._padding.unsqueeze(2), 0.0)
 
 
 def check_encoder(encoder) -> None:

@@ -163,33 +163,6 @@ def test_every_parameter_is_used(encoder):
     assert [n for n, p in encoder.named_parameters() if p.grad is None] == []
 
 
-def without_hooks(encoder):
-    """The layers as SpeechBrain ships them."""
-    for module in encoder.modules():
-        module._forward_hooks.clear()
-        if hasattr(module, "csgu"):
-            module.csgu.conv.padding_mode = "reflect"
-    return encoder
-
-
-@pytest.mark.parametrize("kind", ["conformer", "branchformer", "e_branchformer"])
-@torch.no_grad()
-def test_the_stock_layers_see_their_padding(make_encoder, kind):
-    """The power of the padding tests: without our hooks they would fail."""
-    stock = without_hooks(make_encoder(kind, attention_type="RelPosMHAXL"))
-    scramble(stock)
-    signals = utterances(DIM, (25, 40))
-    alone = stock(signals[0].unsqueeze(0), torch.tensor([25]))[0]
-    assert (stock(*padded(signals))[0, :25] - alone).abs().max() > 1e-3
-
-
-@torch.no_grad()
-def test_the_hooks_change_nothing_without_padding(make_encoder):
-    frames, lengths = torch.randn(2, 20, DIM), torch.tensor([20, 20])
-    stock = without_hooks(make_encoder())
-    assert torch.equal(make_encoder()(frames, lengths), stock(frames, lengths))
-
-
 @torch.no_grad()
 def test_order_matters_to_every_encoder(encoder):
     """Not tested by reversal: SpeechBrain's RelPosEncXL is blind to direction."""
