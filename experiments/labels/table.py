@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from speechbrain_birq.metrics.significance import bootstrap
+from speechbrain_birq.metrics.significance import difference, interval_text
 
 HEADER = (
     "| arm | seeds | fine-tunings | CER, % (each seed) | mean | spread | against {} "
@@ -72,8 +72,9 @@ def against(pieces, baseline) -> str:
     for seed in seeds:
         ours, theirs = errors(pieces[seed]), errors(baseline[seed])
         rows += np.stack((ours[:, 0], theirs[:, 0], ours[:, 1]), axis=1)
-    found = bootstrap(rows, samples=10000, seed=0)
-    return f"{found.first - found.second:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+    found = difference(*rows.T)
+    bounds = interval_text(found.low, found.high, sign="+")
+    return f"{found.first - found.second:+.2f} ({bounds})"
 
 
 def errors(piece):

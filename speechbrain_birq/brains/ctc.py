@@ -16,7 +16,7 @@ from speechbrain_birq.checkpoints import files
 from speechbrain_birq.decoding.decoders import ErrorCounter, GreedyDecoder
 from speechbrain_birq.distributed import total
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.metrics.significance import interval
+from speechbrain_birq.metrics.significance import interval, interval_text
 
 logger = logging.getLogger(__name__)
 
@@ -178,8 +178,8 @@ class CTCBrain(SumBrain):
         }
         if if_main_process():
             logger.info(
-                "%s: WER %.2f %% (95 %% interval %.2f to %.2f), CER %.2f %%",
-                *(split, rates["wer"], low, high, rates["cer"]),
+                "%s: WER %.2f %% (95 %% interval %s), CER %.2f %%",
+                *(split, rates["wer"], interval_text(low, high), rates["cer"]),
             )
             self._write_scores(Path(self.hparams.output_folder), split, rows)
             add_result(self.hparams.output_folder, split, result)

@@ -259,7 +259,7 @@ def _export(arguments):
 
 
 def _compare(arguments):
-    from speechbrain_birq.metrics.significance import compare_runs
+    from speechbrain_birq.metrics import compare_runs, interval_text
 
     first, second, low, high = compare_runs(
         arguments.first, arguments.second, arguments.split, arguments.unit
@@ -267,7 +267,7 @@ def _compare(arguments):
     print(
         f"{arguments.unit.upper()} on {arguments.split}: "
         f"{first:.2f} % against {second:.2f} %, difference {first - second:+.2f} "
-        f"(95 % interval {low:+.2f} to {high:+.2f})"
+        f"(95 % interval {interval_text(low, high, sign='+')})"
     )
 
 

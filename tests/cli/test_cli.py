@@ -101,7 +101,7 @@ def test_compare_prints_difference_and_interval(tmp_path, capsys):
     main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
     assert capsys.readouterr().out == (
         "CER on test: 10.00 % against 20.00 %, difference -10.00 "
-        "(95 % interval -10.00 to -10.00)\n"
+        "(95 % interval -10.0 to -10.0)\n"
     )
 
 
