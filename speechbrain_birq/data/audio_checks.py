@@ -1,9 +1,10 @@
-"""Whether a recording can be used, and what is odd about it; told once, and counted."""
+"""Whether a recording can be used, and what is unusual about it; logged once."""
 
 import math
 import multiprocessing
 import os
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ LONGEST = 100 * 3600  # seconds; a header that promises more is wrong
 KERNEL = 3e7  # numbers in a resampling filter, 120 MB; 44.1 to 16 kHz needs 70,000
 FULL_SCALE = 1 - 1 / 32768
 CLIPPED = 0.01  # of all samples at full scale
+# What libsndfile reports for a FLAC whose encoder could not go back to its header.
+UNKNOWN_LENGTH = 2**63 - 1
 
 
-def check_header(rate, num_samples) -> None:
+def check_header(rate: int, num_samples: int) -> None:
     """Refuse what no recording can be.
 
     Raises
@@ -32,11 +35,13 @@ def check_header(rate, num_samples) -> None:
         raise ValueError("no samples")
     if not RATES[0] <= rate <= RATES[1]:
         raise ValueError(f"its header says {rate} Hz")
+    if num_samples == UNKNOWN_LENGTH:
+        raise ValueError("length missing in the header: re-encode it")
     if num_samples > LONGEST * rate:
         raise ValueError(f"its header promises {num_samples / rate / 3600:.0f} hours")
 
 
-def check_rates(old, new) -> None:
+def check_rates(old: int, new: int) -> None:
     """Refuse a pair of rates whose resampling filter would fill the memory.
 
     Raises
@@ -64,18 +69,19 @@ def check_samples(signal: torch.Tensor) -> None:
     """
     if not signal.is_floating_point():
         return
-    low, high = signal.aminmax()  # NaN, if there is one: a quarter of isfinite's time
+    # NaN if there is one: this takes a quarter of isfinite's time.
+    low, high = signal.aminmax()
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(signal)).sum())
         raise ValueError(f"{bad} of its samples are not finite")
 
 
-def oddity(signal: torch.Tensor) -> str | None:
-    """What a listener would wonder at, if anything.
+def unusual(signal: torch.Tensor) -> str | None:
+    """Name what a listener would wonder at, if anything.
 
     Example
     -------
-    >>> oddity(torch.zeros(9)), oddity(torch.full((9,), 0.5)), oddity(torch.rand(9))
+    >>> unusual(torch.zeros(9)), unusual(torch.full((9,), 0.5)), unusual(torch.rand(9))
     ('silent', 'constant', None)
     """
     if len(signal) == 0:
@@ -89,8 +95,8 @@ def oddity(signal: torch.Tensor) -> str | None:
     return f"clipped ({share:.0%} of it)" if share >= CLIPPED else None
 
 
-def printable(path) -> str:
-    """A path in one line that any encoding can write.
+def printable(path: str | Path) -> str:
+    """Write a path in one line that any encoding can hold.
 
     Example
     -------
@@ -101,34 +107,33 @@ def printable(path) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-class ToldOnce:
-    """What was told before, by this process or by one that it started.
+class LoggedOnce:
+    """Remembers what this process, or one that it started, has logged.
 
-    Reading processes are started anew in every epoch; what they told is kept in memory
-    that they share.
+    Reading processes are started anew in every epoch, so the memory is shared.
 
     Arguments
     ---------
     capacity : int
-        What is remembered; when it is full, nothing more is told.
+        Texts that are remembered; once it is full, nothing more is logged.
 
     Example
     -------
-    >>> told = ToldOnce()
-    >>> [told.number(name) for name in ("a.wav", "b.wav", "a.wav")]
+    >>> logged = LoggedOnce()
+    >>> [logged.number(name) for name in ("a.wav", "b.wav", "a.wav")]
     [1, 2, 0]
-    >>> len(told)
+    >>> len(logged)
     2
     """
 
-    def __init__(self, capacity=10_000):
+    def __init__(self, capacity: int = 10_000):
         self.shared = multiprocessing.Array("q", 1 + capacity)  # first: how many
 
     def __len__(self):
         return int(np.frombuffer(self.shared.get_obj(), np.int64)[0])
 
     def number(self, text: str) -> int:
-        """Its number, from 1; 0 if it was told before or the memory is full."""
+        """Return its number, from 1; 0 if it was logged or the memory is full."""
         data = os.fsencode(text)
         (digest,) = np.frombuffer(blake2b(data, digest_size=8).digest(), np.int64)
         with self.shared.get_lock():

@@ -1,51 +1,62 @@
 """Manifests to datasets: reading and resampling audio, masks."""
 
+import io
 import logging
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torchaudio
-from speechbrain.dataio.audio_io import load
+from speechbrain.dataio.audio_io import info, load
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 from speechbrain_birq.data.audio_checks import (
-    ToldOnce,
+    UNKNOWN_LENGTH,
+    LoggedOnce,
     check_header,
     check_rates,
     check_samples,
-    oddity,
     printable,
+    unusual,
 )
 from speechbrain_birq.data.manifest import read_manifest, report_left_out
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
+# A dynamic item of SpeechBrain: function, what it takes, what it provides.
+Item = tuple[Callable[..., Any], str | Sequence[str], str | Sequence[str]]
+
 
 class AudioReader:
     """Reads a file as mono at one rate; an unreadable file gives an empty waveform.
 
-    Unreadable files and files with numbers that are not finite are named in the log,
+    Files that are unreadable or hold numbers that are not finite are named in the log,
     each once however many processes read; so are silent, constant and clipped ones,
-    which are used. Of resampled and averaged ones the first of each kind is named.
+    which are used. The first file that is resampled or averaged is named for each kind.
 
     Arguments
     ---------
     sample_rate : int
         Hz of what is returned.
     cache_gb : float
-        Decoded audio kept in memory as 16-bit numbers, up to this much in each worker;
-        compressed audio is decoded once instead of once an epoch. 0 keeps none.
+        Decoded audio kept in memory as 16-bit numbers, up to this much in each worker,
+        so that compressed audio is decoded once instead of once an epoch. 0 keeps none.
     """
 
-    def __init__(self, sample_rate, cache_gb=0.0):
+    def __init__(self, sample_rate: int, cache_gb: float = 0.0):
         self.sample_rate = sample_rate
         self.budget = int(cache_gb * 2**30)
-        self.cache = {}
-        self.unreadable, self.odd, self.converted = ToldOnce(), ToldOnce(), ToldOnce()
+        self.cache: dict[str, torch.Tensor] = {}
+        self.unreadable = LoggedOnce()
+        self.unusual, self.converted = LoggedOnce(), LoggedOnce()
 
-    def __call__(self, path, source=None) -> torch.Tensor:
-        """(S,) float32 in [-1, 1]; empty if the file cannot be read.
+    def __call__(
+        self, path: str, source: io.BytesIO | Exception | None = None
+    ) -> torch.Tensor:
+        """Return (S,) float32 in [-1, 1]; empty if the file cannot be read.
 
         Arguments
         ---------
@@ -58,7 +69,8 @@ class AudioReader:
         if stored is None:
             # Rounded to 16 bits even if not kept: a resumed run must hear the same.
             stored = self._read(path, source)
-            if stored.nbytes <= self.budget:
+            # What could not be read is tried again in the next epoch.
+            if 0 < stored.nbytes <= self.budget:
                 self.budget -= stored.nbytes
                 self.cache[path] = stored
         return stored * (1 / 32768)  # exact, and float32
@@ -66,33 +78,27 @@ class AudioReader:
     def _read(self, path, source):
         """(S,) int16"""
         try:
-            if isinstance(source, Exception):
-                raise source
-            if source is not None:  # a shard: 16 bits as it is
-                signal, rate = load(source, dtype=torch.int16)
-            else:
-                signal, rate = load(path)
-            check_header(rate, signal.shape[1])
+            signal, rate = _load(path, source)
             check_rates(rate, self.sample_rate)
             check_samples(signal)
         except Exception as error:  # soundfile raises many kinds
-            self._tell_unreadable(path, error)
+            self._log_unreadable(path, error)
             return torch.zeros(0, dtype=torch.int16)
         if signal.dtype == torch.int16:
             if rate == self.sample_rate:
                 return signal[0]
             signal = signal / 32768
         if len(signal) > 1:
-            self._tell_converted(path, f"{len(signal)} channels, averaged")
+            self._log_converted(path, f"{len(signal)} channels, averaged")
         signal = signal.mean(0) if len(signal) > 1 else signal[0]
-        self._tell_odd(path, signal)
+        self._log_unusual(path, signal)
         if rate != self.sample_rate:
-            self._tell_converted(path, f"{rate} Hz, resampled to {self.sample_rate} Hz")
+            self._log_converted(path, f"{rate} Hz, resampled to {self.sample_rate} Hz")
             signal = _resampler(rate, self.sample_rate)(signal)
         # In place: fresh memory costs more than the arithmetic.
         return signal.mul_(32768).round_().clamp_(-32768, 32767).short()
 
-    def _tell_unreadable(self, path, error):
+    def _log_unreadable(self, path, error):
         count = self.unreadable.number(path)
         if count:
             reason = printable(str(error))
@@ -100,45 +106,69 @@ class AudioReader:
                 "skipped %s: unreadable (%s); %d now", printable(path), reason, count
             )
 
-    def _tell_odd(self, path, signal):
-        what = oddity(signal)
-        count = what and self.odd.number(path)
+    def _log_unusual(self, path, signal):
+        what = unusual(signal)
+        count = what and self.unusual.number(path)
         if count:
             logger.warning(
                 "%s is %s but used; %d such now", printable(path), what, count
             )
 
-    def _tell_converted(self, path, what):
+    def _log_converted(self, path, what):
         if self.converted.number(what):
             logger.info("%s: %s; so are others like it", printable(path), what)
 
 
+def _load(path, source):
+    """(channels, S), Hz; float32 of a file, int16 of a shard's FLAC"""
+    if isinstance(source, Exception):
+        raise source
+    try:
+        if source is None:
+            signal, rate = load(path)
+        else:
+            signal, rate = load(source, dtype=torch.int16)
+    except Exception:
+        _refuse_unknown_length(path if source is None else source)
+        raise
+    check_header(rate, signal.shape[1])
+    return signal, rate
+
+
+def _refuse_unknown_length(file):
+    """Say so where soundfile complains of an array that is too big."""
+    if not isinstance(file, str):
+        file.seek(0)
+    header = info(file)
+    if header.frames == UNKNOWN_LENGTH:
+        check_header(header.sample_rate, UNKNOWN_LENGTH)
+
+
 @lru_cache(maxsize=16)
-def _resampler(old_rate, new_rate):
+def _resampler(old_rate: int, new_rate: int) -> Any:
     return torchaudio.transforms.Resample(old_rate, new_rate)
 
 
 def make_dataset(
-    manifest, *, reader, min_seconds, max_seconds, needs_text=False, items=()
+    manifest: str | Path,
+    *,
+    reader: AudioReader,
+    min_seconds: float,
+    max_seconds: float,
+    needs_text: bool = False,
+    items: Iterable[Item] = (),
 ) -> DynamicItemDataset:
-    """A dataset of a manifest's utterances with ``id``, ``sig`` and further items.
+    """Make a dataset of a manifest's utterances: ``id``, ``sig`` and further items.
 
     Arguments
     ---------
-    manifest : str or Path
-        CSV.
-    reader : AudioReader
     min_seconds, max_seconds : float
         Shorter and longer utterances are left out, counted and named in the log.
     needs_text : bool
         Leave out utterances with an empty transcript.
     items : list
-        Of (function, takes, provides), SpeechBrain's dynamic items; ``epoch`` is not
-        known to them, see ``MaskItem``.
-
-    Returns
-    -------
-    DynamicItemDataset
+        (function, takes, provides) of SpeechBrain's dynamic items. They do not know the
+        epoch; ``MaskItem`` says how to share it.
 
     Raises
     ------
@@ -169,8 +199,9 @@ def make_dataset(
     return with_items(dataset, items)
 
 
-def with_items(dataset, items):
+def with_items(dataset: Any, items: Iterable[Item]) -> Any:
     """Add dynamic items to a dataset; its output is ``id``, ``sig`` and these."""
+    items = list(items)
     for function, takes, provides in items:
         dataset.add_dynamic_item(function, takes=takes, provides=provides)
     provided = [name for _, _, provides in items for name in _as_list(provides)]
@@ -182,6 +213,10 @@ def _as_list(names):
     return [names] if isinstance(names, str) else list(names)
 
 
+class _FrontEnd(Protocol):
+    def num_frames(self, num_samples: int, /) -> int: ...
+
+
 class MaskItem:
     """Draws an utterance's mask where its audio is read; a dynamic item.
 
@@ -190,14 +225,20 @@ class MaskItem:
     frontend : FrontEnd
         Knows how many frames a waveform gives.
     masking : SpanMasking
+        (frames, utterance, epoch) -> mask
     epoch : torch.Tensor
         () int64 in shared memory, so that workers see the training loop advance.
     """
 
-    def __init__(self, frontend, masking, epoch=None):
+    def __init__(
+        self,
+        frontend: _FrontEnd,
+        masking: Callable[[int, str, int], torch.Tensor],
+        epoch: torch.Tensor | None = None,
+    ):
         self.num_frames, self.masking = frontend.num_frames, masking
         self.epoch = torch.zeros((), dtype=torch.long) if epoch is None else epoch
 
     def __call__(self, sig: torch.Tensor, utterance: str) -> torch.Tensor:
-        """(T,) bool"""
+        """Return the mask of a waveform: (T,) bool."""
         return self.masking(self.num_frames(len(sig)), utterance, int(self.epoch))

@@ -1,33 +1,35 @@
 """Reads shards: the index at the start, everything else when it is needed."""
 
-import gzip
 import io
-import json
 import logging
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_birq.data.audio_checks import check_header, printable
-from speechbrain_birq.data.shards.storage import is_url, read, read_pieces
+from speechbrain_birq.data.audio_checks import LoggedOnce
+from speechbrain_birq.data.shards.index import (
+    Label,
+    one_line,
+    read_column,
+    read_index,
+    read_labels,
+    read_table,
+)
+from speechbrain_birq.data.shards.recently_used import RecentlyUsed
+from speechbrain_birq.data.shards.storage import Piece, is_url, read_pieces
 from speechbrain_birq.data.shards.writer import TABLE
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
-
-class Label(NamedTuple):
-    """What the cuts say of an utterance."""
-
-    id: str
-    speaker: str
-    text: str
+# Utterances whose tables and cuts a process keeps, some 20 MB; a window of batches
+# (``batches.WINDOW``) takes a third of it.
+KEPT = 50_000
 
 
-def find_shards(data_folder, split):
-    """The shards of a split, or None if it is a folder of audio files.
+def find_shards(data_folder: str | Path, split: str) -> "Shards | None":
+    """Find the shards of a split.
 
     Arguments
     ---------
@@ -39,6 +41,7 @@ def find_shards(data_folder, split):
     Returns
     -------
     Shards or None
+        None if the split is a folder of audio files.
 
     Raises
     ------
@@ -70,8 +73,8 @@ def _has_shards(folder):
 class Shards:
     """Utterances of one or more folders of shards, numbered from 0.
 
-    In memory stands 4 bytes an utterance; tables and cuts of a shard are read when one
-    of its utterances is, and the last ``KEPT`` of them stay.
+    They take 4 bytes of memory each; the table and the cuts of a shard are read when
+    one of its utterances is.
 
     Arguments
     ---------
@@ -84,8 +87,8 @@ class Shards:
         If an index cannot be read or the folders have several sampling rates.
     """
 
-    def __init__(self, roots):
-        indexes = [_read_index(root) for root in roots]
+    def __init__(self, roots: list[str]):
+        indexes = [read_index(root) for root in roots]
         rates = {index["sample_rate"] for index in indexes}
         if len(rates) > 1:
             raise BadInput(
@@ -101,6 +104,9 @@ class Shards:
         sizes = [shard["utterances"] for index in indexes for shard in index["shards"]]
         self.first = np.cumsum([0, *sizes])  # number of each shard's first utterance
         self.samples = self._column("samples.npy", TABLE["samples"])
+        self._tables = RecentlyUsed(read_table, KEPT)
+        self._labels = RecentlyUsed(read_labels, KEPT)
+        self._without_labels = LoggedOnce()
 
     def __len__(self):
         return int(self.first[-1])
@@ -109,11 +115,11 @@ class Shards:
         return " + ".join(self.roots)
 
     def has_text(self) -> np.ndarray:
-        """(utterances,) bool: which have a transcript."""
+        """Return which utterances have a transcript: (utterances,) bool."""
         return self._column("texts.npy", TABLE["text"])
 
-    def texts(self):
-        """All transcripts that are not empty, shard after shard.
+    def texts(self) -> Iterator[str]:
+        """Yield all transcripts that are not empty, shard after shard.
 
         Raises
         ------
@@ -121,64 +127,85 @@ class Shards:
             If the cuts of a shard cannot be read.
         """
         for (root, name), size in zip(self.places, np.diff(self.first), strict=True):
-            labels = _labels(root, name, int(size))
-            if isinstance(labels, Exception):
+            try:
+                labels = self._labels.get(root, name, int(size))
+            except ValueError as error:
                 raise BadInput(
-                    f"{root}: cuts of shard {name} unreadable ({one_line(labels)})"
-                )
+                    f"{root}: cuts of shard {name} unreadable ({one_line(error)})"
+                ) from error
             yield from (label.text for label in labels if label.text)
 
-    def label(self, number) -> Label:
-        """Name, speaker and transcript of an utterance."""
+    def label(self, number: int) -> Label:
+        """Return name, speaker and transcript of an utterance.
+
+        If the cuts cannot be read, its audio is still used: under a name made of the
+        shard's, without a transcript.
+        """
         (root, name), row = self._place(number)
-        labels = _labels(root, name, self._size(number))
-        if isinstance(labels, Exception):
+        try:
+            return self._labels.get(root, name, self._size(number))[row]
+        except ValueError as error:
+            if self._without_labels.number(f"{root} {name}"):
+                logger.warning(
+                    "cuts of shard %s in %s unreadable (%s)", name, root, error
+                )
             return Label(f"{name}-{row}", "", "")
-        return labels[row]
 
-    def name(self, number) -> str:
-        """Where an utterance lies, for messages."""
-        (root, name), row = self._place(number)
-        return f"{root}/shar/recording.{name}.tar (utterance {row})"
+    def name(self, number: int) -> str:
+        """Return where an utterance lies, for messages."""
+        return f"{self._file(number)} (utterance {self._place(number)[1]})"
 
-    def audio(self, numbers) -> list:
-        """Encoded audio.
-
-        Arguments
-        ---------
-        numbers : list of int
+    def audio(
+        self, numbers: Sequence[int]
+    ) -> list[tuple[str, io.BytesIO | OSError | ValueError]]:
+        """Read encoded audio.
 
         Returns
         -------
         list
-            For each number (name, ``BytesIO`` or the error). What is wrong with a whole
-            shard has the name of its file, so that it can be told once.
+            For each number (name, ``BytesIO`` or the error). If a whole shard is
+            missing, the name is that of its file, so that it is logged once.
         """
-        pieces = [self._piece(number) for number in numbers]
-        wanted = [piece for piece in pieces if not isinstance(piece, Exception)]
-        found = iter(read_pieces(wanted))
+        pieces = self._pieces(numbers)
+        found = iter(read_pieces([p for p in pieces if isinstance(p, tuple)]))
         return [
-            self._named(number, piece if isinstance(piece, Exception) else next(found))
+            self._named(number, next(found) if isinstance(piece, tuple) else piece)
             for number, piece in zip(numbers, pieces, strict=True)
         ]
 
     def _named(self, number, data):
         if isinstance(data, bytes):
             return self.name(number), io.BytesIO(data)
-        whole = isinstance(data, (FileNotFoundError, ValueError))
-        name = self.name(number)
-        return (name.split(" (")[0] if whole else name), data
+        missing = isinstance(data, (FileNotFoundError, ValueError))
+        return (self._file(number) if missing else self.name(number)), data
 
-    def _piece(self, number):
-        """(root, file, start, size) of the audio, or why there is none."""
-        (root, name), row = self._place(number)
-        table = _table(root, name, self._size(number))
-        if isinstance(table, Exception):
+    def _pieces(self, numbers: Sequence[int]) -> list[Piece | ValueError]:
+        """Where the audio of utterances lies, or why nobody knows."""
+        # Once a shard and call: a server that fails is tried for seconds each time.
+        examples = {self._shard(number): number for number in numbers}
+        tables = {shard: self._table(number) for shard, number in examples.items()}
+        return [self._piece(number, tables[self._shard(number)]) for number in numbers]
+
+    def _table(self, number):
+        (root, name), _ = self._place(number)
+        try:
+            return self._tables.get(root, name, self._size(number))
+        except ValueError as error:
+            return error
+
+    def _piece(self, number, table):
+        if isinstance(table, ValueError):
             return table
-        row = table[row]
-        return root, f"shar/recording.{name}.tar", int(row["start"]), int(row["size"])
+        (root, name), row = self._place(number)
+        start, size = int(table[row]["start"]), int(table[row]["size"])
+        return root, f"shar/recording.{name}.tar", start, size
+
+    def _file(self, number):
+        (root, name), _ = self._place(number)
+        return f"{root}/shar/recording.{name}.tar"
 
     def _place(self, number):
+        """(root, shard), row"""
         shard = self._shard(number)
         return self.places[shard], int(number - self.first[shard])
 
@@ -192,7 +219,7 @@ class Shards:
 
     def _column(self, file, dtype):
         try:
-            columns = [_array(read(root, file), dtype) for root in self.roots]
+            columns = [read_column(root, file, dtype) for root in self.roots]
         except (OSError, ValueError) as error:
             raise BadInput(
                 f"{file} of the shards in {self} unreadable: {one_line(error)}"
@@ -204,84 +231,3 @@ class Shards:
                 f"together: give the command that writes them again"
             )
         return column
-
-
-KEPT = 64  # shards whose tables and cuts a process remembers: 0.3 MB an hour of audio
-
-
-def _read_index(root):
-    try:
-        read(root, "index.json", start=0, size=1)  # does the server know Range?
-        index = json.loads(read(root, "index.json"))
-        _check_index(index)
-        return index
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise BadInput(
-            f"no shards in {root}: its index.json cannot be read ({one_line(error)}); "
-            f"make it with `birq shard`"
-        ) from error
-
-
-def _check_index(index):
-    rate, shards = index["sample_rate"], index["shards"]
-    if type(rate) is not int or not isinstance(shards, list):
-        raise ValueError("no whole number of Hz, or no list of shards")
-    check_header(rate, 1)
-    for shard in shards:
-        name, count = shard["name"], shard["utterances"]
-        if type(count) is not int or not 0 <= count < 2**32:
-            raise ValueError(f"{count!r} utterances")
-        if not isinstance(name, str) or not name.isalnum():  # it becomes a path
-            raise ValueError(f"a shard called {name!r}")
-
-
-def one_line(error) -> str:
-    """What an error says, as a part of a sentence."""
-    return printable(str(error).replace("\n", " "))[:200]
-
-
-# Errors are remembered, too: a shard that is gone is asked for once.
-
-
-@lru_cache(maxsize=KEPT)
-def _table(root, name, count):
-    try:
-        table = _array(read(root, f"tables/{name}.npy"), TABLE)
-        if len(table) != count:
-            raise ValueError(f"{len(table)} rows for {count} utterances")
-        return table
-    except (OSError, ValueError) as error:
-        return ValueError(f"its table: {error}")
-
-
-def _array(data, dtype):
-    try:
-        array = np.load(io.BytesIO(data))
-    except Exception as error:  # NumPy raises many kinds
-        raise ValueError(str(error)) from error
-    if getattr(array, "dtype", None) != dtype or array.ndim != 1:
-        raise ValueError("not the numbers that belong there")
-    return array
-
-
-@lru_cache(maxsize=KEPT)
-def _labels(root, name, count):
-    try:
-        lines = gzip.decompress(read(root, f"shar/cuts.{name}.jsonl.gz")).splitlines()
-        if len(lines) != count:
-            raise ValueError(f"{len(lines)} lines for {count} utterances")
-        return [_label(json.loads(line)) for line in lines]
-    except Exception as error:  # gzip, zlib and JSON raise many kinds
-        reason = one_line(error)
-        logger.warning("cuts of shard %s in %s unreadable (%s)", name, root, reason)
-        return ValueError(str(error))
-
-
-def _label(cut):
-    (supervision,) = cut["supervisions"]
-    label = Label(
-        cut["id"], supervision.get("speaker", ""), supervision.get("text", "")
-    )
-    if not all(isinstance(field, str) for field in label):
-        raise TypeError("a name or a transcript is no text")
-    return label

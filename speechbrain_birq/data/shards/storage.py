@@ -1,23 +1,35 @@
-"""Bytes of files: on a disk, behind HTTP(S), in an object store."""
+"""Bytes of files on a disk, behind HTTP(S) or in an object store.
+
+fsspec reads object stores. HTTP has a reader of its own because fsspec's neither tries
+again, nor notices a server that ignores Range, nor bounds what it reads into memory.
+"""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import fsspec
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from speechbrain_birq.errors import BadInput
 
-CONNECTIONS = 16  # a process reads so many pieces at once from afar
+CONNECTIONS = 16  # pieces that a process reads from afar at the same time
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
 RETRIES = Retry(4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
+REDIRECTS = 4
+LARGEST = 2**28  # bytes of a file that is read whole: lengths of 60 million utterances
+
+Piece = tuple[str, str, int, int]  # root, name, start, size
 
 
-def is_url(root) -> bool:
-    """Whether this names no folder of this machine.
+def is_url(root: object) -> bool:
+    """Whether a root is a URL and no folder of this machine.
 
     Example
     -------
@@ -27,8 +39,10 @@ def is_url(root) -> bool:
     return "://" in str(root)
 
 
-def read(root, name, start=None, size=None) -> bytes:
-    """A file, or a piece of it.
+def read(
+    root: str, name: str, start: int | None = None, size: int | None = None
+) -> bytes:
+    """Read a file, or a piece of it.
 
     Arguments
     ---------
@@ -36,7 +50,7 @@ def read(root, name, start=None, size=None) -> bytes:
         Folder; ``http://`` or ``https://`` URL; URL of a store that fsspec knows
         (``s3://``, ``gs://``, ``hf://``, ...).
     name : str
-        Of the file, from there.
+        Path of the file below the root.
     start, size : int, optional
         Bytes of the piece. Over HTTP it is asked for with a Range header.
 
@@ -49,18 +63,13 @@ def read(root, name, start=None, size=None) -> bytes:
     """
     get = _get if str(root).startswith(("http://", "https://")) else _cat
     data = get(f"{str(root).rstrip('/')}/{name}", start, size)
-    if size is not None and len(data) != size:
+    if start is not None and size is not None and len(data) != size:
         raise OSError(f"{root}/{name} ends before byte {start + size}")
     return data
 
 
-def read_pieces(pieces) -> list:
-    """Several pieces; from afar, many at once.
-
-    Arguments
-    ---------
-    pieces : list
-        Of (root, name, start, size).
+def read_pieces(pieces: Sequence[Piece]) -> list[bytes | OSError]:
+    """Read several pieces; from afar, many at once.
 
     Returns
     -------
@@ -83,16 +92,44 @@ def _read_or_error(piece):
 
 
 def _get(url, start, size):
-    headers = {} if start is None else {"Range": f"bytes={start}-{start + size - 1}"}
-    # Streamed: a server that ignores Range would send the whole shard.
-    session = _session(os.getpid())
-    with session.get(url, headers=headers, timeout=TIMEOUT, stream=True) as response:
+    headers = {"Accept-Encoding": "identity"}
+    if start is not None:
+        headers["Range"] = f"bytes={start}-{start + size - 1}"
+    with _response(url, headers) as response:
         if response.status_code == 404:
             raise FileNotFoundError(f"{url} does not exist (404)")
         response.raise_for_status()
-        if headers and response.status_code != 206:
+        # Before the body is read: it would be the whole shard.
+        if start is not None and response.status_code != 206:
             raise OSError(f"the server of {url} does not know Range requests")
-        return response.content
+        return _body(response, url, LARGEST if size is None else size)
+
+
+def _response(url, headers):
+    """The answer to a request; a redirect is followed on the same host only."""
+    session, target = _session(os.getpid()), url
+    for _ in range(1 + REDIRECTS):
+        response = session.get(
+            target, headers=headers, timeout=TIMEOUT, stream=True, allow_redirects=False
+        )
+        if not response.is_redirect:
+            return response
+        response.close()
+        target, before = urljoin(target, response.headers["Location"]), target
+        if urlsplit(target)[:2] != urlsplit(before)[:2]:
+            raise OSError(f"{url} is redirected to {target}: give the new address")
+    raise OSError(f"{url} is redirected {REDIRECTS} times and more")
+
+
+def _body(response, url, limit):
+    """Read a body that has at most so many bytes."""
+    try:
+        data = response.raw.read(limit + 1, decode_content=False)
+    except HTTPError as error:
+        raise OSError(f"{url} cannot be read to its end: {error}") from error
+    if len(data) > limit:
+        raise OSError(f"the server of {url} sends more than {limit} bytes")
+    return data
 
 
 def _cat(path, start, size):
@@ -101,7 +138,7 @@ def _cat(path, start, size):
     return filesystem.cat_file(path, start=start, end=end)
 
 
-# Connections do not survive a fork: every worker makes its own.
+# Connections do not survive a fork, so the process id is part of the key.
 @lru_cache(maxsize=1)
 def _session(pid):
     session = requests.Session()
@@ -111,7 +148,7 @@ def _session(pid):
     return session
 
 
-def _filesystem(protocol):
+def _filesystem(protocol: str) -> Any:
     try:
         return _filesystem_of(os.getpid(), protocol)
     except (ImportError, ValueError) as error:
