@@ -22,6 +22,12 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from speechbrain_birq.data.corpora.minispeech.conditions import (
+    VOCAL_TRACT,
+    draw_conditions,
+    record,
+    warp,
+)
 from speechbrain_birq.data.corpora.minispeech.espeak import (
     Espeak,
     find_espeak,
@@ -30,9 +36,12 @@ from speechbrain_birq.data.corpora.minispeech.espeak import (
 from speechbrain_birq.data.corpora.minispeech.grammar import sentence, transcript
 
 VERSION = 1
+VARIETIES = "low", "high"
+LOUDEST = 0.99  # of full scale
 SAMPLE_RATE = 16000
 MIN_HOURS = 0.01
 SUMMARY = "minispeech.json"
+MADE = "seconds", "speakers"  # of the summary; the rest tells which corpus it is
 # Share of the hours, and number of speakers at half an hour.
 SPLITS = dict(pretrain=(0.75, 10), train=(0.125, 5), dev=(0.05, 3), test=(0.075, 4))
 # One sentence in eight is kept for dev and one for test; the rest is for training.
@@ -61,6 +70,8 @@ class Speaker:
     noise_tilt: float
     seconds: float  # of audio in all
     stream: str  # seed of everything random about this speaker
+    # Length of the vocal tract as a factor of all formants; None: variety "low".
+    vocal_tract: float | None = None
 
 
 def _noise(rng, length, tilt):
@@ -74,11 +85,23 @@ def _record(engine, speaker, text, rng):
     speech, marks = engine.say(text)
     lead = int(rng.uniform(0.1, 0.4) * SAMPLE_RATE)
     audio = np.concatenate([np.zeros(lead), speech])
-    floor = speech.std() * 10 ** (-speaker.snr_db / 20)
-    audio = audio + floor * _noise(rng, len(audio), speaker.noise_tilt)
-    audio *= 10 ** (speaker.gain_db / 20)
     marks = [(lead + start, phone) for start, phone in marks]
+    if speaker.vocal_tract is None:
+        floor = speech.std() * 10 ** (-speaker.snr_db / 20)
+        audio = audio + floor * _noise(rng, len(audio), speaker.noise_tilt)
+    else:
+        audio, marks = _record_anywhere(audio, marks, speaker, rng)
+    audio *= 10 ** (speaker.gain_db / 20)
     return audio, phone_intervals(marks, len(audio))
+
+
+def _record_anywhere(audio, marks, speaker, rng):
+    """Warp, echo, noise and microphone of variety "high"; phones move along."""
+    conditions = draw_conditions(rng, speaker.vocal_tract)
+    audio = warp(audio, conditions.warp)
+    marks = [(round(start / conditions.warp), phone) for start, phone in marks]
+    audio = record(audio, conditions, rng, SAMPLE_RATE)
+    return audio * min(1.0, LOUDEST / np.abs(audio).max()), marks
 
 
 def _split_sentence(rng, split):
@@ -156,15 +179,25 @@ def _run_speaker(speaker, folder):
     return json.loads(done.stdout)
 
 
-def plan_speakers(hours: float, seed: int) -> list:
+def plan_speakers(
+    hours: float,
+    seed: int,
+    variety: str = "low",
+    shares: dict[str, float] | None = None,
+) -> list[Speaker]:
     """Casts the speakers of a corpus; cheap, and the same for the same arguments.
 
     Arguments
     ---------
     hours : float
-        Length of the whole corpus; the number of speakers grows as its square root.
+        Length of the whole corpus; the number of speakers of a split grows as the
+        square root of the split's hours.
     seed : int
         Seed of voices and settings.
+    variety : str
+        "low", or "high": vocal tracts differ, too.
+    shares : dict, optional
+        Share of the hours by split, of those that differ from the default.
 
     Returns
     -------
@@ -179,32 +212,57 @@ def plan_speakers(hours: float, seed: int) -> list:
     voices = [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS]
     random.Random(f"{VERSION}/{seed}").shuffle(voices)
     voices, speakers = itertools.cycle(voices), []
-    for split, (share, base) in SPLITS.items():
-        count = max(1, round(base * math.sqrt(hours / 0.5)))
+    for split, (default, base) in SPLITS.items():
+        share = (shares or {}).get(split, default)
+        count = max(1, round(base * math.sqrt(hours / 0.5 * share / default)))
         seconds = 3600 * hours * share / count
         for _ in range(count):
             name = str(1001 + len(speakers))
             stream = f"{VERSION}/{seed}/{split}/{name}"
-            speakers.append(_cast(name, split, next(voices), seconds, stream))
+            speaker = _cast(name, split, next(voices), seconds, stream, variety)
+            speakers.append(speaker)
     return speakers
 
 
-def _cast(name, split, voice, seconds, stream):
+def _cast(name, split, voice, seconds, stream, variety):
     """Draws how one speaker sounds."""
     rng = random.Random(f"{stream}/cast")
     traits = {trait: rng.randint(*span) for trait, span in WHOLE_TRAITS.items()}
     for trait, span in TRAITS.items():
         traits[trait] = round(rng.uniform(*span), 2)
+    if variety == "high":
+        traits["vocal_tract"] = round(rng.uniform(*VOCAL_TRACT), 3)
     return Speaker(name, split, voice, **traits, seconds=seconds, stream=stream)
 
 
-def _identity(hours, seed):
+def _identity(hours, seed, variety, shares):
     """Returns what tells one corpus from another."""
     if not MIN_HOURS <= hours < math.inf:
         wanted = f"{MIN_HOURS} or more, so that every split gets a sentence."
         raise ValueError(f"minispeech: hours is {hours}; ask for {wanted}")
+    if variety not in VARIETIES:
+        wanted = " or ".join(VARIETIES)
+        raise ValueError(f"minispeech: variety is {variety!r}; ask for {wanted}")
+    _check_shares(shares)
     settings = {"seed": int(seed), "hours": float(hours)}
+    # Corpora made before there was a choice have neither key.
+    settings |= {"variety": variety} if variety != "low" else {}
+    settings |= {"shares": shares} if shares else {}
     return {"corpus": "minispeech", "version": VERSION, **settings}
+
+
+def _check_shares(shares):
+    unknown = sorted(shares.keys() - SPLITS)
+    if unknown:
+        raise ValueError(
+            f"minispeech: no split {unknown[0]!r}, but {', '.join(SPLITS)}"
+        )
+    bad = [split for split, share in shares.items() if not 0 < share <= 1]
+    if bad:
+        raise ValueError(
+            f"minispeech: the share of {bad[0]} is {shares[bad[0]]}; "
+            "give one above 0 and at most 1"
+        )
 
 
 def _existing(folder, identity):
@@ -213,9 +271,11 @@ def _existing(folder, identity):
         return None
     summary = folder / SUMMARY
     found = json.loads(summary.read_text("utf-8")) if summary.is_file() else {}
-    if {key: found.get(key) for key in identity} == identity:
+    known = {key: value for key, value in found.items() if key not in MADE}
+    if known == identity:
         return found
-    held = {key: found[key] for key in identity if key in found} or "other files"
+    keys = dict.fromkeys([*identity, "variety", "shares"])
+    held = {key: found[key] for key in keys if key in found} or "other files"
     raise ValueError(
         f"{folder} holds {held}, not {identity}: name an empty or new folder, "
         "or delete this one."
@@ -224,7 +284,8 @@ def _existing(folder, identity):
 
 def _synthesise(folder, identity, num_workers):
     """Fills a folder with all speakers and the summary; returns the summary."""
-    speakers = plan_speakers(identity["hours"], identity["seed"])
+    wanted = {key: identity[key] for key in ("variety", "shares") if key in identity}
+    speakers = plan_speakers(identity["hours"], identity["seed"], **wanted)
     seconds = dict.fromkeys(SPLITS, 0.0)
     with ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
         spoken = pool.map(lambda speaker: _run_speaker(speaker, folder), speakers)
@@ -249,7 +310,14 @@ def _build(folder, identity, num_workers):
     return summary
 
 
-def make_minispeech(folder, hours=0.5, seed=0, num_workers=None) -> dict:
+def make_minispeech(
+    folder: str | Path,
+    hours: float = 0.5,
+    seed: int = 0,
+    num_workers: int | None = None,
+    variety: str = "low",
+    shares: dict[str, float] | None = None,
+) -> dict[str, float]:
     """Synthesises the minispeech corpus, unless the folder already holds it.
 
     Beside each ``.trans.txt`` a ``.phones.tsv`` gives the time of every phone.
@@ -262,8 +330,13 @@ def make_minispeech(folder, hours=0.5, seed=0, num_workers=None) -> dict:
         Length of the whole corpus, at least 0.01.
     seed : int
         Seed of voices, sentences and noise; the same seed gives the same bytes.
-    num_workers : int
+    num_workers : int, optional
         Speakers synthesised at a time; all cores by default.
+    variety : str
+        "low": clean speech of espeak-ng's voices. "high": vocal tract length, speed,
+        room, noise and microphone differ from utterance to utterance.
+    shares : dict, optional
+        Share of the hours by split, of those that differ from the default.
 
     Returns
     -------
@@ -273,7 +346,8 @@ def make_minispeech(folder, hours=0.5, seed=0, num_workers=None) -> dict:
     Raises
     ------
     ValueError
-        If the hours are too few, or if the folder holds anything else.
+        If the hours are too few, if the variety or a share is none, or if the folder
+        holds anything else.
     ImportError
         If the package espeakng-loader is missing.
 
@@ -283,7 +357,7 @@ def make_minispeech(folder, hours=0.5, seed=0, num_workers=None) -> dict:
     >>> list(make_minispeech(folder, hours=0.01))
     ['pretrain', 'train', 'dev', 'test']
     """
-    identity = _identity(hours, seed)
+    identity = _identity(hours, seed, variety, dict(shares or {}))
     folder = Path(folder).resolve()
     summary = _existing(folder, identity) or _build(folder, identity, num_workers)
     return summary["seconds"]
