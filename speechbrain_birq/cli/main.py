@@ -50,6 +50,10 @@ def _parser():
     corpus.add_argument("folder")
     corpus.add_argument("--hours", type=float, default=0.5)
     corpus.add_argument("--seed", type=int, default=0)
+    text = "high: vocal tract, room, noise and microphone differ, too"
+    corpus.add_argument("--variety", choices=("low", "high"), default="low", help=text)
+    text = "share of the hours, such as train=0.03 test=0.1"
+    corpus.add_argument("--shares", nargs="+", type=_share, default=[], help=text)
 
     shard = _command(commands, "shard", _shard, "a corpus to shards: few large files")
     shard.add_argument("source", help="manifest (CSV), or folder above the splits")
@@ -125,11 +129,22 @@ def _demo(arguments):
     run_demo(Path(arguments.folder), arguments.steps, arguments.epochs, arguments.seed)
 
 
+def _share(text):
+    split, _, share = text.partition("=")
+    return split, float(share)
+
+
 def _minispeech(arguments):
     from speechbrain_birq.data.corpora.minispeech.corpus import make_minispeech
 
     try:
-        seconds = make_minispeech(arguments.folder, arguments.hours, arguments.seed)
+        seconds = make_minispeech(
+            arguments.folder,
+            arguments.hours,
+            arguments.seed,
+            variety=arguments.variety,
+            shares=dict(arguments.shares),
+        )
     except (ValueError, ImportError, OSError) as error:
         raise BadInput(str(error)) from error
     for split, length in seconds.items():
