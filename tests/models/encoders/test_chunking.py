@@ -120,7 +120,7 @@ def test_gradients_are_finite_and_none_reaches_padding(encoder, chunk):
     frames, lengths = padded(utterances(), extra=5)
     frames.requires_grad_()
     valid = torch.arange(frames.shape[1]) < lengths.unsqueeze(1)
-    encoder.train()(frames, lengths, chunk=chunk)[valid].square().sum().backward()
+    encoder.train()(frames, lengths, chunk=chunk)[valid].sin().sum().backward()
     assert frames.grad[~valid].abs().max() < 1e-6
     for name, parameter in encoder.named_parameters():
         assert parameter.grad.isfinite().all(), name

@@ -71,22 +71,16 @@ def test_without_padding_a_conformer_is_speechbrains(make_encoder, chunk):
 
 @KINDS
 @torch.no_grad()
-def test_away_from_the_ends_a_layer_is_speechbrains(encoder):
-    """Two layers of kernel 5, and SpeechBrain mirrors frames at the ends."""
-    frames = torch.randn(1, 30, 16)
-    convolutions = [
-        module
-        for module in encoder.modules()
-        if type(module) in PADDED.values() and hasattr(module, "conv")
-    ]
+def test_away_from_the_ends_a_convolution_is_speechbrains(encoder):
+    """At the ends SpeechBrain's gate mirrors frames, two of them for a kernel of 5."""
+    padded = [m for m in encoder.modules() if type(m) in PADDED.values()]
+    convolutions = [m for m in padded if hasattr(m, "conv")]
     assert len(convolutions) == encoder.num_layers
-    for mine in convolutions:
-        frames = torch.randn(1, 30, 16 if mine.conv.in_channels == 16 else 32)
-        if isinstance(mine, PaddedGate):
-            frames = torch.randn(1, 30, 2 * mine.conv.in_channels)
-        found = mine(frames)
-        mine.__class__ = type(mine).__mro__[1]
-        torch.testing.assert_close(found[:, 2:-2], mine(frames)[:, 2:-2])
+    for module in convolutions:
+        halves = 2 if isinstance(module, PaddedGate) else 1
+        frames = torch.randn(1, 30, halves * module.conv.in_channels)
+        expected = type(module).__mro__[1].forward(module, frames)
+        torch.testing.assert_close(module(frames)[:, 2:-2], expected[:, 2:-2])
 
 
 @KINDS
@@ -103,7 +97,8 @@ def gradients(encoder, loss):
 
 def loss_of(encoder, frames, lengths):
     valid = torch.arange(frames.shape[1]) < lengths.unsqueeze(1)
-    return encoder(frames, lengths)[valid].square().sum()
+    # Not of squares: behind a LayerNorm their sum is a constant.
+    return encoder(frames, lengths)[valid].sin().sum()
 
 
 @KINDS
