@@ -68,7 +68,7 @@ class CTCBrain(SumBrain):
         silence = torch.zeros(1, samples, device=self.device)
         with self.training_ctx:
             outputs = self.modules.model(silence, torch.ones(1, device=self.device))
-        self.scaler.scale(0.0 * outputs.frames.sum()).backward()
+        self.scaler.scale(0.0 * outputs.log_probs.sum()).backward()
 
     def compute_forward(self, batch, stage):
         """Log probabilities and lengths."""
@@ -79,7 +79,7 @@ class CTCBrain(SumBrain):
     def compute_objectives(self, outputs, batch, stage):
         """Summed CTC loss; a text too long for its audio counts 0."""
         return torch.nn.functional.ctc_loss(
-            outputs.frames.transpose(0, 1),
+            outputs.log_probs.transpose(0, 1),
             batch.tokens.data,
             outputs.lengths,
             num_targets(batch),

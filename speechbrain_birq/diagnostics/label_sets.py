@@ -1,28 +1,27 @@
 """Label sets of a run: its own, every layer's, and k-means for reference."""
 
 import copy
-import warnings
 
 import torch
-from scipy.cluster.vq import kmeans2, vq
 from tqdm import tqdm
 
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.frontend import valid_frames
+from speechbrain_birq.models.labels import k_means, nearest, one_each
 
 FIT_FRAMES = 50_000  # that k-means sees, at most
 ITERATIONS = 20
 
 
 class KMeans:
-    """SciPy's k-means, started from randomly drawn vectors.
+    """K-means codes of vectors, started from randomly drawn ones.
 
     Arguments
     ---------
     vectors : torch.Tensor
         (M, D)
     num_codes : int
-        With fewer vectors than that each one is a centroid.
+        N; with fewer vectors than that each one is a centroid.
 
     Example
     -------
@@ -31,21 +30,16 @@ class KMeans:
     True
     """
 
-    def __init__(self, vectors, num_codes):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "One of the clusters is empty")
-            self.centroids, _ = kmeans2(
-                vectors.double().numpy(),
-                min(num_codes, len(vectors)),
-                iter=ITERATIONS,
-                minit="points",
-                seed=0,
-            )
+    def __init__(self, vectors: torch.Tensor, num_codes: int) -> None:
+        num_codes = min(num_codes, len(vectors))
+        generator = torch.Generator().manual_seed(0)
+        start = one_each(len(vectors), num_codes, generator)
+        codes = vectors.new_zeros(num_codes, vectors.shape[1])
+        self.codes = k_means(vectors, codes, start, rounds=ITERATIONS)
 
     def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """(M, D) -> (M, 1) int64"""
-        codes, _ = vq(vectors.double().numpy(), self.centroids)
-        return torch.from_numpy(codes).long().unsqueeze(1)
+        return nearest(vectors, self.codes).unsqueeze(1)
 
 
 class LabelSets:

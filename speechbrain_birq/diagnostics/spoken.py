@@ -70,7 +70,7 @@ class AlignedTokens:
         """Times of an ``Utterance``'s tokens; None if it has no text or too much."""
         tokens = self.recogniser.tokens
         targets = tokens.encode(utterance.text)
-        log_probs = self.recogniser.log_probs(utterance.wav).frames
+        log_probs = self.recogniser.log_probs(utterance.wav).log_probs
         repeats = (targets[1:] == targets[:-1]).sum()
         if not 0 < len(targets) <= log_probs.shape[1] - repeats:
             return None

@@ -2,7 +2,7 @@
 
 from speechbrain_birq.models.birq import BiRQ, Labels
 from speechbrain_birq.models.channel_statistics import ChannelStatistics
-from speechbrain_birq.models.ctc import CTCModel, SpecAugment
+from speechbrain_birq.models.ctc import CTCModel, CTCOutput, SpecAugment
 from speechbrain_birq.models.encoders.chunking import ChunkSampler
 from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
@@ -19,6 +19,7 @@ from speechbrain_birq.models.probe import LayerMixture, ProbeModel
 __all__ = [
     "BiRQ",
     "CTCModel",
+    "CTCOutput",
     "ChannelStatistics",
     "ChunkSampler",
     "Codebook",

@@ -1,22 +1,24 @@
 """What a frozen encoder knows: CTC on a weighted sum of all its layers."""
 
 import torch
+from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_birq.models.ctc import CTCModel
+from speechbrain_birq.models.frontend import FrontEnd
 
 
 class LayerMixture(torch.nn.Module):
-    """Linear layer on Σ_l w_l LayerNorm(h_l), w = softmax of learnt scores.
+    """Linear layer on Σ_l w_l LayerNorm(h_l), w = softmax of trained scores.
 
-    Without the normalisation the layer of the largest scale would win, not the one that
-    knows most.
+    The normalization makes the layers comparable: without it the layer of the largest
+    scale would outweigh the one that knows most.
 
     Arguments
     ---------
     num_states : int
-        Input projection and layers, K + 1.
+        Number of inputs: the input projection and the layers, K + 1.
     dim : int
-        H, width of the encoder.
+        H
     num_tokens : int
         V
 
@@ -29,39 +31,48 @@ class LayerMixture(torch.nn.Module):
     [0.3333333432674408, 0.3333333432674408, 0.3333333432674408]
     """
 
-    def __init__(self, *, num_states, dim, num_tokens):
+    def __init__(self, *, num_states: int, dim: int, num_tokens: int) -> None:
         super().__init__()
         self.scores = torch.nn.Parameter(torch.zeros(num_states))
         self.linear = torch.nn.Linear(dim, num_tokens)
 
     @property
     def weights(self) -> torch.Tensor:
-        """(K + 1,) shares of the layers, sum 1."""
+        """Shares of the layers, (K + 1,); their sum is 1."""
         return self.scores.softmax(0)
 
-    def forward(self, states):
-        """(K + 1, B, T, H) -> (B, T, V)"""
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Mix the layers: (K + 1, B, T, H) -> (B, T, V)."""
         normed = torch.nn.functional.layer_norm(states, states.shape[-1:])
         return self.linear(torch.tensordot(self.weights, normed, 1))
 
 
 class ProbeModel(CTCModel):
-    """``CTCModel`` whose encoder never moves and of which every layer is heard.
+    """``CTCModel`` with a mixture of all layers as its head; the encoder never learns.
 
     Arguments
     ---------
     frontend : FrontEnd
+        The front end of pretraining, unchanged.
     encoder : torch.nn.Module
-        With ``hidden_states(frames, lengths)``.
+        Has ``hidden_states(frames, lengths)``. It gets no gradient and no dropout.
     num_tokens : int
         V, the blank (0) included.
-    augment : SpecAugment, optional
-        As for ``CTCModel``.
+    augment : torch.nn.Module, optional
+        Changes the frames in training.
     dropout : float
-        Of the layers' outputs.
+        Dropout of the layers' outputs.
     """
 
-    def __init__(self, *, frontend, encoder, num_tokens, augment=None, dropout=0.0):
+    def __init__(
+        self,
+        *,
+        frontend: FrontEnd,
+        encoder: torch.nn.Module,
+        num_tokens: int,
+        augment: torch.nn.Module | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__(
             frontend=frontend,
             encoder=encoder,
@@ -74,13 +85,22 @@ class ProbeModel(CTCModel):
             dim=encoder.output_dim,
             num_tokens=num_tokens,
         )
-        encoder.requires_grad_(False)
-        self.freeze_encoder(True)
+        encoder.requires_grad_(False).eval()
 
-    def freeze_encoder(self, frozen: bool) -> None:
-        """It is always frozen."""
-        super().freeze_encoder(True)
+    def train(self, mode: bool = True) -> "ProbeModel":
+        """Set the training mode of everything but the encoder."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
 
-    def encode(self, frames, lengths, chunk=None) -> torch.Tensor:
-        """All layers' outputs: (K + 1, B, T, H)."""
-        return torch.stack(self.encoder.hidden_states(frames, lengths))
+    @torch.no_grad()
+    def encode(
+        self,
+        frames: torch.Tensor,
+        lengths: torch.Tensor,
+        chunk: DynChunkTrainConfig | None = None,
+    ) -> torch.Tensor:
+        """Return the outputs of all layers: (B, T, D), (B,) -> (K + 1, B, T, H)."""
+        if chunk is None:
+            return torch.stack(self.encoder.hidden_states(frames, lengths))
+        return torch.stack(self.encoder.hidden_states(frames, lengths, chunk=chunk))

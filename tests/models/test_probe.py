@@ -55,7 +55,7 @@ def test_the_mixture_hears_the_input_projection_and_every_layer(probe, wavs):
 def test_the_encoder_gets_no_gradient_and_no_dropout(probe, wavs):
     probe.train()
     probe.freeze_encoder(False)  # what the brain says when freeze_steps are over
-    first, second = (probe(*wavs).frames for _ in range(2))
+    first, second = (probe(*wavs).log_probs for _ in range(2))
     assert torch.equal(first, second)
     first.sum().backward()
     assert all(p.grad is None for p in probe.encoder.parameters())
@@ -63,8 +63,8 @@ def test_the_encoder_gets_no_gradient_and_no_dropout(probe, wavs):
 
 
 def test_the_weights_of_the_layers_are_learnt(probe, wavs):
-    frames, _ = probe(*wavs)
-    (-frames[..., 1].sum()).backward()
+    log_probs, _ = probe(*wavs)
+    (-log_probs[..., 1].sum()).backward()
     assert probe.head.scores.grad.abs().min() > 0
 
 

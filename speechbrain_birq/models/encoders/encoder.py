@@ -3,6 +3,7 @@
 import torch
 from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
 from speechbrain.nnet.attention import RelPosEncXL
+from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from torch.utils.checkpoint import checkpoint
 
 from speechbrain_birq.models.encoders.chunking import chunk_arguments
@@ -157,9 +158,14 @@ class SpeechBrainEncoder(torch.nn.Module):
         *_, last = self._outputs(frames, lengths, num_layers, chunk)
         return self.norm(last) if num_layers is None else last
 
-    def hidden_states(self, frames, lengths) -> tuple[torch.Tensor, ...]:
-        """Input projection and the output of every layer: K + 1 times (B, T, H)."""
-        return tuple(self._outputs(frames, lengths, None))
+    def hidden_states(
+        self,
+        frames: torch.Tensor,
+        lengths: torch.Tensor,
+        chunk: DynChunkTrainConfig | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the input projection and every layer's output: K + 1 of (B, T, H)."""
+        return tuple(self._outputs(frames, lengths, None, chunk))
 
     def compile(self, **options) -> None:
         """``torch.compile``, so that lengths do not lead to graphs of their own."""

@@ -1,6 +1,7 @@
 """Labels: quantizers of frozen codes, the Gumbel-softmax selector, LabelNorm."""
 
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
+from speechbrain_birq.models.labels.k_means import k_means, nearest, one_each
 from speechbrain_birq.models.labels.label_norm import LabelNorm
 from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
 from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
@@ -11,4 +12,7 @@ __all__ = [
     "GumbelSoftmaxSelector",
     "LabelNorm",
     "RandomProjectionQuantizer",
+    "k_means",
+    "nearest",
+    "one_each",
 ]

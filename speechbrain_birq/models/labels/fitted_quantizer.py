@@ -3,53 +3,55 @@
 import copy
 
 import torch
-from torch.nn.functional import normalize
 
-from speechbrain_birq.models.labels.quantizer import RandomProjectionQuantizer
+from speechbrain_birq.models.labels.k_means import (
+    POINTS_AT_ONCE,
+    k_means,
+    one_each,
+)
+from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
 
 PROJECTIONS = ("random", "pca", "whitened_pca")
 CODES = ("random", "centroids")
-POINTS_AT_ONCE = 4096  # 4 codebooks of 8,192 codes: half a gigabyte of distances
 
 
 class FittedQuantizer(RandomProjectionQuantizer):
-    """A quantizer whose projection, codes or both are fitted to a sample of frames.
+    """Quantizer whose projection, codes or both are fitted to a sample of frames.
 
-    Until ``fit`` is called it is the random one that it derives from, and what a fit
-    finds lies in the same two buffers, so that a checkpoint holds it. With both kinds
-    ``random`` there is nothing to fit: it is the paper's.
+    Until ``fit`` is called it equals the random quantizer that it derives from. A fit
+    writes to the same two buffers, so a checkpoint holds the result.
 
-    ``pca`` projects onto the directions of the sample's largest variance,
-    ``whitened_pca`` divides by the standard deviations too: random codes, which are
-    alike in all directions, need that. Every codebook sees the same directions.
-    ``centroids`` are found by Lloyd's rounds of k-means among the projected frames (of
-    unit length where the codebook's are), from other frames for each codebook. A later
-    fit begins with the frames that each code has collected so far: codes keep what they
-    stand for while the encoder below them learns.
+    ``pca`` projects onto the directions of the sample's largest variance.
+    ``whitened_pca`` also divides by the standard deviations, which random codes need
+    because they spread alike in all directions. Every codebook sees the same
+    directions. ``centroids`` come from k-means among the projected frames (of unit
+    length if the codebook's are), started from other frames for each codebook. A later
+    fit starts from the frames that each code has collected so far, so codes keep their
+    meaning while the encoder below them learns.
 
     Arguments
     ---------
     input_dim : int
         D
     codebook : Codebook
-        Where the codes are fitted, a copy is: another quantizer's stay as they are.
+        If the codes are fitted, the quantizer works on its own copy; quantizers that
+        share the original are unaffected.
     seed : int
-        Of the random projection and of the frames that k-means begins with.
+        Seed of the random projection and of the frames that k-means starts from.
     projection : str
         ``random``, ``pca`` or ``whitened_pca``.
     codes : str
         ``random`` or ``centroids``.
     rounds : int
-        Of k-means.
+        Rounds of k-means.
 
     Raises
     ------
     ValueError
-        If a kind is unknown, or PCA is to find more directions than there are.
+        If a kind is unknown, or PCA is asked for more than D directions.
 
     Example
     -------
-    >>> from speechbrain_birq.models.labels.quantizer import Codebook
     >>> codebook = Codebook(num_codebooks=1, num_codes=2, code_dim=1)
     >>> kinds = dict(projection="pca", codes="centroids")
     >>> quantizer = FittedQuantizer(input_dim=2, codebook=codebook, seed=0, **kinds)
@@ -63,13 +65,13 @@ class FittedQuantizer(RandomProjectionQuantizer):
     def __init__(
         self,
         *,
-        input_dim,
-        codebook,
-        seed,
-        projection="random",
-        codes="random",
-        rounds=15,
-    ):
+        input_dim: int,
+        codebook: Codebook,
+        seed: int,
+        projection: str = "random",
+        codes: str = "random",
+        rounds: int = 15,
+    ) -> None:
         for kind, kinds in ((projection, PROJECTIONS), (codes, CODES)):
             if kind not in kinds:
                 raise ValueError(f"{kind!r} is none of {', '.join(kinds)}")
@@ -87,7 +89,7 @@ class FittedQuantizer(RandomProjectionQuantizer):
 
     @property
     def fittable(self) -> bool:
-        """Whether anything is to be fitted."""
+        """Whether anything is to be fitted; not if both kinds are ``random``."""
         return self.kinds != ("random", "random")
 
     @torch.no_grad()
@@ -97,7 +99,7 @@ class FittedQuantizer(RandomProjectionQuantizer):
         Arguments
         ---------
         frames : torch.Tensor
-            (M, D), the more the better: a few hundred for each code.
+            (M, D); a few hundred frames a code are a good sample.
 
         Raises
         ------
@@ -108,43 +110,45 @@ class FittedQuantizer(RandomProjectionQuantizer):
         num_codes = self.codebook.shape[1]
         if len(frames) < num_codes:
             raise ValueError(f"{len(frames)} frames cannot fit {num_codes} codes")
-        collected = self._collected(frames)
+        # Before the projection moves: codes shall keep the frames that they stand for.
+        members = self._members(frames)
         if projection != "random":
             found = principal_directions(
-                frames, self.codebook.shape[2], projection == "whitened_pca"
+                frames, self.codebook.shape[2], whitened=projection == "whitened_pca"
             )
             self.projection.copy_(found.expand_as(self.projection))
         if codes == "centroids":
-            for group, members in enumerate(collected):
-                self._fit_codes(group, self.points(frames)[:, group], members)
+            points = self.points(frames)
+            for group, codes_of_group in enumerate(self.codebook.codes):
+                found = k_means(
+                    points[:, group],
+                    codes_of_group,
+                    members[group],
+                    rounds=self.rounds,
+                    l2_normalize=self.codebook.l2_normalize,
+                )
+                codes_of_group.copy_(found)
         self.num_fits += 1
 
-    def _collected(self, frames):
-        """(G, M) the code of each frame so far; at first a few frames lead."""
+    def _members(self, frames):
+        """Return the current code of each frame, (G, M).
+
+        Before the first fit, N random frames are the initial centroids and all others
+        are unassigned (-1).
+        """
         if self.num_fits:
             parts = frames.split(POINTS_AT_ONCE)
             return torch.cat([self(part) for part in parts]).T
         generator = torch.Generator().manual_seed(self.seed)
         groups, num_codes, _ = self.codebook.shape
-        nobody = torch.full((groups, len(frames)), -1, device=frames.device)
-        for members in nobody:
-            leaders = torch.randperm(len(frames), generator=generator)[:num_codes]
-            members[leaders.to(frames.device)] = torch.arange(
-                num_codes, device=frames.device
-            )
-        return nobody
-
-    def _fit_codes(self, group, points, members):
-        codes = self.codebook.codes[group]
-        for _ in range(self.rounds + 1):
-            codes.copy_(centroids(points, members, codes))
-            if self.codebook.l2_normalize:
-                codes.copy_(normalize(codes, dim=-1))
-            members = nearest(points, codes)
+        drawn = [one_each(len(frames), num_codes, generator) for _ in range(groups)]
+        return torch.stack(drawn).to(frames.device)
 
 
-def principal_directions(frames, count, whitened) -> torch.Tensor:
-    """Directions of largest variance, as columns.
+def principal_directions(
+    frames: torch.Tensor, count: int, *, whitened: bool
+) -> torch.Tensor:
+    """Return the directions of largest variance, as columns.
 
     Arguments
     ---------
@@ -153,13 +157,13 @@ def principal_directions(frames, count, whitened) -> torch.Tensor:
     count : int
         C
     whitened : bool
-        Whether each is divided by the standard deviation along it.
+        Whether each direction is divided by the standard deviation along it.
 
     Returns
     -------
     torch.Tensor
-        (D, C) float32, largest variance first. Of each direction and its opposite, the
-        one whose largest coordinate is positive.
+        (D, C) float32, largest variance first. A direction and its opposite are
+        equally good: the largest coordinate of the one returned is positive.
 
     Example
     -------
@@ -174,43 +178,6 @@ def principal_directions(frames, count, whitened) -> torch.Tensor:
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
     directions = directions * largest.sign()
     if whitened:
-        # Directions in which nothing varies stay what they are: small, not infinite.
+        # The bound keeps directions without any variance finite.
         directions = directions / variances.clamp_min(1e-6 * variances[0]).sqrt()
     return directions.float()
-
-
-def centroids(points, members, codes) -> torch.Tensor:
-    """Means of the points of each code; a code that has none stays where it is.
-
-    Arguments
-    ---------
-    points : torch.Tensor
-        (M, C)
-    members : torch.Tensor
-        (M,) int64 the code of each point, -1: of none.
-    codes : torch.Tensor
-        (N, C)
-
-    Returns
-    -------
-    torch.Tensor
-        (N, C)
-
-    Example
-    -------
-    >>> points, codes = torch.tensor([[1.0], [3.0]]), torch.tensor([[7.0], [0.0]])
-    >>> centroids(points, torch.tensor([1, 1]), codes)
-    tensor([[7.],
-            [2.]])
-    """
-    points, members = points[members >= 0], members[members >= 0]
-    sums = torch.zeros_like(codes, dtype=torch.float64)
-    sums.index_add_(0, members, points.double())
-    counts = torch.bincount(members, minlength=len(codes)).unsqueeze(1)
-    return torch.where(counts > 0, (sums / counts.clamp_min(1)).to(codes), codes)
-
-
-def nearest(points, codes) -> torch.Tensor:
-    """(M, C) points and (N, C) codes -> (M,) int64"""
-    parts = points.split(POINTS_AT_ONCE)
-    return torch.cat([torch.cdist(part, codes).argmin(1) for part in parts])

@@ -89,6 +89,6 @@ class LabelNorm(torch.nn.Module):
         # A batch whose step will be skipped leaves no trace (and no NaN) here either.
         finite = torch.isfinite(mean).all() & torch.isfinite(var).all() & any_frames
         self.num_batches += finite
-        weight = (1 / self.num_batches.clamp_min(1)).clamp_min(self.momentum) * finite
+        weight = (1 / self.num_batches.clamp_min(1)).clamp_min(self.momentum)
         self.running_mean.lerp_(torch.where(finite, mean, self.running_mean), weight)
         self.running_var.lerp_(torch.where(finite, var, self.running_var), weight)

@@ -6,10 +6,9 @@ import torch
 
 from speechbrain_birq.models.labels.fitted_quantizer import (
     FittedQuantizer,
-    centroids,
-    nearest,
     principal_directions,
 )
+from speechbrain_birq.models.labels.k_means import centroids, nearest
 from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
 
 
