@@ -60,6 +60,45 @@ def replacing(path: str | Path) -> Iterator[Path]:
     flush(path.parent)
 
 
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Make a folder atomically: it appears when the block ends without an error.
+
+    What a killed process leaves is removed by the next call for the same folder.
+
+    Yields
+    ------
+    Path
+        A hidden folder beside it, to be filled within the block.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, or there is a folder that is not empty.
+
+    Example
+    -------
+    >>> path = Path(getfixture("tmp_path")) / "labels"
+    >>> with new_folder(path) as partial:
+    ...     (partial / "index.json").touch()
+    ...     path.exists()
+    False
+    >>> [file.name for file in path.iterdir()]
+    ['index.json']
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.sync()  # once: to flush hundreds of small files takes seconds
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    flush(path.parent)
+
+
 def write(path: str | Path, content: str | bytes) -> None:
     """Write a file atomically; what was there before is replaced.
 

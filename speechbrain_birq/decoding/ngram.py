@@ -9,6 +9,7 @@ import math
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from speechbrain_birq.data.files_below import files_below
 from speechbrain_birq.errors import BadInput
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
@@ -152,7 +153,7 @@ def read_sentences(paths) -> list[str]:
 
 def _texts(path):
     if path.is_dir():
-        files = sorted(path.rglob("*.trans.txt"))
+        files = files_below(path, ".trans.txt")
         return [line.partition(" ")[2] for file in files for line in _lines(file)]
     if not path.is_file():
         raise BadInput(f"no texts {path}: it does not exist")

@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_birq.data.corpora.minispeech.espeak import SILENCE
+from speechbrain_birq.data.files_below import files_below
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import SpeechEncoder
 
@@ -91,7 +92,7 @@ def read_phones(folder) -> dict[Path, list[Interval]]:
         If no phones lie there.
     """
     phones = {}
-    for table in sorted(Path(folder).rglob("*.phones.tsv")):
+    for table in files_below(folder, ".phones.tsv"):
         with open(table, encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, delimiter="\t"):
                 times = float(row["start_seconds"]), float(row["end_seconds"])

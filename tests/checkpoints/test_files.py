@@ -252,6 +252,27 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert list(Path(tmp_path).iterdir()) == [path]
 
 
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
+    path = tmp_path / "labels"
+    with pytest.raises(KeyboardInterrupt), files.new_folder(path) as partial:
+        (partial / "a").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".labels.partial").mkdir()  # of a killed process
+    (tmp_path / ".labels.partial" / "old").touch()
+    with files.new_folder(path) as partial:
+        (partial / "b").touch()
+        assert not path.exists()
+    assert list(tmp_path.rglob("*")) == [path, path / "b"]
+
+
+def test_a_folder_that_is_there_is_not_replaced(tmp_path):
+    (tmp_path / "kept").touch()
+    with pytest.raises(OSError), files.new_folder(tmp_path):
+        pass
+    assert (tmp_path / "kept").exists()
+
+
 def test_a_disk_with_too_little_room_is_refused(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_500_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)

@@ -1,19 +1,20 @@
-"""Is a corpus there as it was published, or was its archive unpacked in part?"""
+"""Whether a corpus is complete, or its archive was unpacked in part."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from speechbrain_birq.errors import BadInput
 
 AGAIN = "unpack the archive again, or copy the rest"
-LIST = "SPEAKERS.TXT"  # LibriSpeech's; a corpus of one's own may lack what it likes
+LIST = "SPEAKERS.TXT"  # only LibriSpeech has it: other corpora may lack what they like
 
 
-def is_published(data_folder) -> bool:
+def is_published(data_folder: str | Path) -> bool:
     """Whether a folder of splits is LibriSpeech itself."""
     return (Path(data_folder) / LIST).is_file()
 
 
-def check_speakers(data_folder, split) -> None:
+def check_speakers(data_folder: str | Path, split: str) -> None:
     """Compare a split with LibriSpeech's own SPEAKERS.TXT, if that lies beside it.
 
     Raises
@@ -30,13 +31,15 @@ def check_speakers(data_folder, split) -> None:
     missing = [s for s in listed if not (Path(data_folder) / split / s).is_dir()]
     if missing:
         raise BadInput(
-            f"{Path(data_folder) / split} is not whole: {len(missing)} of the "
-            f"{len(listed)} speakers in {path} have no folder, {missing[0]} for one: "
-            f"{AGAIN}"
+            f"{Path(data_folder) / split} is not complete: {len(missing)} of the "
+            f"{len(listed)} speakers in {path} have no folder, for example "
+            f"{missing[0]}: {AGAIN}"
         )
 
 
-def check_transcripts(folder, audio, texts) -> None:
+def check_transcripts(
+    folder: str | Path, audio: Collection[str], texts: Collection[str]
+) -> None:
     """Refuse a published split that has transcripts without their audio.
 
     Arguments
@@ -53,6 +56,6 @@ def check_transcripts(folder, audio, texts) -> None:
     missing = sorted(set(texts) - set(audio))
     if missing:
         raise BadInput(
-            f"{folder} is not whole: {len(missing)} of its {len(texts)} transcripts "
-            f"have no audio, {missing[0]} for one: {AGAIN}"
+            f"{folder} is not complete: {len(missing)} of its {len(texts)} transcripts "
+            f"have no audio, for example {missing[0]}: {AGAIN}"
         )

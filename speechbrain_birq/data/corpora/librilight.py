@@ -11,8 +11,13 @@ Each of the six folders of ``1h`` holds 10 minutes; 10 hours are ``1h`` and ``9h
 from pathlib import Path
 
 from speechbrain_birq.data.corpora.completeness import check_transcripts
-from speechbrain_birq.data.corpora.librispeech import find_utterances
-from speechbrain_birq.data.manifest import AUDIO_SUFFIXES, write_manifest
+from speechbrain_birq.data.corpora.librispeech import (
+    Found,
+    find_utterances,
+    measured,
+    write_manifests,
+)
+from speechbrain_birq.data.manifest import Utterance
 from speechbrain_birq.errors import BadInput
 
 URL = "https://dl.fbaipublicfiles.com/librilight/data/librispeech_finetuning.tgz"
@@ -25,8 +30,10 @@ PARTS = {
 }
 
 
-def prepare_librilight(data_folder, splits, manifest_folder) -> dict[str, Path]:
-    """Write one manifest a split, of LibriSpeech or of Libri-light's limited sets.
+def prepare_librilight(
+    data_folder: str | Path, splits: list[str], manifest_folder: str | Path
+) -> dict[str, Path]:
+    """Write a manifest of each split of LibriSpeech or of Libri-light's limited sets.
 
     Arguments
     ---------
@@ -36,6 +43,7 @@ def prepare_librilight(data_folder, splits, manifest_folder) -> dict[str, Path]:
         ``librilight-10min``, ``librilight-1h``, ``librilight-10h``; any other name is
         a folder, as for ``prepare_librispeech``. "+" joins several.
     manifest_folder : str or Path
+        Where the CSV files go.
 
     Returns
     -------
@@ -45,45 +53,36 @@ def prepare_librilight(data_folder, splits, manifest_folder) -> dict[str, Path]:
     Raises
     ------
     BadInput
-        If the archive is missing or was unpacked in part.
+        As ``prepare_librispeech``; or if the archive is missing or was unpacked in
+        part.
     """
-    return {
-        split: write_manifest(
-            Path(manifest_folder) / f"{split}.csv",
-            [u for part in split.split("+") for u in _utterances(data_folder, part)],
-        )
-        for split in splits
-    }
+    return write_manifests(data_folder, splits, manifest_folder, find=_utterances)
 
 
-def _utterances(data_folder, split):
+def _utterances(data_folder: Path, split: str) -> list[Utterance]:
     if split not in PARTS:
         if split.startswith("librilight"):
             raise BadInput(f"no split {split!r}: there are {', '.join(PARTS)}")
         return find_utterances(data_folder, split)
-    folder = Path(data_folder) / FOLDER
+    folder = data_folder / FOLDER
     if not folder.is_dir():
         raise BadInput(
             f"no folder {folder}: unpack {URL} in {data_folder} (0.6 GB, beside "
             f"LibriSpeech's own splits)"
         )
-    for part in PARTS[split]:
-        _check_whole(folder, part)
-    return [u for part in PARTS[split] for u in find_utterances(folder, part)]
+    found = [
+        _complete(folder / part / kind)
+        for part in PARTS[split]
+        for kind in ("clean", "other")
+    ]
+    return [utterance for part in found for utterance in measured(part)]
 
 
-def _check_whole(folder, part):
-    for kind in ("clean", "other"):
-        place = folder / part / kind
-        names = {p.stem for p in place.rglob("*") if p.suffix in AUDIO_SUFFIXES}
-        if not names:
-            raise BadInput(f"no audio in {place}: unpack {URL} again")
-        texts = {
-            line.split(maxsplit=1)[0]
-            for path in place.rglob("*.trans.txt")
-            for line in path.read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        }
-        if not texts:
-            raise BadInput(f"no transcripts in {place}: unpack {URL} again")
-        check_transcripts(place, names, texts)
+def _complete(folder):
+    found = Found.below(folder)
+    if not found.paths:
+        raise BadInput(f"no audio in {folder}: unpack {URL} again")
+    if not found.texts:
+        raise BadInput(f"no transcripts in {folder}: unpack {URL} again")
+    check_transcripts(folder, found.names, found.texts)
+    return found

@@ -2,7 +2,9 @@
 
 import logging
 from codecs import BOM_UTF8
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from speechbrain_birq.data.audio_checks import printable
 from speechbrain_birq.data.corpora.completeness import (
@@ -10,6 +12,7 @@ from speechbrain_birq.data.corpora.completeness import (
     check_transcripts,
     is_published,
 )
+from speechbrain_birq.data.files_below import files_below
 from speechbrain_birq.data.manifest import (
     AUDIO_SUFFIXES,
     Utterance,
@@ -22,12 +25,14 @@ from speechbrain_birq.errors import BadInput
 logger = logging.getLogger(__name__)
 
 
-def prepare_librispeech(data_folder, splits, manifest_folder) -> dict[str, Path]:
-    """Write one manifest a split; audio in any of flac, wav, opus, ogg.
+def prepare_librispeech(
+    data_folder: str | Path, splits: list[str], manifest_folder: str | Path
+) -> dict[str, Path]:
+    """Write one manifest for each split; audio is any of flac, wav, opus, ogg.
 
     Unreadable files, transcripts without audio and audio without a transcript are
-    counted and named in the log. Audio without a transcript keeps an empty text: good
-    for pretraining, left out of fine-tuning.
+    counted and named in the log. Audio without a transcript keeps an empty text:
+    pretraining uses it, fine-tuning leaves it out.
 
     Arguments
     ---------
@@ -49,16 +54,31 @@ def prepare_librispeech(data_folder, splits, manifest_folder) -> dict[str, Path]
         If a folder is missing or holds no audio, a split is not below ``data_folder``,
         or LibriSpeech (with SPEAKERS.TXT beside the splits) was unpacked in part.
     """
+    return write_manifests(data_folder, splits, manifest_folder, find=find_utterances)
+
+
+def write_manifests(
+    data_folder: str | Path,
+    splits: list[str],
+    manifest_folder: str | Path,
+    *,
+    find: Callable[[Path, str], list[Utterance]],
+) -> dict[str, Path]:
+    """Write one manifest for each split, with what ``find(data_folder, part)`` finds.
+
+    Arguments and errors are those of ``prepare_librispeech``.
+    """
     return {
         split: write_manifest(
-            Path(manifest_folder) / f"{split}.csv", _joined(data_folder, split)
+            Path(manifest_folder) / f"{split}.csv",
+            _joined(Path(data_folder), split, find),
         )
         for split in splits
     }
 
 
-def _joined(data_folder, split):
-    """Utterances of one or several splits; of two with one name the first is taken."""
+def _joined(data_folder, split, find):
+    """Utterances of joined splits; the first is taken of two that have one name."""
     found = {}
     for part in split.split("+"):
         if not part or ".." in Path(part).parts or Path(part).is_absolute():
@@ -66,21 +86,20 @@ def _joined(data_folder, split):
                 f"the split {split!r} must name folders below {data_folder}, joined "
                 f"by +"
             )
-        for utterance in find_utterances(data_folder, part):
+        for utterance in find(data_folder, part):
             if found.setdefault(utterance.ID, utterance) is not utterance:
-                first = found[utterance.ID].wav
-                _tell_same_name(utterance.wav, first)
+                _log_same_name(utterance.wav, found[utterance.ID].wav)
     return list(found.values())
 
 
-def _tell_same_name(path, first):
+def _log_same_name(path, first):
     logger.warning(
         "skipped %s: %s has the same name", printable(path), printable(first)
     )
 
 
-def find_utterances(data_folder, split) -> list[Utterance]:
-    """All readable utterances of one split, sorted by name.
+def find_utterances(data_folder: str | Path, split: str) -> list[Utterance]:
+    """Find all readable utterances of one split, sorted by path.
 
     Raises
     ------
@@ -91,52 +110,80 @@ def find_utterances(data_folder, split) -> list[Utterance]:
     if not folder.is_dir():
         raise BadInput(_missing(Path(data_folder), split))
     check_speakers(data_folder, split)
-    texts = _transcripts(folder)
-    paths = _audio_files(folder)
+    found = Found.below(folder)
     if is_published(data_folder):
-        check_transcripts(folder, {path.stem for path in paths}, texts)
-    durations = measure_all(paths)
+        check_transcripts(folder, found.names, found.texts)
+    return measured(found)
+
+
+class Found(NamedTuple):
+    """What lies below a folder, not yet opened."""
+
+    folder: Path
+    paths: list[Path]  # of audio, one for each name
+    texts: dict[str, str]  # utterance -> transcript
+
+    @classmethod
+    def below(cls, folder: Path) -> "Found":
+        """Look for audio and transcripts at any depth."""
+        return cls(folder, _audio_files(folder), _transcripts(folder))
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the utterances that have audio."""
+        return {path.stem for path in self.paths}
+
+
+def measured(found: Found) -> list[Utterance]:
+    """Read the headers; log what is unreadable, and what lacks audio or a transcript.
+
+    Raises
+    ------
+    BadInput
+        If no audio is readable.
+    """
+    durations = measure_all(found.paths)
     if not durations:
         raise BadInput(
-            f"no readable audio ({', '.join(AUDIO_SUFFIXES)}) in {folder}: expected "
-            f"{split}/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac"
+            f"no readable audio ({', '.join(AUDIO_SUFFIXES)}) in {found.folder}: "
+            f"expected <speaker>/<chapter>/<speaker>-<chapter>-<number>.flac"
         )
-    _report_unmatched(folder, {path.stem for path in paths}, texts)
+    _log_unmatched(found)
     return [
         Utterance(
             path.stem,
             round(duration, 4),
             str(path.absolute()),
             path.stem.split("-")[0],
-            texts.get(path.stem, ""),
+            found.texts.get(path.stem, ""),
         )
         for path, duration in durations.items()
     ]
 
 
 def _audio_files(folder):
-    """Audio files by name; of two with one name (a.flac, a.wav) the first is taken."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-    named = {}
-    for path in paths:
+    """Audio files by name; the first is taken of two with one name (a.flac, a.wav)."""
+    named: dict[str, Path] = {}
+    for path in files_below(folder, AUDIO_SUFFIXES):
         if named.setdefault(path.stem, path) != path:
-            _tell_same_name(path, named[path.stem])
+            _log_same_name(path, named[path.stem])
     return list(named.values())
 
 
 def _missing(data_folder, split):
     if not data_folder.is_dir():
         return f"data folder {data_folder} does not exist: give --data_folder"
-    there = sorted(p.name for p in data_folder.iterdir() if p.is_dir())
+    folders = [path.name for path in data_folder.iterdir() if path.is_dir()]
+    there = ", ".join(sorted(name for name in folders if not name.startswith(".")))
     return (
-        f"no split {split!r} in {data_folder} (it has {', '.join(there) or 'none'}): "
+        f"no split {split!r} in {data_folder} (it has {there or 'none'}): "
         f"give the folder above the splits as --data_folder, or other splits"
     )
 
 
 def _transcripts(folder):
-    texts = {}
-    for path in sorted(folder.rglob("*.trans.txt")):
+    texts: dict[str, str] = {}
+    for path in files_below(folder, ".trans.txt"):
         for line in _lines(path):
             utterance, *words = line.split()
             text = " ".join(words)
@@ -159,18 +206,18 @@ def _lines(path):
     text = data.removeprefix(BOM_UTF8).decode("utf-8", errors="replace")
     if "\ufffd" in text or "\0" in text:
         logger.warning("%s is not UTF-8 text: save it as such", printable(path))
-    # NUL: a csv reader before Python 3.11 takes none.
+    # Before Python 3.11, csv readers refuse NUL bytes.
     lines = text.replace("\0", " ").replace("\r", "\n").split("\n")
     return [line for line in lines if line.strip()]
 
 
-def _report_unmatched(folder, audio, texts):
-    without_audio = sorted(texts.keys() - audio)
-    without_text = sorted(name for name in audio if not texts.get(name))
+def _log_unmatched(found):
+    without_audio = sorted(found.texts.keys() - found.names)
+    without_text = sorted(name for name in found.names if not found.texts.get(name))
     for names, what in (
         (without_audio, "transcripts without audio"),
         (without_text, "recordings without a transcript"),
     ):
         if names:
             shown = some_of(names)
-            logger.warning("%s: %d %s: %s", folder, len(names), what, shown)
+            logger.warning("%s: %d %s: %s", found.folder, len(names), what, shown)

@@ -141,7 +141,7 @@ def test_a_killed_preparation_goes_on(raw, tmp_path, monkeypatch):
     assert done.stat().st_mtime_ns == before
     assert counts["ihm-train"].segments == 0 and counts["ihm-dev"].segments == 3
     assert len(names(folder)) == 2 * 3 * 3
-    assert not (folder / "partial").exists()
+    assert not list(folder.rglob(".*"))
 
 
 def headset(raw, meeting="ES2011a", number=0):
@@ -212,18 +212,18 @@ def lose_segments(raw):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (lose_audio, "of 1 of 3 meetings, of ES2011a .* --without ES2011a"),
+        (lose_audio, "of 1 of 3 meetings, .* ES2011a: .* --without ES2011a"),
         (break_off_audio, "ES2011a.Headset-0.wav is cut off .*5000 of 192044 bytes"),
         (empty_audio, "is cut off or no WAV file"),
         (lose_a_headset, "ES2011a has no Headset-1"),
         (lose_annotations, "no annotations ami_public_manual_1.6.2.zip in"),
         (take_another_version, "1.6.1.zip, another version.*: download http"),
-        (damage_annotations, "is damaged .*: download http"),
+        (damage_annotations, "is corrupt .*: download http"),
         (lose_words, "the annotation .*ES2011a.B.words.xml is missing"),
         (lose_a_meeting, "no annotation of the meeting ES2004a"),
         (lose_the_list, "no .*corpusResources/meetings.xml: unpack"),
-        (damage_the_list, "meetings.xml is damaged"),
-        (damage_words, "is damaged"),
+        (damage_the_list, "meetings.xml is corrupt"),
+        (damage_words, "is corrupt"),
         (lose_segments, "no folder .*segments: unpack"),
     ],
 )
@@ -233,6 +233,18 @@ def test_what_is_missing_is_told_before_anything_is_cut(raw, tmp_path, fault, wo
         cut(raw, tmp_path)
     assert "\n" not in str(caught.value)
     assert not names(tmp_path / "cut")
+
+
+def test_meetings_that_are_links_are_read_and_hidden_files_are_not(raw, tmp_path):
+    """Of macOS, beside audio, segments and words."""
+    folder = unpacked(raw)
+    for path in [*raw.rglob("*.wav"), *folder.rglob("*.xml")]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    (folder / "words" / ".DS_Store").touch()
+    (raw / "wav_db" / "ES2011a").rename(tmp_path / "ES2011a")
+    (raw / "wav_db" / "ES2011a").symlink_to(tmp_path / "ES2011a")
+    _, counts = cut(raw, tmp_path)
+    assert all(found.segments == 3 for found in counts.values())
 
 
 def test_a_meeting_can_be_left_out(raw, tmp_path):
@@ -245,8 +257,8 @@ def test_a_meeting_can_be_left_out(raw, tmp_path):
 
 def test_a_disk_that_is_too_small_is_told(raw, tmp_path, monkeypatch):
     Usage = collections.namedtuple("Usage", "total used free")
-    monkeypatch.setattr(ami.shutil, "disk_usage", lambda path: Usage(1, 1, 1000))
-    with pytest.raises(BadInput, match=r"has room for 0.0 GB"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1, 1, 1000))
+    with pytest.raises(BadInput, match=r"0\.0 GB free: .*--output_folder"):
         cut(raw, tmp_path)
 
 

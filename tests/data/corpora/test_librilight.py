@@ -94,7 +94,7 @@ def test_a_set_that_needs_less_is_there(librilight, tmp_path):
 
 def test_an_archive_unpacked_in_part_is_refused(librilight, tmp_path):
     next((librilight / FOLDER / "9h" / "clean").rglob("*.flac")).unlink()
-    words = "9h/clean is not whole: 1 of its 2 transcripts have no audio"
+    words = "9h/clean is not complete: 1 of its 2 transcripts have no audio"
     with pytest.raises(BadInput, match=words):
         rows(librilight, "librilight-10h", tmp_path)
 
@@ -112,6 +112,54 @@ def test_what_tar_unpacks_is_found(librilight, tmp_path):
     with tarfile.open(tmp_path / f"{FOLDER}.tgz") as tar:
         tar.extractall(tmp_path / "unpacked", filter="data")
     assert len(rows(tmp_path / "unpacked", "librilight-10h", tmp_path)) == 28
+
+
+def chapter_of(librilight):
+    return next((librilight / FOLDER / "1h/0/clean").rglob("*.trans.txt")).parent
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"999-7-0000 CAF\xc9\n", b"\n"])
+def test_transcripts_are_read_with_librispeech_s_care(librilight, tmp_path, start):
+    """Marks of byte order and lines in Latin-1 stop nothing."""
+    chapter = chapter_of(librilight)
+    (path,) = chapter.glob("*.trans.txt")
+    path.write_bytes(start + path.read_bytes())
+    if b"999" in start:
+        (flac,) = chapter.glob("*.flac")
+        shutil.copy(flac, chapter / "999-7-0000.flac")
+    found = {row.ID: row.text for row in rows(librilight, "librilight-10min", tmp_path)}
+    assert found[path.name.removesuffix(".trans.txt") + "-0000"] == "ONE TWO"
+    assert len(found) == (5 if b"999" in start else 4)
+
+
+def test_suffixes_in_capitals_are_audio(librilight, tmp_path):
+    for path in (librilight / FOLDER / "1h" / "0").rglob("*.flac"):
+        path.rename(path.with_suffix(".FLAC"))
+    assert len(rows(librilight, "librilight-10min", tmp_path)) == 4
+
+
+def test_chapters_that_are_links_are_read_and_hidden_files_are_not(
+    librilight, tmp_path
+):
+    chapter = chapter_of(librilight)
+    chapter.rename(tmp_path / "chapter")
+    chapter.symlink_to(tmp_path / "chapter")
+    (tmp_path / "chapter" / "._1-7.trans.txt").write_text("1-7-0000 A")
+    assert len(rows(librilight, "librilight-10min", tmp_path)) == 4
+
+
+@pytest.mark.parametrize("split", ["/corpus/dev", "../dev", "", "dev+"])
+def test_a_split_that_is_not_below_the_data_folder_is_refused(
+    librilight, tmp_path, split
+):
+    split = split.replace("/corpus", str(librilight))
+    with pytest.raises(BadInput, match="must name folders below"):
+        rows(librilight, split, tmp_path)
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_an_utterance_of_two_joined_sets_is_taken_once(librilight, tmp_path):
+    assert len(rows(librilight, "librilight-10min+librilight-1h", tmp_path)) == 24
 
 
 # LibriSpeech itself.
@@ -141,13 +189,13 @@ def test_speakers_without_a_folder_are_counted_and_one_is_named(librispeech):
     with pytest.raises(BadInput) as caught:
         find_utterances(librispeech, "dev")
     assert "1 of the 2 speakers in" in str(caught.value)
-    assert "have no folder, 14 for one" in str(caught.value)
+    assert "have no folder, for example 14" in str(caught.value)
 
 
 def test_transcripts_without_audio_are_refused_in_librispeech(librispeech):
     (librispeech / "train" / "11" / "1" / "11-1-0001.flac").unlink()
     with pytest.raises(
-        BadInput, match="1 of its 6 transcripts have no audio, 11-1-0001"
+        BadInput, match="1 of its 6 transcripts have no audio, for example 11-1-0001"
     ):
         find_utterances(librispeech, "train")
 

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from small_corpus import piped
 
 from speechbrain_birq.data.corpora.librispeech import (
     find_utterances,
@@ -184,3 +185,39 @@ def test_of_two_files_with_one_name_the_first_is_taken_and_the_other_named(
     ids = [u.ID for u in find_utterances(corpus, "train")]
     assert len(ids) == len(set(ids))
     assert f"skipped {flac.with_suffix('.wav')}" in caplog.text
+
+
+def test_speakers_and_chapters_that_are_links_are_read(corpus, tmp_path, caplog):
+    (corpus / "train" / "11").rename(tmp_path / "11")
+    (corpus / "train" / "11").symlink_to(tmp_path / "11")
+    (corpus / "train" / "12" / "1").rename(tmp_path / "chapter")
+    (corpus / "train" / "12" / "1").symlink_to(tmp_path / "chapter")
+    with caplog.at_level(logging.WARNING):
+        found = find_utterances(corpus, "train")
+    assert len(found) == 6 and all(utterance.text for utterance in found)
+    assert caplog.text == ""
+
+
+def test_what_macos_leaves_beside_each_file_is_skipped(corpus, caplog):
+    for path in [path for path in corpus.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    (corpus / ".Trashes").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert len(find_utterances(corpus, "train")) == 6
+        with pytest.raises(BadInput, match="it has dev, test, train"):
+            find_utterances(corpus, "valid")
+    assert caplog.text == ""
+
+
+def test_published_transcripts_of_macos_need_no_audio(corpus):
+    (corpus / "SPEAKERS.TXT").write_text("21 | F | dev | 8 | A\n")
+    (corpus / "dev" / "21" / "1" / "._21-1.trans.txt").write_text("999-1-0000 A")
+    assert len(find_utterances(corpus, "dev")) == 3
+
+
+def test_a_flac_without_a_length_in_its_header_is_named(corpus, caplog):
+    piped(corpus / "dev" / "21" / "1" / "21-1-0000.flac")
+    with caplog.at_level(logging.WARNING):
+        assert len(find_utterances(corpus, "dev")) == 2
+    reason = "length missing in the header: re-encode it"
+    assert f"21-1-0000.flac: {reason}" in caplog.text

@@ -1,25 +1,37 @@
-"""AMI as it was published: which files must be there, and whether they are whole."""
+"""AMI as it was published: which files must be there, and whether they are complete."""
 
+import re
 import struct
+import tempfile
 import xml.etree.ElementTree as ET
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from speechbrain_birq.data.files_below import files_below
 from speechbrain_birq.errors import BadInput
 
 VERSION = "ami_public_manual_1.6.2"
 URL = f"http://groups.inf.ed.ac.uk/ami/AMICorpusAnnotations/{VERSION}.zip"
 
 
-def find_audio(data_folder, mic, meetings) -> dict[str, dict[int, Path]]:
-    """Recordings of each meeting: channel -> file.
+def find_audio(
+    data_folder: Path, mic: str, meetings: Sequence[str]
+) -> dict[str, dict[int, Path]]:
+    """Find the recordings of each meeting.
 
     Arguments
     ---------
     data_folder : Path
     mic : str
         ihm (a headset for each speaker) or sdm (channel 0).
-    meetings : list
+    meetings : sequence of str
+
+    Returns
+    -------
+    dict
+        meeting -> {channel: file}
 
     Raises
     ------
@@ -29,16 +41,19 @@ def find_audio(data_folder, mic, meetings) -> dict[str, dict[int, Path]]:
     if not data_folder.is_dir():
         raise BadInput(f"no folder {data_folder}: give AMI's --data_folder")
     pattern = "*.Headset-?.wav" if mic == "ihm" else "*.Array1-01.wav"
-    found = {meeting: {} for meeting in meetings}
-    for path in sorted(data_folder.rglob(pattern)):
-        meeting, kind, _ = path.name.split(".")
-        if meeting in found:
-            found[meeting][int(kind[-1]) if mic == "ihm" else 0] = path
+    name = (
+        r"([^.]+)\.Headset-(\d)\.wav" if mic == "ihm" else r"([^.]+)\.Array1-0(1)\.wav"
+    )
+    found: dict[str, dict[int, Path]] = {meeting: {} for meeting in meetings}
+    for path in files_below(data_folder, ".wav"):
+        match = re.fullmatch(name, path.name)
+        if match and match[1] in found:
+            found[match[1]][int(match[2]) if mic == "ihm" else 0] = path
     missing = [meeting for meeting, channels in found.items() if not channels]
     if missing:
         raise BadInput(
             f"{data_folder} lacks {pattern} of {len(missing)} of {len(meetings)} "
-            f"meetings, of {missing[0]} for one: add --download, or leave them out "
+            f"meetings, for example of {missing[0]}: add --download, or leave them out "
             f"with --without {' '.join(missing[:3])}{' ...' if missing[3:] else ''}"
         )
     for channels in found.values():
@@ -48,7 +63,7 @@ def find_audio(data_folder, mic, meetings) -> dict[str, dict[int, Path]]:
 
 
 def _check_wav(path):
-    """A download that broke off still has its header."""
+    # A download that broke off still has its header.
     with open(path, "rb") as file:
         start = file.read(8)
     promised = struct.unpack("<I", start[4:])[0] + 8 if len(start) == 8 else 8
@@ -59,8 +74,8 @@ def _check_wav(path):
         )
 
 
-def find_annotations(data_folder, output_folder) -> Path:
-    """Folder of the manual annotations; the archive is unpacked below the output.
+def find_annotations(data_folder: Path, output_folder: Path) -> Path:
+    """Find the folder of the manual annotations; unpack their archive below the output.
 
     Raises
     ------
@@ -77,7 +92,7 @@ def find_annotations(data_folder, output_folder) -> Path:
                 file.extractall(unpacked)
         except (zipfile.BadZipFile, EOFError) as error:
             raise BadInput(
-                f"{archive} is damaged ({error}): download {URL} again"
+                f"{archive} is corrupt ({error}): download {URL} again"
             ) from error
         return unpacked
     others = sorted(data_folder.glob("ami_*manual*"))
@@ -87,13 +102,13 @@ def find_annotations(data_folder, output_folder) -> Path:
     )
 
 
-def check_annotations(folder, meetings) -> None:
+def check_annotations(folder: Path, meetings: Sequence[str]) -> None:
     """Refuse annotations that lack a file.
 
     Raises
     ------
     BadInput
-        Naming it.
+        The message names it.
     """
     index = folder / "corpusResources" / "meetings.xml"
     if not index.is_file():
@@ -104,8 +119,8 @@ def check_annotations(folder, meetings) -> None:
     try:
         listed = {m.attrib["observation"] for m in ET.parse(index).getroot()}
     except (ET.ParseError, KeyError) as error:
-        raise BadInput(f"{index} is damaged ({error}): unpack {URL} again") from error
-    segments = sorted(path.name for path in (folder / "segments").glob("*.xml"))
+        raise BadInput(f"{index} is corrupt ({error}): unpack {URL} again") from error
+    segments = [path.name for path in files_below(folder / "segments", ".xml")]
     covered = {name.split(".")[0] for name in segments}
     for meeting in meetings:
         if meeting not in listed or meeting not in covered:
@@ -117,3 +132,20 @@ def check_annotations(folder, meetings) -> None:
         words = folder / "words" / name.replace(".segments.", ".words.")
         if not words.is_file():
             raise BadInput(f"the annotation {words} is missing: unpack {URL} again")
+
+
+@contextmanager
+def without_hidden_files(annotations: Path) -> Iterator[Path]:
+    """Show lhotse the annotations without dot files: it reads all that lies there.
+
+    Yields
+    ------
+    Path
+        A folder of links.
+    """
+    with tempfile.TemporaryDirectory() as shown:
+        for part in ("corpusResources", "segments", "words"):
+            (Path(shown) / part).mkdir()
+            for path in files_below(annotations / part, ".xml"):
+                (Path(shown) / part / path.name).symlink_to(path.absolute())
+        yield Path(shown)

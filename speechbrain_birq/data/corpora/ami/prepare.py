@@ -4,22 +4,25 @@
     <data_folder>/ami_public_manual_1.6.2.zip, or the folder it becomes
     <output_folder>/<mic>-<part>/<meeting>/<speaker>-<meeting>-<mic><number>.flac
 
-Partitions, annotations and text normalisation are lhotse's. Segments become files since
-everything else then reads AMI as it reads LibriSpeech: some 20 GB for both microphones,
-against seeking in recordings of an hour for every utterance.
+Partitions, annotations and text normalization are lhotse's. Segments become files (some
+20 GB for both microphones), because everything else then reads AMI as it reads
+LibriSpeech; otherwise every utterance would seek in a recording of an hour.
 """
 
-import shutil
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
+from speechbrain_birq.checkpoints.files import check_free_space
 from speechbrain_birq.data.corpora.ami.files import (
     URL,
     check_annotations,
     find_annotations,
     find_audio,
+    without_hidden_files,
 )
 from speechbrain_birq.data.corpora.ami.segments import Counts, Segment, cut_meeting
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
@@ -33,9 +36,15 @@ BYTES_PER_SECOND = 20_000  # of FLAC at 16 kHz, generously
 
 
 def prepare_ami(
-    data_folder, output_folder, *, mics=MICS, parts=PARTS, without=(), download=False
+    data_folder: str | Path,
+    output_folder: str | Path,
+    *,
+    mics: Sequence[str] = MICS,
+    parts: Sequence[str] = PARTS,
+    without: Sequence[str] = (),
+    download: bool = False,
 ) -> dict[str, Counts]:
-    """Cut AMI's meetings; a meeting appears whole or not at all.
+    """Cut AMI's meetings into segments; the folder of a meeting is written atomically.
 
     Called again after a kill, it keeps the meetings that are done. Overlapping speech
     stays: each speaker's segment is cut from the own headset (ihm), or from the one
@@ -46,9 +55,11 @@ def prepare_ami(
     data_folder : str or Path
         AMI as lhotse downloads it.
     output_folder : str or Path
-    mics, parts : tuple
-    without : tuple
-        Meetings to leave out, for one because their microphone failed.
+        Where the segments go.
+    mics, parts : sequence of str
+        Microphones and parts of the corpus that are wanted.
+    without : sequence of str
+        Meetings to leave out, for example because their microphone failed.
     download : bool
         Fetch what is missing in ``data_folder`` first: 60 to 70 GB.
 
@@ -87,7 +98,12 @@ def prepare_ami(
         for meeting in meetings[part]
         if not (output_folder / f"{mic}-{part}" / meeting).is_dir()
     ]
-    _check_disk(output_folder, [segments[meeting] for _, _, meeting in to_cut])
+    seconds = sum(s.end - s.start for *_, meeting in to_cut for s in segments[meeting])
+    check_free_space(
+        output_folder,
+        seconds * BYTES_PER_SECOND,
+        "make room or give another --output_folder",
+    )
     counts = {f"{mic}-{part}": Counts() for mic in mics for part in parts}
     for mic, part, meeting in tqdm(to_cut, "meetings"):
         folder = output_folder / f"{mic}-{part}" / meeting
@@ -96,8 +112,10 @@ def prepare_ami(
     return counts
 
 
-def find_ami(data_folder, splits, manifest_folder) -> dict[str, Path]:
-    """Manifests of what ``prepare_ami`` has cut, as ``prepare_librispeech``.
+def find_ami(
+    data_folder: str | Path, splits: list[str], manifest_folder: str | Path
+) -> dict[str, Path]:
+    """Write manifests of what ``prepare_ami`` has cut, as ``prepare_librispeech`` does.
 
     Raises
     ------
@@ -117,17 +135,18 @@ def find_ami(data_folder, splits, manifest_folder) -> dict[str, Path]:
 def _segments(lhotse_ami, annotations):
     """meeting -> segments"""
     try:
-        found = lhotse_ami.parse_ami_annotations(
-            annotations,
-            normalize="kaldi",  # upper case, no punctuation
-            max_words_per_segment=MAX_WORDS,
-            merge_consecutive=True,
-        )
+        with without_hidden_files(annotations) as shown:
+            found = lhotse_ami.parse_ami_annotations(
+                shown,
+                normalize="kaldi",  # upper case, no punctuation
+                max_words_per_segment=MAX_WORDS,
+                merge_consecutive=True,
+            )
     except (ET.ParseError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
-            f"an annotation in {annotations} is damaged ({error}): unpack {URL} again"
+            f"an annotation in {annotations} is corrupt ({error}): unpack {URL} again"
         ) from error
-    segments = {}
+    segments: dict[str, list[Segment]] = {}
     for (meeting, speaker, channel), spoken in found.items():
         segments.setdefault(meeting, []).extend(
             Segment(speaker, channel, s.start_time, s.end_time, s.text) for s in spoken
@@ -145,18 +164,7 @@ def _check_headsets(audio, segments):
             )
 
 
-def _check_disk(folder, segments):
-    folder.mkdir(parents=True, exist_ok=True)
-    seconds = sum(s.end - s.start for meeting in segments for s in meeting)
-    needed, free = seconds * BYTES_PER_SECOND, shutil.disk_usage(folder).free
-    if needed > free:
-        raise BadInput(
-            f"{folder} has room for {free / 1e9:.1f} GB, the segments take some "
-            f"{needed / 1e9:.1f} GB: free the disk or give another --output_folder"
-        )
-
-
-def _lhotse_ami():
+def _lhotse_ami() -> Any:
     try:
         from lhotse.recipes import ami
     except ImportError as error:
@@ -173,5 +181,5 @@ def _download(lhotse_ami, data_folder, mics):
             lhotse_ami.download_ami(data_folder, mic=mic)
         except OSError as error:
             raise BadInput(
-                f"cannot download AMI ({error}): try the same command again, it goes on"
+                f"cannot download AMI ({error}): give the same command again to resume"
             ) from error

@@ -1,10 +1,13 @@
 """One meeting of AMI cut into its segments: audio and transcripts."""
 
 import logging
-import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import soundfile
+
+from speechbrain_birq.checkpoints.files import new_folder
 
 logger = logging.getLogger(__name__)
 
@@ -20,18 +23,20 @@ class Segment(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What became of the segments of one microphone and part."""
+    """Numbers of segments that were cut or left out, of one microphone and part."""
 
     segments: int = 0
     seconds: float = 0.0
     empty: int = 0  # left out: no text, or no time
     beyond: int = 0  # left out: they end after the recording
 
-    def __add__(self, other):
+    def __add__(self, other):  # type: ignore[override]
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-def cut_meeting(folder, mic, audio, segments) -> Counts:
+def cut_meeting(
+    folder: Path, mic: str, audio: Mapping[int, Path], segments: Sequence[Segment]
+) -> Counts:
     """Write one meeting's segments and transcripts.
 
     Arguments
@@ -39,42 +44,36 @@ def cut_meeting(folder, mic, audio, segments) -> Counts:
     folder : Path
         To be made; its name is the meeting's.
     mic : str
-    audio : dict
+        ihm or sdm.
+    audio : mapping
         channel -> recording; the single microphone has channel 0.
-    segments : list
-        Of ``Segment``.
-
-    Returns
-    -------
-    Counts
+    segments : sequence of Segment
+        In any order.
     """
-    partial = folder.parent.parent / "partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     counts, lines, beyond = Counts(), [], []
     ordered = sorted(segments, key=lambda s: (s.start, s.speaker))
-    for number, segment in enumerate(ordered):
-        name = f"{segment.speaker}-{folder.name}-{mic}{number:04d}"
-        path = audio[segment.channel if mic == "ihm" else 0]
-        outcome = _cut(path, segment, partial / f"{name}.flac")
-        counts += outcome
-        if outcome.beyond:
-            beyond.append(name)
-        if outcome.segments:
-            lines.append(f"{name} {segment.text}\n")
-    (partial / f"{folder.name}.trans.txt").write_text("".join(lines), encoding="utf-8")
+    with new_folder(folder) as partial:
+        for number, segment in enumerate(ordered):
+            name = f"{segment.speaker}-{folder.name}-{mic}{number:04d}"
+            path = audio[segment.channel if mic == "ihm" else 0]
+            outcome = _cut(path, segment, partial / f"{name}.flac")
+            counts += outcome
+            if outcome.beyond:
+                beyond.append(name)
+            if outcome.segments:
+                lines.append(f"{name} {segment.text}\n")
+        transcripts = partial / f"{folder.name}.trans.txt"
+        transcripts.write_text("".join(lines), encoding="utf-8")
     if beyond:
         logger.warning(
             "%s, %s: left out %d segments that end after the recording: %s",
             *(folder.name, mic, len(beyond), ", ".join(beyond[:5])),
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial.rename(folder)
     return counts
 
 
 def _cut(path, segment, target):
-    """One segment to one file, if there is anything in it."""
+    """Write one segment to one file, if there is anything in it."""
     with soundfile.SoundFile(path) as recording:
         start, end = (round(t * recording.samplerate) for t in segment[2:4])
         if not segment.text or end <= start:
