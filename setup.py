@@ -37,7 +37,15 @@ setup(
         "large": LARGE,
         "lm": LM,
         "test": [*DEMO, *LARGE, *TRACK, *TEST],
-        "dev": [*DEMO, *LARGE, *TRACK, *TEST, "ruff>=0.6", "pre-commit>=3"],
+        "dev": [
+            *DEMO,
+            *LARGE,
+            *TRACK,
+            *TEST,
+            "ruff>=0.6",
+            "mypy>=1.10",
+            "pre-commit>=3",
+        ],
     },
     entry_points={"console_scripts": ["birq=speechbrain_birq.cli.main:main"]},
 )
