@@ -1,14 +1,23 @@
 """BiRQ: clean pass to labels, masked pass to losses (Algorithm 1 of the paper)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 from speechbrain_birq.distributed import total
-from speechbrain_birq.models.encoders.encoder import check_encoder
-from speechbrain_birq.models.frontend import Frames
-from speechbrain_birq.models.masking import fill_masked, hidden_rows, take
-from speechbrain_birq.models.objectives import Objective, masked_objective
+from speechbrain_birq.models.encoders.chunking import ChunkSampler
+from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
+from speechbrain_birq.models.frontend import Frames, FrontEnd
+from speechbrain_birq.models.labels.label_norm import LabelNorm, unchanged
+from speechbrain_birq.models.labels.quantizer import RandomProjectionQuantizer
+from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
+from speechbrain_birq.models.masking import fill_masked, masked_rows, take
+from speechbrain_birq.models.objectives import (
+    Objective,
+    PredictionHeads,
+    masked_objective,
+)
 
 
 class Labels(NamedTuple):
@@ -20,10 +29,10 @@ class Labels(NamedTuple):
 
 
 class SoftLabels(NamedTuple):
-    """Enhanced labels of the masked frames."""
+    """Enhanced labels of the masked frames; None: only the anchor labels count."""
 
-    labels: torch.Tensor | None  # (M, G, N) y^(k); None: the anchor alone
-    codes: torch.Tensor | None  # (M, G) int64, nearest codes: no noise in them
+    labels: torch.Tensor | None  # (M, G, N) y^(k)
+    codes: torch.Tensor | None  # (M, G) int64, nearest codes, without noise
 
 
 NO_LABELS = SoftLabels(None, None)
@@ -35,48 +44,53 @@ class BiRQ(torch.nn.Module):
     Arguments
     ---------
     frontend : FrontEnd
-    encoder : torch.nn.Module
-        ``encoder(frames, lengths, num_layers=None)``, as ``SpeechBrainEncoder`` or as
-        ``docs/encoders.md`` describes one's own.
+        Waveforms to stacked frames.
+    encoder : Encoder
+        ``encoder(frames, lengths, num_layers=None)``: a ``SpeechBrainEncoder`` or one's
+        own, see ``docs/encoders.md``.
     anchor_quantizer : RandomProjectionQuantizer
-        Of the stacked frames.
+        Quantizes the stacked frames.
     enhanced_quantizer : RandomProjectionQuantizer
-        Of the normalised output of layer k.
+        Quantizes the normalized output of layer k.
     selector : GumbelSoftmaxSelector
+        Turns distances into soft labels.
     heads : PredictionHeads
+        Output layers.
     label_layer : int
         k, 1 to K.
     label_norm : LabelNorm
+        Normalizes the output of layer k.
     mask_noise_std : float
         Standard deviation of the noise in masked frames.
     chunk : int
-        Masked frames whose logits exist at once.
+        Number of masked frames whose logits are in memory at once.
     chunking : ChunkSampler, optional
-        Chunks that the masked pass is encoded in, in training. The label pass always
-        sees the whole utterance: who sets the task may know the future.
+        Draws the chunks that the masked pass is encoded in, in training. The label pass
+        always sees the whole utterance: targets may use future context, only the
+        predictor is restricted.
 
     Raises
     ------
     ValueError
-        If ``label_layer`` is not one of the encoder's layers, or the encoder lacks what
-        one needs.
+        If ``label_layer`` is not one of the encoder's layers, or the encoder lacks a
+        needed method.
     """
 
     def __init__(
         self,
         *,
-        frontend,
-        encoder,
-        anchor_quantizer,
-        enhanced_quantizer,
-        selector,
-        heads,
-        label_layer,
-        label_norm,
-        mask_noise_std=0.1,
-        chunk=2048,
-        chunking=None,
-    ):
+        frontend: FrontEnd,
+        encoder: Encoder,
+        anchor_quantizer: RandomProjectionQuantizer,
+        enhanced_quantizer: RandomProjectionQuantizer,
+        selector: GumbelSoftmaxSelector,
+        heads: PredictionHeads,
+        label_layer: int,
+        label_norm: LabelNorm,
+        mask_noise_std: float = 0.1,
+        chunk: int = 2048,
+        chunking: ChunkSampler | None = None,
+    ) -> None:
         super().__init__()
         check_encoder(encoder)
         if not 1 <= label_layer <= encoder.num_layers:
@@ -95,9 +109,16 @@ class BiRQ(torch.nn.Module):
         self.chunking = chunking
 
     def forward(
-        self, wavs, wav_lens, mask, enhanced=True, targets=None, generator=None
+        self,
+        wavs: torch.Tensor,
+        wav_lens: torch.Tensor,
+        mask: torch.Tensor,
+        enhanced: bool = True,
+        targets: torch.Tensor | None = None,
+        num_masked: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> Objective:
-        """Labels, then losses.
+        """Label the clean input, predict the labels from the masked input.
 
         Arguments
         ---------
@@ -106,52 +127,53 @@ class BiRQ(torch.nn.Module):
         wav_lens : torch.Tensor
             (B,) relative lengths.
         mask : torch.Tensor
-            (B, T) bool, True = hidden.
+            (B, T) bool, True = masked. Padding is never masked, whatever it says.
         enhanced : bool
-            Whether enhanced labels are wanted; without them no label pass is run.
+            Whether enhanced labels are computed; without them no label pass is run,
+            which is BEST-RQ.
         targets : torch.Tensor, optional
             (B, T, G) int64 stored codes in place of the anchor labels.
+        num_masked : int, optional
+            M, if the caller knows it: then nothing synchronizes with the GPU.
         generator : torch.Generator, optional
             Draws mask noise and Gumbel noise, on the waveforms' device; by default
             torch's own.
-
-        Returns
-        -------
-        Objective
         """
         clean = self.frontend(wavs, wav_lens)
         mask = mask & clean.valid
-        rows = hidden_rows(mask)
+        rows = masked_rows(mask, num_masked)
         anchor_codes = self._anchor_codes(clean, rows, targets)
         labels = NO_LABELS
         if enhanced:
-            # Every utterance has hidden frames but that of a rank without a batch.
+            # A rank without data runs one silent, unmasked dummy utterance; keep it
+            # out of the statistics. All other utterances have masked frames.
             counted = clean.valid & mask.any(1, keepdim=True)
             labels = self.select_labels(clean, rows, counted, generator)
-        hidden = take(self.encode_masked(clean, mask, generator), rows)
+        predicted = take(self.encode_masked(clean, mask, generator), rows)
         return masked_objective(
-            hidden, self.heads, anchor_codes, *labels, chunk=self.chunk
+            predicted, self.heads, anchor_codes, *labels, chunk=self.chunk
         )
 
     def select_labels(
-        self, clean: Frames, rows, counted=None, generator=None
+        self,
+        clean: Frames,
+        rows: torch.Tensor,
+        counted: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> SoftLabels:
-        """y^(k) at the masked frames: layers 1..k on the clean input.
+        """Compute y^(k) at the masked frames: layers 1..k on the clean input.
 
         Arguments
         ---------
         clean : Frames
+            Frames that are not masked.
         rows : torch.Tensor
-            (M,) numbers of the masked frames.
+            (M,) indices of the masked frames, see ``masked_rows``.
         counted : torch.Tensor, optional
-            (B, T) bool, what enters the statistics of ``label_norm``, those of all
-            processes; by default all frames that are not padding.
+            (B, T) bool, frames that enter the statistics of ``label_norm``, which are
+            those of all ranks; by default all valid ones.
         generator : torch.Generator, optional
             Draws the Gumbel noise.
-
-        Returns
-        -------
-        SoftLabels
         """
         wants_gradient = self.selector.gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(wants_gradient):
@@ -160,28 +182,59 @@ class BiRQ(torch.nn.Module):
             labels = self.selector(distances, generator)
             return SoftLabels(labels, distances.detach().argmin(-1))
 
-    def label_states(self, clean: Frames, counted=None, **options) -> torch.Tensor:
-        """z^(k): the normalised output of layer k on the clean input; (B, T, H).
+    def label_states(
+        self,
+        clean: Frames,
+        counted: torch.Tensor | None = None,
+        total: Callable[[torch.Tensor], torch.Tensor] = unchanged,
+    ) -> torch.Tensor:
+        """Compute z^(k), the normalized output of layer k on the clean input.
 
-        ``counted`` as for ``select_labels``, ``options`` as for ``LabelNorm.forward``.
+        Arguments
+        ---------
+        clean : Frames
+            Frames that are not masked.
+        counted : torch.Tensor, optional
+            As for ``select_labels``.
+        total : callable
+            As for ``LabelNorm.forward``.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, T, H)
         """
         states = self.encoder(clean.frames, clean.lengths, num_layers=self.label_layer)
         counted = clean.valid if counted is None else counted
-        return self.label_norm(states, counted, **options)
+        return self.label_norm(states, counted, total)
 
     def encode_masked(
-        self, clean: Frames, mask: torch.Tensor, generator=None
+        self,
+        clean: Frames,
+        mask: torch.Tensor,
+        generator: torch.Generator | None = None,
     ) -> torch.Tensor:
-        """Last layer's output on x̃; (B, T, H)."""
-        hidden = fill_masked(clean.frames, mask, self.mask_noise_std, generator)
+        """Return the last layer's output on x̃, the input with masked frames: (B, T, H).
+
+        ``mask`` is (B, T) bool; ``generator`` draws the noise in the masked frames.
+        """
+        noisy = fill_masked(clean.frames, mask, self.mask_noise_std, generator)
         chunk = self.chunking() if self.training and self.chunking else None
         if chunk is None:
-            return self.encoder(hidden, clean.lengths)
-        return self.encoder(hidden, clean.lengths, chunk=chunk)
+            return self.encoder(noisy, clean.lengths)
+        return self.encoder(noisy, clean.lengths, chunk=chunk)
 
     @torch.no_grad()
-    def labels(self, wavs, wav_lens) -> Labels:
-        """Codes of both kinds for all frames, for diagnostics and relabelling."""
+    def labels(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> Labels:
+        """Return the codes of both kinds for all frames, for diagnostics, relabelling.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            (B, S)
+        wav_lens : torch.Tensor
+            (B,) relative lengths.
+        """
         clean = self.frontend(wavs, wav_lens)
         enhanced = self.enhanced_quantizer(self.label_states(clean))
         return Labels(self.anchor_quantizer(clean.frames), enhanced, clean.lengths)

@@ -1,8 +1,10 @@
 """Mean and variance of each mel channel over training speech, estimated once."""
 
+from collections.abc import Iterable
+
 import torch
 
-# Square decibels: only digital silence has less variance than that.
+# Square decibels; only digital silence has a smaller variance.
 FLOOR = 1e-5
 
 
@@ -12,6 +14,7 @@ class ChannelStatistics(torch.nn.Module):
     Arguments
     ---------
     num_channels : int
+        Number of mel channels.
 
     Example
     -------
@@ -23,7 +26,11 @@ class ChannelStatistics(torch.nn.Module):
     tensor([[[0.]]])
     """
 
-    def __init__(self, *, num_channels):
+    mean: torch.Tensor
+    variance: torch.Tensor
+    num_frames: torch.Tensor
+
+    def __init__(self, *, num_channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(num_channels))
         self.register_buffer("variance", torch.ones(num_channels))
@@ -32,26 +39,28 @@ class ChannelStatistics(torch.nn.Module):
 
     @property
     def estimated(self) -> bool:
-        """Whether there is anything to normalise with."""
-        # A device is asked until it says yes, not once a batch.
+        """Whether statistics have been estimated or loaded."""
+        # Remembered, because reading a number synchronizes with the GPU.
         self._estimated = self._estimated or self.num_frames.item() > 0
         return self._estimated
 
     @torch.no_grad()
-    def estimate(self, frames) -> None:
+    def estimate(self, frames: Iterable[torch.Tensor]) -> None:
         """Set the statistics to those of frames, summed up in float64.
 
         Arguments
         ---------
         frames : iterable
-            Of (T, C) tensors, read once.
+            Tensors (T, channels), read once.
 
         Raises
         ------
         ValueError
             If there is no frame.
         """
-        count, total, squares = 0, 0.0, 0.0
+        count = 0
+        total = torch.zeros_like(self.mean, dtype=torch.float64)
+        squares = torch.zeros_like(total)
         for part in frames:
             part = part.double()
             count += len(part)
@@ -70,12 +79,7 @@ class ChannelStatistics(torch.nn.Module):
         Arguments
         ---------
         frames : torch.Tensor
-            (..., C)
-
-        Returns
-        -------
-        torch.Tensor
-            (..., C)
+            (..., channels)
 
         Raises
         ------

@@ -6,6 +6,7 @@ import torch
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_birq.models.encoders.chunking import ChunkSampler
+from speechbrain_birq.models.encoders.interface import Encoder
 from speechbrain_birq.models.frontend import FrontEnd
 
 
@@ -23,7 +24,7 @@ class CTCModel(torch.nn.Module):
     ---------
     frontend : FrontEnd
         The front end of pretraining, unchanged.
-    encoder : torch.nn.Module
+    encoder : Encoder
         Pretrained encoder, see ``docs/encoders.md``.
     num_tokens : int
         V, the blank (0) included.
@@ -58,7 +59,7 @@ class CTCModel(torch.nn.Module):
         self,
         *,
         frontend: FrontEnd,
-        encoder: torch.nn.Module,
+        encoder: Encoder,
         num_tokens: int,
         augment: torch.nn.Module | None = None,
         dropout: float = 0.0,

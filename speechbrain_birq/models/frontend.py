@@ -1,7 +1,8 @@
-"""Waveform to stacked, normalised log-mel frames: the one front end of every stage."""
+"""Waveform to stacked, normalized log-mel frames: the one front end of every stage."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import torch
 from speechbrain.dataio.dataio import length_to_mask
@@ -10,22 +11,30 @@ from speechbrain.lobes.features import Fbank
 from speechbrain_birq.models.channel_statistics import FLOOR, ChannelStatistics
 
 NORMALIZE = ("utterance", "global")
+Number = TypeVar("Number", int, torch.Tensor)
 
 
 class Frames(NamedTuple):
-    """A padded batch of frames and the number of valid ones of each utterance."""
+    """A padded batch of frames, and how many of each utterance are valid."""
 
-    frames: torch.Tensor
-    lengths: torch.Tensor
+    frames: torch.Tensor  # (B, T, D)
+    lengths: torch.Tensor  # (B,) int64
 
     @property
     def valid(self) -> torch.Tensor:
-        """(B, T) bool, True where a frame is not padding."""
+        """Mask (B, T) bool, True where a frame is not padding."""
         return valid_frames(self.lengths, self.frames.shape[1])
 
 
 def valid_frames(lengths: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """Boolean mask (B, T) of the frames before each utterance's end.
+    """Return the mask (B, T) bool, True before each utterance's end.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        (B,) valid frames.
+    num_frames : int
+        T
 
     Example
     -------
@@ -36,19 +45,19 @@ def valid_frames(lengths: torch.Tensor, num_frames: int) -> torch.Tensor:
 
 
 class FrontEnd(torch.nn.Module):
-    """Log-mel filterbank, normalised, neighbouring frames stacked.
+    """Log-mel filterbank, normalized, neighboring frames stacked.
 
     Each mel channel gets mean 0 and variance 1: over the valid frames of its own
-    utterance (``utterance``), or with frozen statistics of training speech (``global``:
-    a frame depends on no later one, so that audio can be streamed, but a recording's
-    loudness stays in it). Either way the result depends neither on padding nor on the
-    rest of the batch. Without normalisation the anchor labels fall to a few codes. Runs
-    in float32 whatever autocast says.
+    utterance (``utterance``), or with frozen statistics of training speech
+    (``global``). With ``global`` a frame depends on no later one, so audio can be
+    streamed, but a recording's loudness stays in its frames. Either way the result
+    depends neither on padding nor on the rest of the batch. Without normalization the
+    anchor labels collapse to a few codes. Runs in float32, under autocast too.
 
     Arguments
     ---------
     sample_rate : int
-        Hz, of every waveform that comes in.
+        Rate of all waveforms, in Hz.
     n_mels : int
         Number of mel channels.
     win_length : float
@@ -56,8 +65,8 @@ class FrontEnd(torch.nn.Module):
     hop_length : float
         Shift in ms.
     stack : int
-        Neighbouring frames joined to one; an incomplete last group is dropped.
-        2 gives 50 frames a second at a shift of 10 ms.
+        Number of neighboring frames joined to one; an incomplete last group is
+        dropped. 2 gives 50 frames a second at a shift of 10 ms.
     normalize : str
         ``utterance``, or ``global``, which needs ``estimate`` once or a checkpoint.
 
@@ -77,19 +86,20 @@ class FrontEnd(torch.nn.Module):
     def __init__(
         self,
         *,
-        sample_rate=16000,
-        n_mels=80,
-        win_length=25,
-        hop_length=10,
-        stack=2,
-        normalize="utterance",
-    ):
+        sample_rate: int = 16000,
+        n_mels: int = 80,
+        win_length: float = 25,
+        hop_length: float = 10,
+        stack: int = 2,
+        normalize: str = "utterance",
+    ) -> None:
         super().__init__()
         if normalize not in NORMALIZE:
             raise ValueError(
                 f"normalize must be 'utterance' or 'global', got {normalize!r}"
             )
-        self.normalize, self.statistics = normalize, None
+        self.normalize = normalize
+        self.statistics: ChannelStatistics | None = None
         if normalize == "global":
             self.statistics = ChannelStatistics(num_channels=n_mels)
         self.sample_rate, self.n_mels, self.stack = sample_rate, n_mels, stack
@@ -97,7 +107,7 @@ class FrontEnd(torch.nn.Module):
         self.fbank = Fbank(
             sample_rate=sample_rate,
             n_mels=n_mels,
-            # Even: with odd ones (22,050 Hz) torch gives a frame too few.
+            # Even, because with an odd size (22,050 Hz) torch gives a frame too few.
             n_fft=2 * round(sample_rate * win_length / 2000),
             win_length=win_length,
             hop_length=hop_length,
@@ -108,20 +118,20 @@ class FrontEnd(torch.nn.Module):
 
     @property
     def output_dim(self) -> int:
-        """Features of one stacked frame, d_i of the paper."""
+        """D, features of one stacked frame (d_i of the paper)."""
         return self.n_mels * self.stack
 
     @property
     def frame_ms(self) -> float:
-        """Time that one stacked frame covers, in ms."""
+        """Shift from one stacked frame to the next, in ms."""
         return 1000 * self.hop_samples * self.stack / self.sample_rate
 
-    def num_frames(self, num_samples):
-        """Stacked frames that ``num_samples`` samples give (int or tensor)."""
+    def num_frames(self, num_samples: Number) -> Number:
+        """Return the number of stacked frames that ``num_samples`` samples give."""
         return (num_samples // self.hop_samples + 1) // self.stack
 
     def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> Frames:
-        """Compute frames.
+        """Compute stacked frames, 0 on padding.
 
         Arguments
         ---------
@@ -129,11 +139,6 @@ class FrontEnd(torch.nn.Module):
             (B, S) waveforms, padded on the right.
         wav_lens : torch.Tensor
             (B,) relative lengths.
-
-        Returns
-        -------
-        Frames
-            frames (B, T, D) float32, zero on padding; lengths (B,) int64.
         """
         samples = torch.round(wav_lens * wavs.shape[1]).long()
         mels = self.log_mels(wavs)
@@ -142,41 +147,44 @@ class FrontEnd(torch.nn.Module):
         else:
             mels = self.statistics(mels)
         frames, lengths = self.stacked(mels), self.num_frames(samples)
-        # The group that an utterance's last frames do not fill is padding, too.
+        # A group that an utterance's last frames do not fill counts as padding.
         valid = valid_frames(lengths, frames.shape[1])
         return Frames(frames.masked_fill(~valid.unsqueeze(-1), 0.0), lengths)
 
     @torch.no_grad()
     def log_mels(self, wavs: torch.Tensor) -> torch.Tensor:
-        """Decibels of each mel channel before any normalisation, (B, S) -> (B, T, C).
+        """Compute decibels before normalization: (B, S) -> (B, frames, n_mels).
 
-        Frame t is centred at sample ``t * hop_samples``; before the first sample and
+        Frame t is centered at sample ``t * hop_samples``; before the first sample and
         after the last one there are zeros.
         """
         with torch.autocast(wavs.device.type, enabled=False):
             return self.fbank(wavs.float())
 
-    def estimate(self, signals, seconds: float) -> None:
-        """Estimate the statistics of ``normalize: global``; from then on they stand.
+    def estimate(self, signals: Iterable[torch.Tensor], seconds: float) -> None:
+        """Estimate the statistics of ``normalize: global``; they are frozen afterwards.
 
         Arguments
         ---------
         signals : iterable
-            Of (S,) waveforms; no more is read than is needed.
+            Waveforms (S,); no more are read than are needed.
         seconds : float
-            Of speech altogether; the last waveform is cut.
+            Total length of the speech; the last waveform is cut.
 
         Raises
         ------
         ValueError
-            If the front end normalises per utterance, or there is no sample.
+            If the front end normalizes per utterance, or there is no sample.
         """
         if self.statistics is None:
             raise ValueError("normalize: utterance has no statistics to estimate")
         budget = round(seconds * self.sample_rate)
         self.statistics.estimate(self._within(signals, budget))
 
-    def _within(self, signals, budget):
+    def _within(
+        self, signals: Iterable[torch.Tensor], budget: int
+    ) -> Iterator[torch.Tensor]:
+        """Yield the frames of signals up to so many samples."""
         for signal in signals:
             signal = signal[:budget]
             if len(signal):
@@ -186,7 +194,7 @@ class FrontEnd(torch.nn.Module):
                 return
 
     def stacked(self, mels: torch.Tensor) -> torch.Tensor:
-        """Join neighbours, (B, T, C) -> (B, T // stack, stack * C)."""
+        """Join neighbors: (B, frames, n_mels) -> (B, T, D)."""
         batch, time, channels = mels.shape
         groups = time // self.stack
         mels = mels[:, : groups * self.stack]
@@ -194,19 +202,19 @@ class FrontEnd(torch.nn.Module):
 
 
 def normalize(mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Mean 0 and variance 1 for each channel over the valid frames; padding is 0.
+    """Give each channel mean 0 and variance 1 over the valid frames; padding is 0.
 
     Arguments
     ---------
     mels : torch.Tensor
-        (B, T, C)
+        (B, frames, n_mels)
     lengths : torch.Tensor
         (B,) valid frames, at least 1.
 
     Returns
     -------
     torch.Tensor
-        (B, T, C)
+        (B, frames, n_mels)
 
     Example
     -------
@@ -216,6 +224,6 @@ def normalize(mels: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     valid = valid_frames(lengths, mels.shape[1]).unsqueeze(-1)
     count = valid.sum(1, keepdim=True)
     mean = (mels * valid).sum(1, keepdim=True) / count
-    centred = (mels - mean) * valid
-    variance = centred.square().sum(1, keepdim=True) / count
-    return centred * torch.rsqrt(variance + FLOOR)
+    centered = (mels - mean) * valid
+    variance = centered.square().sum(1, keepdim=True) / count
+    return centered * torch.rsqrt(variance + FLOOR)

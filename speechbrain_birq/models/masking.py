@@ -6,30 +6,31 @@ import torch
 
 
 class SpanMasking(torch.nn.Module):
-    """Draws which frames of an utterance are hidden.
+    """Draws which frames of an utterance are masked.
 
-    Every frame starts a span with probability ``mask_prob``; spans may overlap and are
-    cut at the utterance's end, so 1 − (1 − p)^n of the frames are hidden: 33 % for the
-    paper's p = 2 % and n = 20. At least one span is drawn where a frame exists.
+    Every frame starts a span with probability ``mask_prob``. Spans may overlap and are
+    cut at the utterance's end, so 1 − (1 − p)^n of the frames are masked: 33 % for the
+    paper's p = 2 % and n = 20. An utterance of at least one frame gets at least one
+    span.
 
-    A mask depends on seed, epoch and utterance only: it is the same on any number of
-    workers and processes, and validation (epoch 0) always sees the same masks.
+    A mask depends on seed, epoch and utterance only. Therefore it is the same for any
+    number of workers and ranks, and validation (epoch 0) always sees the same masks.
 
     Arguments
     ---------
     mask_prob : float
         Probability that a frame starts a span.
     mask_length_ms : float
-        Length of a span in ms; rounded to whole frames, at least one.
+        Length of a span in ms; rounded to frames, at least one.
     frame_ms : float
         Length of a frame in ms.
     seed : int
-        Of all masks.
+        Seed of all masks.
 
     Raises
     ------
     ValueError
-        If ``mask_prob`` is not in (0, 1] or the span is not longer than 0 ms.
+        If ``mask_prob`` is not in (0, 1] or ``mask_length_ms`` is not positive.
 
     Example
     -------
@@ -38,7 +39,14 @@ class SpanMasking(torch.nn.Module):
     (20, torch.Size([50]))
     """
 
-    def __init__(self, *, mask_prob=0.02, mask_length_ms=400, frame_ms=20, seed=0):
+    def __init__(
+        self,
+        *,
+        mask_prob: float = 0.02,
+        mask_length_ms: float = 400,
+        frame_ms: float = 20,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         if not 0 < mask_prob <= 1:
             raise ValueError(f"mask_prob must be in (0, 1], got {mask_prob}")
@@ -48,14 +56,24 @@ class SpanMasking(torch.nn.Module):
         self.span = max(1, round(mask_length_ms / frame_ms))
 
     def forward(self, num_frames: int, utterance: str, epoch: int) -> torch.Tensor:
-        """A mask (T,) bool, True = hidden."""
+        """Draw a mask, (T,) bool, True = masked.
+
+        Arguments
+        ---------
+        num_frames : int
+            T
+        utterance : str
+            Identifier.
+        epoch : int
+            Number of the epoch; 0 for validation.
+        """
         if num_frames == 0:
             return torch.zeros(0, dtype=torch.bool)
         generator = torch.Generator().manual_seed(self._seed_of(utterance, epoch))
         starts = torch.rand(num_frames, generator=generator) < self.mask_prob
         if not starts.any():
             starts[torch.randint(num_frames, (1,), generator=generator)] = True
-        # A frame is hidden if any of the last `span` frames started a span.
+        # A frame is masked if any of the last `span` frames started a span.
         begun = torch.cumsum(starts, 0)
         return begun > torch.cat((begun.new_zeros(self.span), begun))[:num_frames]
 
@@ -64,19 +82,24 @@ class SpanMasking(torch.nn.Module):
         return int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "big")
 
 
-def fill_masked(frames, mask, std=0.1, generator=None):
-    """Replace hidden frames by Gaussian noise of mean 0.
+def fill_masked(
+    frames: torch.Tensor,
+    mask: torch.Tensor,
+    std: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Replace masked frames by Gaussian noise of mean 0.
 
     Arguments
     ---------
     frames : torch.Tensor
         (B, T, D)
     mask : torch.Tensor
-        (B, T) bool
+        (B, T) bool, True = masked.
     std : float
         Standard deviation of the noise (the paper: 0.1).
     generator : torch.Generator, optional
-        On the frames' device.
+        Draws the noise, on the frames' device.
 
     Returns
     -------
@@ -93,20 +116,29 @@ def fill_masked(frames, mask, std=0.1, generator=None):
     return torch.where(mask.unsqueeze(-1), noise, frames)
 
 
-def hidden_rows(mask: torch.Tensor) -> torch.Tensor:
-    """Numbers (M,) of the hidden frames, counted through the batch.
+def masked_rows(mask: torch.Tensor, num_masked: int | None = None) -> torch.Tensor:
+    """Return the indices (M,) of the masked frames in the flattened batch.
 
-    A GPU must be waited for to know how many there are; whoever indexes with the mask
-    itself waits each time, forward and backward.
+    Counting the masked frames synchronizes with the GPU. Do it once, here: indexing
+    with the boolean mask would synchronize on every use, forward and backward.
+
+    Arguments
+    ---------
+    mask : torch.Tensor
+        (B, T) bool, True = masked.
+    num_masked : int, optional
+        M, if it is known; then nothing synchronizes.
 
     Example
     -------
-    >>> hidden_rows(torch.tensor([[False, True], [True, False]])).tolist()
+    >>> masked_rows(torch.tensor([[False, True], [True, False]])).tolist()
     [1, 2]
     """
-    return mask.flatten().nonzero().squeeze(1)
+    if num_masked is None:
+        return mask.flatten().nonzero().squeeze(1)
+    return mask.flatten().nonzero_static(size=num_masked).squeeze(1)
 
 
 def take(states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Those frames: (B, T, ...) -> (M, ...)."""
+    """Return the frames at ``rows``: (B, T, ...), (M,) -> (M, ...)."""
     return states.flatten(0, 1).index_select(0, rows)

@@ -8,18 +8,18 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Objective(NamedTuple):
-    """Sums over the masked frames of a batch, per codebook, still on the device.
+    """Sums over the masked frames of a batch, per codebook, on the device.
 
-    Sums and not means, so that any split of a batch into parts gives the same gradient.
+    They are sums, not means, so that any split of a batch gives the same gradient.
     """
 
     anchor_loss: torch.Tensor  # (G,) lower level: sum of L(θ; x̃, y)
-    enhanced_loss: torch.Tensor  # (G,) upper level: sum of L(θ; x̃, y^(k)); 0 without
-    num_frames: torch.Tensor  # () int64, masked frames M
+    enhanced_loss: torch.Tensor  # (G,) upper level: sum of L(θ; x̃, y^(k)), or 0
+    num_frames: torch.Tensor  # () int64, M
     anchor_correct: torch.Tensor  # (G,) frames whose label is the most probable code
     enhanced_correct: torch.Tensor  # (G,)
     anchor_codes: torch.Tensor  # (M, G) int64
-    enhanced_codes: torch.Tensor  # (M, G) int64, of y^(k) without noise; (0, G)
+    enhanced_codes: torch.Tensor  # (M, G) int64, nearest codes without noise, or (0, G)
 
 
 class PredictionHeads(torch.nn.Module):
@@ -28,13 +28,13 @@ class PredictionHeads(torch.nn.Module):
     Arguments
     ---------
     input_dim : int
-        H, width of the encoder.
+        H
     num_codebooks : int
         G
     num_codes : int
         N
     shared : bool
-        One layer for both kinds of labels (the paper), or one for each.
+        Whether both kinds of labels share one layer (the paper) or each has its own.
 
     Example
     -------
@@ -43,27 +43,29 @@ class PredictionHeads(torch.nn.Module):
     torch.Size([5, 2, 8])
     """
 
-    def __init__(self, *, input_dim, num_codebooks, num_codes, shared=True):
+    def __init__(
+        self, *, input_dim: int, num_codebooks: int, num_codes: int, shared: bool = True
+    ) -> None:
         super().__init__()
         self.shape = (num_codebooks, num_codes)
         self.shared = shared
         self.anchor = torch.nn.Linear(input_dim, num_codebooks * num_codes)
-        self.enhanced = None
+        self.enhanced: torch.nn.Linear | None = None
         if not shared:
             self.enhanced = torch.nn.Linear(input_dim, num_codebooks * num_codes)
 
-    def anchor_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(M, H) -> (M, G, N)"""
-        return self.anchor(hidden).unflatten(-1, self.shape)
+    def anchor_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Score the codes as anchor labels: (M, H) -> (M, G, N)."""
+        return self.anchor(states).unflatten(-1, self.shape)
 
-    def enhanced_logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(M, H) -> (M, G, N)"""
-        head = self.anchor if self.shared else self.enhanced
-        return head(hidden).unflatten(-1, self.shape)
+    def enhanced_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Score the codes as enhanced labels: (M, H) -> (M, G, N)."""
+        head = self.anchor if self.enhanced is None else self.enhanced
+        return head(states).unflatten(-1, self.shape)
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """L = −Σ_t y_tᵀ log softmax(o_t) for each codebook, in float32.
+    """Compute L = −Σ_t y_tᵀ log softmax(o_t) for each codebook, in float32.
 
     Arguments
     ---------
@@ -87,48 +89,51 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def _against(labels, log_probs):
     if labels.dim() == log_probs.dim():
-        # The product of both is never written down: (M, G, N) is large.
+        # vecdot and not a product and a sum, because (M, G, N) is large.
         return -torch.linalg.vecdot(labels, log_probs).sum(0)
     return -log_probs.gather(-1, labels.unsqueeze(-1)).sum((0, 2))
 
 
 def masked_objective(
-    hidden, heads, anchor_codes, enhanced_labels, enhanced_codes=None, chunk=2048
-):
-    """F and G of the masked frames, chunk by chunk.
+    states: torch.Tensor,
+    heads: PredictionHeads,
+    anchor_codes: torch.Tensor,
+    enhanced_labels: torch.Tensor | None,
+    enhanced_codes: torch.Tensor | None = None,
+    chunk: int = 2048,
+) -> Objective:
+    """Compute F and G of the masked frames, chunk by chunk.
 
-    The logits of a chunk are recomputed in the backward pass where there is more than
-    one chunk, so those of all frames never exist at once.
+    If there is more than one chunk, the logits of a chunk are recomputed in the
+    backward pass, so those of all frames never exist at once.
 
     Arguments
     ---------
-    hidden : torch.Tensor
-        (M, H) last layer at the masked frames.
+    states : torch.Tensor
+        (M, H) last layer's output at the masked frames.
     heads : PredictionHeads
+        Output layers.
     anchor_codes : torch.Tensor
         (M, G) int64
     enhanced_labels : torch.Tensor or None
-        (M, G, N) soft labels y^(k); None: the anchor alone, which is BEST-RQ.
+        (M, G, N) soft labels y^(k); None for the anchor labels only, which is BEST-RQ.
     enhanced_codes : torch.Tensor, optional
-        (M, G) int64 codes to report their usage by; by default the labels' maxima,
-        which noise spreads over the codes even where layer k says nothing.
+        (M, G) int64 codes to report the usage of. By default the labels' maxima, but
+        noise spreads these over the codes even where layer k carries no information.
     chunk : int
-        Frames to treat at once.
-
-    Returns
-    -------
-    Objective
+        Number of frames in a chunk.
     """
     parts = [
         _chunk_sums(
-            hidden[start : start + chunk],
+            states[start : start + chunk],
             heads,
             anchor_codes[start : start + chunk],
             None if enhanced_labels is None else enhanced_labels[start : start + chunk],
-            recompute=hidden.shape[0] > chunk and torch.is_grad_enabled(),
+            recompute=states.shape[0] > chunk and torch.is_grad_enabled(),
         )
-        # A batch without masked frames still gives a (zero) loss with a graph.
-        for start in range(0, max(1, hidden.shape[0]), chunk)
+        # At least one chunk, so that a batch without masked frames has a loss, too: a 0
+        # that depends on the parameters, as DDP needs.
+        for start in range(0, max(1, states.shape[0]), chunk)
     ]
     anchor, enhanced, anchor_correct, enhanced_correct = (
         torch.stack(column).sum(0) for column in zip(*parts, strict=True)
@@ -140,7 +145,7 @@ def masked_objective(
     return Objective(
         anchor_loss=anchor,
         enhanced_loss=enhanced,
-        num_frames=torch.full((), hidden.shape[0], device=hidden.device),
+        num_frames=torch.full((), states.shape[0], device=states.device),
         anchor_correct=anchor_correct,
         enhanced_correct=enhanced_correct,
         anchor_codes=anchor_codes,
@@ -148,16 +153,16 @@ def masked_objective(
     )
 
 
-def _chunk_sums(hidden, heads, anchor_codes, enhanced_labels, recompute):
+def _chunk_sums(states, heads, anchor_codes, enhanced_labels, recompute):
     if recompute:
         return checkpoint(
-            _sums, hidden, heads, anchor_codes, enhanced_labels, use_reentrant=False
+            _sums, states, heads, anchor_codes, enhanced_labels, use_reentrant=False
         )
-    return _sums(hidden, heads, anchor_codes, enhanced_labels)
+    return _sums(states, heads, anchor_codes, enhanced_labels)
 
 
-def _sums(hidden, heads, anchor_codes, enhanced_labels):
-    log_probs = heads.anchor_logits(hidden).float().log_softmax(-1)
+def _sums(states, heads, anchor_codes, enhanced_labels):
+    log_probs = heads.anchor_logits(states).float().log_softmax(-1)
     guesses = log_probs.detach().argmax(-1)
     anchor = _against(anchor_codes, log_probs)
     anchor_correct = (guesses == anchor_codes).sum(0)
@@ -165,37 +170,43 @@ def _sums(hidden, heads, anchor_codes, enhanced_labels):
         zero = torch.zeros_like(anchor.detach())
         return anchor, zero, anchor_correct, torch.zeros_like(anchor_correct)
     if not heads.shared:
-        log_probs = heads.enhanced_logits(hidden).float().log_softmax(-1)
+        log_probs = heads.enhanced_logits(states).float().log_softmax(-1)
         guesses = log_probs.detach().argmax(-1)
     enhanced = _against(enhanced_labels, log_probs)
     enhanced_correct = (guesses == enhanced_labels.detach().argmax(-1)).sum(0)
     return anchor, enhanced, anchor_correct, enhanced_correct
 
 
-def penalty_sum(objective: Objective, enhanced_weight, anchor_weight) -> torch.Tensor:
-    """w₁ F + w₂ G: the bilevel problem in its penalty form, still a sum over frames.
+def penalty_sum(
+    objective: Objective, enhanced_weight: float, anchor_weight: float
+) -> torch.Tensor:
+    """Compute w₁ F + w₂ G, the penalty form of the bilevel problem, summed over frames.
 
     Several codebooks enter with the mean of their losses.
 
     Arguments
     ---------
     objective : Objective
+        Sums over the masked frames.
     enhanced_weight : float
         w₁
     anchor_weight : float
         w₂ (penalty constant γ = w₂ / w₁)
 
-    Returns
+    Example
     -------
-    torch.Tensor
-        ()
+    >>> heads = PredictionHeads(input_dim=4, num_codebooks=1, num_codes=8)
+    >>> codes = torch.tensor([[3], [7]])
+    >>> objective = masked_objective(torch.zeros(2, 4), heads, codes, None)
+    >>> penalty_sum(objective, 0.1, 2.4).shape
+    torch.Size([])
     """
     upper = enhanced_weight * objective.enhanced_loss.mean()
     return upper + anchor_weight * objective.anchor_loss.mean()
 
 
 def code_counts(codes: torch.Tensor, num_codes: int) -> torch.Tensor:
-    """How often each code occurs: (M, G) int64 -> (G, N) int64.
+    """Count how often each code occurs: (M, G) int64 -> (G, N) int64.
 
     Example
     -------

@@ -4,6 +4,7 @@ import torch
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_birq.models.ctc import CTCModel
+from speechbrain_birq.models.encoders.interface import Encoder
 from speechbrain_birq.models.frontend import FrontEnd
 
 
@@ -54,7 +55,7 @@ class ProbeModel(CTCModel):
     ---------
     frontend : FrontEnd
         The front end of pretraining, unchanged.
-    encoder : torch.nn.Module
+    encoder : Encoder
         Has ``hidden_states(frames, lengths)``. It gets no gradient and no dropout.
     num_tokens : int
         V, the blank (0) included.
@@ -68,7 +69,7 @@ class ProbeModel(CTCModel):
         self,
         *,
         frontend: FrontEnd,
-        encoder: torch.nn.Module,
+        encoder: Encoder,
         num_tokens: int,
         augment: torch.nn.Module | None = None,
         dropout: float = 0.0,

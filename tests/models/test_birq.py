@@ -10,7 +10,7 @@ import itertools
 import pytest
 import torch
 
-from speechbrain_birq.models.masking import hidden_rows
+from speechbrain_birq.models.masking import masked_rows
 from speechbrain_birq.models.objectives import penalty_sum
 
 WEIGHTS = 0.3, 1.7  # of F and G
@@ -190,7 +190,7 @@ def test_soft_labels_equal_the_reference(make_model, batch, label_norm):
     )
     _, _, _, _, soft, _ = reference(model, *batch, seeded())
     clean = model.frontend(*batch[:2])
-    rows = hidden_rows(batch[2] & clean.valid)
+    rows = masked_rows(batch[2] & clean.valid)
     labels, _ = model.select_labels(clean, rows, generator=seeded())
     assert labels.dtype == torch.float32
     assert_close(labels, torch.tensor(soft))
@@ -286,7 +286,7 @@ def test_labels_under_bfloat16_are_those_of_float32(make_model, batch):
     with torch.autocast("cpu", torch.bfloat16):
         half = model(*batch)
         clean = model.frontend(*batch[:2])
-        labels, _ = model.select_labels(clean, hidden_rows(batch[2] & clean.valid))
+        labels, _ = model.select_labels(clean, masked_rows(batch[2] & clean.valid))
     assert torch.equal(half.anchor_codes, full.anchor_codes)
     assert clean.frames.dtype == labels.dtype == torch.float32
     assert (labels.sum(-1) - 1).abs().max() < 1e-6

@@ -2,13 +2,15 @@
 
 from speechbrain_birq.models.encoders.chunking import ChunkSampler
 from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
-from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder, check_encoder
+from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.encoders.inputs import ConvolutionalInput, LinearInput
+from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
 
 __all__ = [
     "ChunkSampler",
     "ConvolutionalInput",
     "EBranchformerEncoder",
+    "Encoder",
     "LinearInput",
     "SpeechBrainEncoder",
     "check_encoder",

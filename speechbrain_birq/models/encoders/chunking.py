@@ -1,4 +1,6 @@
-"""Chunks: what a frame may see when the utterance is not over yet."""
+"""Chunks: what a frame may see while the utterance is still going on."""
+
+from typing import Any
 
 import torch
 from speechbrain.core import Stage
@@ -10,21 +12,24 @@ from speechbrain.utils.dynamic_chunk_training import (
     DynChunkTrainConfigRandomSampler,
 )
 
+from speechbrain_birq.models.encoders.interface import Encoder
+from speechbrain_birq.models.frontend import FrontEnd
 
-def make_chunk(size, left=None) -> DynChunkTrainConfig:
-    """A chunk of so many frames that sees so many chunks to its left.
+
+def make_chunk(size: int, left: int | None = None) -> DynChunkTrainConfig:
+    """Describe chunks of a size and the number of chunks that they see to their left.
 
     Arguments
     ---------
     size : int
-        Stacked frames.
+        Number of stacked frames in a chunk.
     left : int, optional
-        Chunks; all of them by default.
+        Number of chunks to the left; all by default.
 
     Raises
     ------
     ValueError
-        If there is no such chunk.
+        If ``size`` is below 1 or ``left`` is negative.
 
     Example
     -------
@@ -38,13 +43,8 @@ def make_chunk(size, left=None) -> DynChunkTrainConfig:
     return DynChunkTrainConfig(size, left)
 
 
-def check_chunks(frontend, encoder) -> None:
+def check_chunks(frontend: FrontEnd, encoder: Any) -> None:
     """Refuse parts that cannot work chunk by chunk.
-
-    Arguments
-    ---------
-    frontend : FrontEnd
-    encoder : torch.nn.Module
 
     Raises
     ------
@@ -61,27 +61,30 @@ def check_chunks(frontend, encoder) -> None:
     encoder.check_chunks()
 
 
-def chunk_arguments(padding: torch.Tensor, chunk) -> dict:
-    """What a ConformerEncoderLayer takes to keep to its chunks.
+def chunk_arguments(padding: torch.Tensor, chunk: DynChunkTrainConfig) -> dict:
+    """Return the arguments that restrict a ConformerEncoderLayer to chunks.
 
     Arguments
     ---------
     padding : torch.Tensor
         (B, T) bool, True on padding.
     chunk : DynChunkTrainConfig
+        Size of a chunk, and the number of chunks to its left that it sees.
 
     Returns
     -------
     dict
+        ``src_mask`` (T, T) bool, True where attention is forbidden,
+        ``src_key_padding_mask`` (B, T) bool and ``dynchunktrain_config``.
     """
     size = chunk.chunk_size
     valid_chunks = -(-(~padding).sum(1, keepdim=True) // size)
-    place = torch.arange(padding.shape[1], device=padding.device)
+    position = torch.arange(padding.shape[1], device=padding.device)
     return {
         "src_mask": make_transformer_src_mask(padding, dynchunktrain_config=chunk),
-        # Chunks of padding alone see themselves: no other chunk sees them, and softmax
-        # over nothing at all would be NaN.
-        "src_key_padding_mask": padding & (place < valid_chunks * size),
+        # Chunks that hold nothing but padding see themselves, because a softmax over
+        # nothing is NaN. No other chunk sees them.
+        "src_key_padding_mask": padding & (position < valid_chunks * size),
         "dynchunktrain_config": chunk,
     }
 
@@ -89,24 +92,24 @@ def chunk_arguments(padding: torch.Tensor, chunk) -> dict:
 class ChunkSampler:
     """Draws the chunk of a training batch: SpeechBrain's dynamic chunk training.
 
-    Draws from torch's generator, whose state is in the checkpoint.
+    It draws from torch's global generator, whose state is in the checkpoint.
 
     Arguments
     ---------
     chunk_prob : float
-        Of a batch to be encoded in chunks; the others see whole utterances. 0: never,
-        and nothing is drawn.
+        Probability that a batch is encoded in chunks; the others see whole utterances.
+        If it is 0, nothing is drawn.
     chunk_min, chunk_max : int
-        Stacked frames of a chunk, drawn evenly.
+        Smallest and largest number of stacked frames in a chunk, drawn uniformly.
     left_chunks_prob : float
-        Of a chunk to see only so many chunks to its left; otherwise it sees all.
+        Probability that the number of chunks to the left is limited, given chunks.
     left_chunks_min, left_chunks_max : int
-        Their number, drawn evenly.
+        Smallest and largest limit, drawn uniformly.
 
     Raises
     ------
     ValueError
-        If a range is empty or a probability is none.
+        If a range is empty or a probability is not in [0, 1].
 
     Example
     -------
@@ -118,13 +121,13 @@ class ChunkSampler:
     def __init__(
         self,
         *,
-        chunk_prob,
-        chunk_min=8,
-        chunk_max=32,
-        left_chunks_prob=0.0,
-        left_chunks_min=0,
-        left_chunks_max=0,
-    ):
+        chunk_prob: float,
+        chunk_min: int = 8,
+        chunk_max: int = 32,
+        left_chunks_prob: float = 0.0,
+        left_chunks_min: int = 0,
+        left_chunks_max: int = 0,
+    ) -> None:
         for name, value in (
             ("chunk_prob", chunk_prob),
             ("left_chunks_prob", left_chunks_prob),
@@ -148,11 +151,11 @@ class ChunkSampler:
             left_context_chunks_max=left_chunks_max,
         )
 
-    def check(self, frontend, encoder) -> None:
-        """``check_chunks``, if any chunk will ever be drawn."""
+    def check(self, frontend: FrontEnd, encoder: Encoder) -> None:
+        """Run ``check_chunks`` if chunks will be drawn."""
         if self.active:
             check_chunks(frontend, encoder)
 
     def __call__(self) -> DynChunkTrainConfig | None:
-        """The next batch's chunk; None: whole utterances."""
+        """Draw the chunk of the next batch; None means whole utterances."""
         return self.sampler(Stage.TRAIN) if self.active else None

@@ -1,4 +1,6 @@
-"""E-Branchformer (Kim et al. 2022, arXiv 2210.00077) of SpeechBrain's own blocks."""
+"""E-Branchformer (Kim et al. 2022, arXiv 2210.00077) built of SpeechBrain's blocks."""
+
+from typing import Any
 
 import torch
 from speechbrain.nnet.activations import Swish
@@ -21,18 +23,9 @@ class EBranchformerEncoder(torch.nn.Module):
     num_layers : int
         K
     d_model : int
-        H, width.
-    nhead : int
-        Attention heads.
-    d_ffn : int
-        Width of the feed-forward layers and, before its gate, of the convolutional
-        branch; even.
-    kernel_size : int
-        Of both depthwise convolutions, in frames; odd.
-    dropout : float
-        Everywhere.
-    attention_type : str
-        ``RoPEMHA`` or ``RelPosMHAXL``.
+        H
+    **layer_options
+        Further arguments of ``EBranchformerEncoderLayer``.
 
     Example
     -------
@@ -42,7 +35,7 @@ class EBranchformerEncoder(torch.nn.Module):
     (torch.Size([3, 10, 16]), 2)
     """
 
-    def __init__(self, *, num_layers, d_model, **layer_options):
+    def __init__(self, *, num_layers: int, d_model: int, **layer_options: Any) -> None:
         super().__init__()
         self.layers = torch.nn.ModuleList(
             EBranchformerEncoderLayer(d_model=d_model, **layer_options)
@@ -50,8 +43,22 @@ class EBranchformerEncoder(torch.nn.Module):
         )
         self.norm = torch.nn.LayerNorm(d_model)
 
-    def forward(self, src, src_mask=None, src_key_padding_mask=None, pos_embs=None):
-        """(B, T, H) -> (B, T, H) and the attention weights of every layer."""
+    def forward(
+        self,
+        src: torch.Tensor,
+        src_mask: torch.Tensor | None = None,
+        src_key_padding_mask: torch.Tensor | None = None,
+        pos_embs: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+        """Run all layers and normalize; the arguments are those of a layer.
+
+        Returns
+        -------
+        output : torch.Tensor
+            (B, T, H)
+        attention : list
+            Attention weights of every layer, or None.
+        """
         weights = []
         for layer in self.layers:
             src, attention = layer(src, src_mask, src_key_padding_mask, pos_embs)
@@ -62,7 +69,7 @@ class EBranchformerEncoder(torch.nn.Module):
 class EBranchformerEncoderLayer(torch.nn.Module):
     """One layer: half a feed-forward, two branches and their merge, the other half.
 
-    With a(x) and g(x) the attention and the gated convolution of the normalised x::
+    With a(x) and g(x) the attention and the gated convolution of the normalized x::
 
         x = x + FFN(x) / 2
         c = [a(x); g(x)]
@@ -74,12 +81,18 @@ class EBranchformerEncoderLayer(torch.nn.Module):
     Arguments
     ---------
     d_model : int
+        H
     nhead : int
+        Number of attention heads.
     d_ffn : int
+        Width of the feed-forward layers and, before its gate, of the convolutional
+        branch; even.
     kernel_size : int
+        Width of both depthwise convolutions in frames; odd.
     dropout : float
+        Dropout rate everywhere.
     attention_type : str
-        As for ``EBranchformerEncoder``.
+        ``RoPEMHA`` or ``RelPosMHAXL``.
 
     Example
     -------
@@ -92,13 +105,13 @@ class EBranchformerEncoderLayer(torch.nn.Module):
     def __init__(
         self,
         *,
-        d_model,
-        nhead,
-        d_ffn,
-        kernel_size=31,
-        dropout=0.0,
-        attention_type="RoPEMHA",
-    ):
+        d_model: int,
+        nhead: int,
+        d_ffn: int,
+        kernel_size: int = 31,
+        dropout: float = 0.0,
+        attention_type: str = "RoPEMHA",
+    ) -> None:
         super().__init__()
         self.first_half = _feed_forward(d_model, d_ffn, dropout)
         self.second_half = _feed_forward(d_model, d_ffn, dropout)
@@ -121,7 +134,13 @@ class EBranchformerEncoderLayer(torch.nn.Module):
         self.norm = torch.nn.LayerNorm(d_model)
         self.dropout = torch.nn.Dropout(dropout)
 
-    def forward(self, x, src_mask=None, src_key_padding_mask=None, pos_embs=None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        src_mask: torch.Tensor | None = None,
+        src_key_padding_mask: torch.Tensor | None = None,
+        pos_embs: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Run the layer.
 
         Arguments
@@ -133,14 +152,14 @@ class EBranchformerEncoderLayer(torch.nn.Module):
         src_key_padding_mask : torch.Tensor, optional
             (B, T), True on padding.
         pos_embs : torch.Tensor, optional
-            (1, 2T - 1, H), of ``RelPosMHAXL`` only.
+            (1, 2T - 1, H), for ``RelPosMHAXL`` only.
 
         Returns
         -------
         output : torch.Tensor
             (B, T, H)
         attention : torch.Tensor or None
-            Its weights; rotary attention does not tell.
+            Attention weights; rotary attention returns none.
         """
         x = x + 0.5 * self.first_half(x)
         query = self.norm_attention(x)
@@ -160,8 +179,8 @@ class EBranchformerEncoderLayer(torch.nn.Module):
     def _merge(self, both, padding):
         if padding is not None:
             both = both.masked_fill(padding.unsqueeze(-1), 0.0)
-        neighbours = self.merge_convolution(both.transpose(1, 2)).transpose(1, 2)
-        return self.merge(both + neighbours)
+        neighbors = self.merge_convolution(both.transpose(1, 2)).transpose(1, 2)
+        return self.merge(both + neighbors)
 
 
 def _feed_forward(d_model, d_ffn, dropout):

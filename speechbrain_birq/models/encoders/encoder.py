@@ -1,6 +1,12 @@
-"""One face for SpeechBrain's encoders: exact layers, padding, early exit, chunks."""
+"""SpeechBrain's encoders behind one interface: padding, early exit, chunks."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+from speechbrain.lobes.models.transformer.Conformer import (
+    ConformerEncoderLayerStreamingContext,
+)
 from speechbrain.lobes.models.transformer.Transformer import PositionalEncoding
 from speechbrain.nnet.attention import RelPosEncXL
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
@@ -16,7 +22,8 @@ from speechbrain_birq.models.encoders.windowed_attention import (
 )
 from speechbrain_birq.models.frontend import valid_frames
 
-# Attention that knows distances only: places in a window do as well as true ones.
+# Attention that depends on differences of positions only, so that positions may be
+# counted from the start of a window.
 STREAMS = ("RoPEMHA", "RelPosMHAXL")
 UNLIMITED = 10**9  # frames, some months of speech
 
@@ -24,36 +31,37 @@ UNLIMITED = 10**9  # frames, some months of speech
 class SpeechBrainEncoder(torch.nn.Module):
     """A Conformer, (E-)Branchformer or Transformer over stacked frames.
 
-    The output of an utterance depends neither on its padding nor on its batch.
+    The output of an utterance depends neither on its padding, nor on its batch, nor on
+    earlier calls.
 
     Arguments
     ---------
     kind : str
         ``conformer``, ``branchformer``, ``e_branchformer`` or ``transformer``.
     input_dim : int
-        D, features of a stacked frame.
+        D
     num_layers : int
         K
     d_model : int
-        H, width.
+        H
     nhead : int
-        Attention heads.
+        Number of attention heads.
     d_ffn : int
-        Width of the feed-forward layers; of the convolutional gate in a Branchformer;
-        of both in an E-Branchformer.
+        Width of the feed-forward layers; in a Branchformer, of the convolutional gate;
+        in an E-Branchformer, of both.
     kernel_size : int
-        Of the depthwise convolution, in frames (not in a Transformer).
+        Width of the depthwise convolution in frames; a Transformer has none.
     dropout : float
-        Everywhere.
+        Dropout rate of all layers.
     attention_type : str
         ``RoPEMHA`` (rotary, PyTorch's fused attention), ``RelPosMHAXL`` (2.6 times
         slower on a CPU) or ``regularMHA`` (sinusoids, at most 2,500 frames).
     attention_window : int, optional
-        Frames that a frame sees, half of them on each side (``RoPEMHA`` only); all by
-        default.
+        Number of frames that a frame attends to, half of them on each side (``RoPEMHA``
+        only); all by default.
     activation_checkpointing : bool
-        In training, keep only each layer's input and compute the layer again in the
-        backward pass: the same gradients in less memory and a third more time.
+        Whether training keeps only each layer's input and computes the layer again in
+        the backward pass: the same gradients in less memory and a third more time.
     input_module : torch.nn.Module, optional
         (B, T, D), (B, T) -> (B, T, H); a linear projection by default.
 
@@ -74,22 +82,24 @@ class SpeechBrainEncoder(torch.nn.Module):
     4
     """
 
+    layers: Any  # torch.nn.ModuleList; SpeechBrain's layers come without types
+
     def __init__(
         self,
         *,
-        kind,
-        input_dim,
-        num_layers,
-        d_model,
-        nhead,
-        d_ffn,
-        kernel_size=31,
-        dropout=0.1,
-        attention_type="RoPEMHA",
-        attention_window=None,
-        activation_checkpointing=False,
-        input_module=None,
-    ):
+        kind: str,
+        input_dim: int,
+        num_layers: int,
+        d_model: int,
+        nhead: int,
+        d_ffn: int,
+        kernel_size: int = 31,
+        dropout: float = 0.1,
+        attention_type: str = "RoPEMHA",
+        attention_window: int | None = None,
+        activation_checkpointing: bool = False,
+        input_module: torch.nn.Module | None = None,
+    ) -> None:
         super().__init__()
         if attention_window is not None and attention_type != "RoPEMHA":
             raise ValueError(
@@ -106,7 +116,7 @@ class SpeechBrainEncoder(torch.nn.Module):
             self.relative_positions = RelPosEncXL(d_model)
         if attention_type == "regularMHA":
             self.absolute_positions = PositionalEncoding(d_model)
-        encoder = build_layers(
+        self.layers, self.norm = build_layers(
             kind,
             attention_type,
             num_layers=num_layers,
@@ -116,7 +126,6 @@ class SpeechBrainEncoder(torch.nn.Module):
             kernel_size=kernel_size,
             dropout=dropout,
         )
-        self.layers, self.norm = encoder.layers, encoder.norm
         make_padding_exact(self.layers)
         if attention_window is not None:
             name = "self_att" if kind == "transformer" else "mha_layer"
@@ -129,7 +138,13 @@ class SpeechBrainEncoder(torch.nn.Module):
         """K"""
         return len(self.layers)
 
-    def forward(self, frames, lengths, num_layers=None, chunk=None) -> torch.Tensor:
+    def forward(
+        self,
+        frames: torch.Tensor,
+        lengths: torch.Tensor,
+        num_layers: int | None = None,
+        chunk: DynChunkTrainConfig | None = None,
+    ) -> torch.Tensor:
         """Encode.
 
         Arguments
@@ -140,15 +155,15 @@ class SpeechBrainEncoder(torch.nn.Module):
             (B,) int64 valid frames, at least 1 each.
         num_layers : int, optional
             k: run layers 1..k only and return layer k's output as it is. By default
-            all layers run and the final normalisation follows.
+            all layers run and the final normalization follows.
         chunk : DynChunkTrainConfig, optional
-            Size of a chunk in frames and number of chunks to its left that it sees; it
-            sees no later one. By default every frame sees the whole utterance.
+            Size of a chunk in frames, and number of chunks to its left that it sees. No
+            chunk sees a later one. By default every frame sees the whole utterance.
 
         Returns
         -------
         torch.Tensor
-            (B, T, H); padding frames hold nothing of use.
+            (B, T, H); its values on padding are undefined.
 
         Raises
         ------
@@ -167,19 +182,20 @@ class SpeechBrainEncoder(torch.nn.Module):
         """Return the input projection and every layer's output: K + 1 of (B, T, H)."""
         return tuple(self._outputs(frames, lengths, None, chunk))
 
-    def compile(self, **options) -> None:
-        """``torch.compile``, so that lengths do not lead to graphs of their own."""
+    def compile(self, **options: Any) -> None:
+        """Compile with ``torch.compile``, one graph for all lengths."""
         if self.attention_type == "RoPEMHA":
             device = next(self.parameters()).device
             make_rotations(self.output_dim // self.nhead, device)
         super().compile(**options)
 
     def check_chunks(self) -> None:
-        """Refuse, by name, an encoder that cannot be run in chunks.
+        """Refuse an encoder that cannot be run in chunks.
 
         Raises
         ------
         ValueError
+            Naming the part that cannot.
         """
         if self.kind != "conformer":
             raise ValueError(f"only a conformer runs in chunks, not a {self.kind}")
@@ -196,17 +212,10 @@ class SpeechBrainEncoder(torch.nn.Module):
                 f"linear input runs in chunks (parts/encoder_conformer.yaml)"
             )
 
-    def streaming_contexts(self, chunk) -> list:
-        """What each layer remembers between two calls of ``forward_streaming``.
-
-        Arguments
-        ---------
-        chunk : DynChunkTrainConfig
-
-        Returns
-        -------
-        list
-            One blank memory a layer.
+    def streaming_contexts(
+        self, chunk: DynChunkTrainConfig
+    ) -> list[ConformerEncoderLayerStreamingContext]:
+        """Return what each layer remembers between calls of ``forward_streaming``.
 
         Raises
         ------
@@ -218,18 +227,23 @@ class SpeechBrainEncoder(torch.nn.Module):
         left = UNLIMITED if left is None else left
         return [layer.make_streaming_context(left) for layer in self.layers]
 
-    def forward_streaming(self, frames, contexts) -> torch.Tensor:
-        """Encode the next chunk, as ``forward`` with that chunk size does.
+    def forward_streaming(
+        self,
+        frames: torch.Tensor,
+        contexts: Sequence[ConformerEncoderLayerStreamingContext],
+    ) -> torch.Tensor:
+        """Encode the next chunk; the result is that of ``forward`` with this chunk.
 
-        SpeechBrain counts places from the oldest remembered frame, not from the start
-        of the utterance: the same, as only differences count (``STREAMS``).
+        SpeechBrain counts positions from the oldest remembered frame, not from the
+        start of the utterance. That is the same, because only differences of positions
+        count (``STREAMS``).
 
         Arguments
         ---------
         frames : torch.Tensor
-            (B, T, D), a whole chunk, or the last one of an utterance.
-        contexts : list
-            Of ``streaming_contexts``; changed.
+            (B, T, D), a complete chunk, or the last one of an utterance.
+        contexts : sequence
+            From ``streaming_contexts``; updated in place.
 
         Returns
         -------
@@ -248,18 +262,25 @@ class SpeechBrainEncoder(torch.nn.Module):
         return self.norm(states)
 
     def set_dropout(self, dropout: float) -> None:
-        """Change every dropout: fine-tuning on little speech needs more of it."""
+        """Change all dropout rates: fine-tuning on little speech needs more of it."""
         for module in self.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = dropout
             elif isinstance(getattr(module, "dropout", None), float):
-                module.dropout = dropout  # attention hands it to a function
+                # Attention keeps the rate and passes it to a function.
+                setattr(module, "dropout", dropout)  # noqa: B010 (typed as a module)
 
     def last_layers(self, count: int) -> torch.nn.ModuleList:
-        """The ``count`` layers next to the output, and the final normalisation."""
+        """Return the ``count`` last layers and the final normalization."""
         return torch.nn.ModuleList([*self.layers[self.num_layers - count :], self.norm])
 
-    def _outputs(self, frames, lengths, num_layers, chunk=None):
+    def _outputs(
+        self,
+        frames: torch.Tensor,
+        lengths: torch.Tensor,
+        num_layers: int | None,
+        chunk: DynChunkTrainConfig | None = None,
+    ) -> Iterator[torch.Tensor]:
         valid = valid_frames(lengths, frames.shape[1])
         padding = ~valid
         states = self.input(frames, valid)
@@ -268,7 +289,10 @@ class SpeechBrainEncoder(torch.nn.Module):
         positions = None
         if self.relative_positions is not None:
             positions = self.relative_positions(states)
-        arguments = {"src_key_padding_mask": padding, "pos_embs": positions}
+        arguments: dict[str, Any] = {
+            "src_key_padding_mask": padding,
+            "pos_embs": positions,
+        }
         if chunk is not None:
             self.check_chunks()
             arguments |= chunk_arguments(padding, chunk)
@@ -284,25 +308,3 @@ class SpeechBrainEncoder(torch.nn.Module):
         else:
             states, _ = layer(states, **arguments)
         return states
-
-
-def check_encoder(encoder) -> None:
-    """Refuse a module that lacks what every stage asks of an encoder.
-
-    Raises
-    ------
-    ValueError
-        Naming what it lacks.
-
-    Example
-    -------
-    >>> check_encoder(torch.nn.LSTM(8, 8))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ValueError: LSTM lacks output_dim, hidden_states, set_dropout: see docs/encod...
-    """
-    needed = ("num_layers", "output_dim", "hidden_states", "set_dropout")
-    missing = [name for name in needed if not hasattr(encoder, name)]
-    if missing:
-        raise ValueError(
-            f"{type(encoder).__name__} lacks {', '.join(missing)}: see docs/encoders.md"
-        )

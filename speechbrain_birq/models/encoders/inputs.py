@@ -1,4 +1,4 @@
-"""Between front end and first layer: a projection, or convolutions over the frames."""
+"""From the front end to the first layer: a projection, or convolutions over frames."""
 
 import torch
 from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
@@ -8,6 +8,13 @@ from torch.nn.functional import conv2d, pad
 class LinearInput(torch.nn.Module):
     """A linear projection of the stacked frames.
 
+    Arguments
+    ---------
+    input_dim : int
+        D
+    d_model : int
+        H
+
     Example
     -------
     >>> valid = torch.ones(1, 3, dtype=torch.bool)
@@ -15,20 +22,20 @@ class LinearInput(torch.nn.Module):
     torch.Size([1, 3, 4])
     """
 
-    def __init__(self, *, input_dim, d_model):
+    def __init__(self, *, input_dim: int, d_model: int) -> None:
         super().__init__()
         self.linear = torch.nn.Linear(input_dim, d_model)
 
-    def forward(self, frames, valid):
-        """(B, T, D), (B, T) -> (B, T, H)"""
+    def forward(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Project frames, of which ``valid`` (B, T) are: (B, T, D) -> (B, T, H)."""
         return self.linear(frames)
 
 
 class ConvolutionalInput(torch.nn.Module):
     """Two 3 x 3 convolutions of stride 2 over the unstacked frames: four become one.
 
-    It sees the very frames that the front end stacked (``stack: 4``), so masks and
-    labels stay on one time axis and a hidden frame hides all four.
+    It takes apart the frames that the front end stacked (``stack: 4``), so masks and
+    labels stay on one time axis: masking a stacked frame masks all four.
 
     Arguments
     ---------
@@ -37,7 +44,7 @@ class ConvolutionalInput(torch.nn.Module):
     d_model : int
         H
     channels : tuple
-        Of the two convolutions.
+        Output channels of the two convolutions.
 
     Raises
     ------
@@ -53,7 +60,9 @@ class ConvolutionalInput(torch.nn.Module):
 
     STRIDE = 4
 
-    def __init__(self, *, input_dim, d_model, channels=(64, 32)):
+    def __init__(
+        self, *, input_dim: int, d_model: int, channels: tuple[int, int] = (64, 32)
+    ) -> None:
         super().__init__()
         if input_dim % (4 * self.STRIDE):
             raise ValueError(
@@ -69,25 +78,25 @@ class ConvolutionalInput(torch.nn.Module):
             kernel_sizes=[3, 3],
             strides=[2, 2],
             residuals=[False, False],
-            # Four frames a step and stride 2: a kernel of 3 never looks beyond an
-            # utterance's end, so neither reflection nor padding reaches a valid step.
+            # With stride 2 over groups of four frames a kernel of 3 never reaches an
+            # utterance's end, so no valid step sees reflected frames or padding.
             dropout=0.0,
         )
         self.linear = torch.nn.Linear(channels[-1] * self.n_mels // 4, d_model)
 
-    def forward(self, frames, valid):
-        """(B, T, D), (B, T) -> (B, T, H)"""
+    def forward(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Project frames, of which ``valid`` (B, T) are: (B, T, D) -> (B, T, H)."""
         states = frames.unflatten(2, (self.STRIDE, self.n_mels)).flatten(1, 2)
-        states = states.unsqueeze(3)  # (B, T, F, C), C next to each other throughout
+        states = states.unsqueeze(3)  # (B, frames, n_mels, channels)
         for block in self.convolutions.values():
             states = _convolved(states, block.convs)
         return self.linear(states.flatten(2))
 
 
 def _convolved(states, block):
-    """What SpeechBrain's block computes, without its copies to and from (B, C, F, T).
+    """Compute SpeechBrain's block without its copies to and from channels first.
 
-    They were a fifth of a small model's step on a CPU.
+    The copies took a fifth of a small model's step on a CPU.
     """
     conv = block["conv_0"].conv
     states = pad(states.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="reflect")

@@ -1,5 +1,8 @@
-"""SpeechBrain's stacks of layers: which there are, and what they ask of their sizes."""
+"""SpeechBrain's stacks of layers: the kinds, and the sizes that each can have."""
 
+from typing import Any
+
+import torch
 from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
 from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
 from speechbrain.lobes.models.transformer.Transformer import TransformerEncoder
@@ -14,24 +17,28 @@ ATTENTION = {
 }
 
 
-def build_layers(kind, attention_type, *, d_ffn, kernel_size, **sizes):
-    """Layers and final normalisation of an encoder.
+def build_layers(
+    kind: str, attention_type: str, *, d_ffn: int, kernel_size: int, **sizes: Any
+) -> tuple[torch.nn.ModuleList, torch.nn.Module]:
+    """Build the layers and the final normalization of an encoder.
 
     Arguments
     ---------
     kind : str
         A key of ``ATTENTION``.
     attention_type : str
-        One of those that go with the kind.
+        One of the kind's values in ``ATTENTION``.
     d_ffn, kernel_size : int
         As for ``SpeechBrainEncoder``.
-    **sizes : dict
+    **sizes
         ``num_layers``, ``d_model``, ``nhead`` and ``dropout``.
 
     Returns
     -------
-    torch.nn.Module
-        Has ``layers`` and ``norm``.
+    layers : torch.nn.ModuleList
+        K layers.
+    norm : torch.nn.Module
+        Follows the last layer.
 
     Raises
     ------
@@ -41,22 +48,25 @@ def build_layers(kind, attention_type, *, d_ffn, kernel_size, **sizes):
     Example
     -------
     >>> sizes = dict(num_layers=2, d_model=8, nhead=2, d_ffn=16, dropout=0.1)
-    >>> len(build_layers("conformer", "RoPEMHA", kernel_size=3, **sizes).layers)
-    2
+    >>> layers, norm = build_layers("conformer", "RoPEMHA", kernel_size=3, **sizes)
+    >>> len(layers), type(norm).__name__
+    (2, 'LayerNorm')
     """
     _check_kind(kind, attention_type)
     _check_sizes(kernel_size=kernel_size, **sizes)
     _check_halves(kind, attention_type, sizes["d_model"] // sizes["nhead"], d_ffn)
     sizes["attention_type"] = attention_type
     if kind == "conformer":
-        return ConformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
-    if kind == "branchformer":
-        return BranchformerEncoder(
+        stack = ConformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
+    elif kind == "branchformer":
+        stack = BranchformerEncoder(
             csgu_linear_units=d_ffn, kernel_size=kernel_size, **sizes
         )
-    if kind == "e_branchformer":
-        return EBranchformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
-    return TransformerEncoder(d_ffn=d_ffn, normalize_before=True, **sizes)
+    elif kind == "e_branchformer":
+        stack = EBranchformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
+    else:
+        stack = TransformerEncoder(d_ffn=d_ffn, normalize_before=True, **sizes)
+    return stack.layers, stack.norm
 
 
 def _check_kind(kind, attention_type):

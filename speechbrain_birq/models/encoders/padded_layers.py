@@ -6,6 +6,8 @@ convolution reads zeros there, as if the utterance were alone. Names of paramete
 SpeechBrain's.
 """
 
+from typing import Any
+
 import torch
 from speechbrain.lobes.models.convolution import ConvolutionalSpatialGatingUnit
 from speechbrain.lobes.models.transformer.Branchformer import (
@@ -108,7 +110,7 @@ class PaddedGate(ConvolutionalSpatialGatingUnit):
 class PaddedBranch(ConvolutionBranch):
     """The convolutional branch of a Branchformer layer, blind to padding."""
 
-    def __init__(self, *arguments, **options) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.csgu.__class__ = PaddedGate
 
@@ -164,7 +166,7 @@ class PaddedBranchformerLayer(BranchformerEncoderLayer):
         return x + self.dropout(self.merge_proj(both)), weights
 
 
-PADDED = {
+PADDED: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     ConvolutionModule: PaddedConvolution,
     ConvolutionalSpatialGatingUnit: PaddedGate,
     ConvolutionBranch: PaddedBranch,

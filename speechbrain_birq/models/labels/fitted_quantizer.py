@@ -62,6 +62,8 @@ class FittedQuantizer(RandomProjectionQuantizer):
     (True, False, True)
     """
 
+    num_fits: torch.Tensor
+
     def __init__(
         self,
         *,

@@ -1,32 +1,34 @@
-"""The "normalised" of z^(k): what happens to layer k's output before its projection."""
+"""How layer k's output is normalized before its projection (z^(k) of the paper)."""
+
+from collections.abc import Callable
 
 import torch
 from torch.nn.functional import layer_norm
 
 
-def _alone(value):
+def unchanged(value: torch.Tensor) -> torch.Tensor:
+    """Return a sum over a single rank."""
     return value
 
 
 class LabelNorm(torch.nn.Module):
-    """Normalise layer k's output, without trainable parameters.
+    """Normalizes layer k's output, without trainable parameters.
 
-    The paper does not say how. ``layer`` normalises every frame over its channels.
-    ``channel`` normalises every channel over the valid frames of the batch; running
-    statistics are buffers, saved in the checkpoint and used in evaluation. In training
-    under several processes the batch is that of all of them. With
-    ``layer``, channels that are always large decide the label of every frame: in small
-    trials the labels fell to one code within 50 steps.
+    The paper does not say how. ``layer`` normalizes every frame over its channels.
+    ``channel`` normalizes every channel over the valid frames of the batch, which is
+    the batch of all ranks; running statistics are buffers, saved in the checkpoint and
+    used in evaluation. With ``layer``, channels that are always large decide the label
+    of every frame: in small trials the labels collapsed to one code within 50 steps.
 
     Arguments
     ---------
     kind : str
         ``layer`` or ``channel``.
     dim : int
-        H, channels of the encoder.
+        H
     momentum : float
-        Weight of a new batch in the running statistics; the first 1 / momentum batches
-        are averaged evenly.
+        Weight of a new batch in the running statistics. The first 1 / momentum batches
+        have equal weights.
 
     Raises
     ------
@@ -41,8 +43,11 @@ class LabelNorm(torch.nn.Module):
     """
 
     EPS = 1e-5
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches: torch.Tensor
 
-    def __init__(self, *, kind, dim, momentum=0.01):
+    def __init__(self, *, kind: str, dim: int, momentum: float = 0.01) -> None:
         super().__init__()
         if kind not in ("layer", "channel"):
             raise ValueError(f"label_norm must be 'layer' or 'channel', got {kind!r}")
@@ -51,17 +56,22 @@ class LabelNorm(torch.nn.Module):
         self.register_buffer("running_var", torch.ones(dim))
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
 
-    def forward(self, states, valid, total=_alone) -> torch.Tensor:
-        """Normalise.
+    def forward(
+        self,
+        states: torch.Tensor,
+        valid: torch.Tensor,
+        total: Callable[[torch.Tensor], torch.Tensor] = unchanged,
+    ) -> torch.Tensor:
+        """Normalize.
 
         Arguments
         ---------
         states : torch.Tensor
             (B, T, H)
         valid : torch.Tensor
-            (B, T) bool; padding enters no statistic.
+            (B, T) bool, frames that enter the statistics.
         total : callable
-            Sum of a tensor over the processes, with its gradient (``ranks.total``).
+            Sums a tensor over all ranks, with its gradient (``distributed.total``).
 
         Returns
         -------
@@ -78,7 +88,7 @@ class LabelNorm(torch.nn.Module):
         if not self.training:
             return self.running_mean, self.running_var
         count = total(valid.sum())
-        frames = count.clamp_min(1)  # no process may have any
+        frames = count.clamp_min(1)  # it may be that no rank has any
         mean = total((states * valid).sum((0, 1))) / frames
         var = total(((states - mean) * valid).square().sum((0, 1))) / frames
         self._update(mean.detach(), var.detach(), count > 0)
@@ -86,7 +96,7 @@ class LabelNorm(torch.nn.Module):
 
     @torch.no_grad()
     def _update(self, mean, var, any_frames):
-        # A batch whose step will be skipped leaves no trace (and no NaN) here either.
+        # The step of a batch that is not finite is skipped; skip it here, too.
         finite = torch.isfinite(mean).all() & torch.isfinite(var).all() & any_frames
         self.num_batches += finite
         weight = (1 / self.num_batches.clamp_min(1)).clamp_min(self.momentum)

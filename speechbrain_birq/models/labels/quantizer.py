@@ -14,14 +14,14 @@ class Codebook(torch.nn.Module):
     num_codebooks : int
         G, independent codebooks; each has its own labels and its own part of the loss.
     num_codes : int
-        N, codes in each.
+        N
     code_dim : int
-        d_c, dimension of a code.
+        C (d_c of the paper)
     l2_normalize : bool
-        Codes and projections of unit length, as in BEST-RQ. The paper's equations
-        have none of it.
+        Whether codes and projected frames have unit length, as in BEST-RQ. The paper's
+        equations have no such normalization.
     seed : int
-        The codes depend on nothing else.
+        Seed of the codes, which depend on nothing else.
 
     Example
     -------
@@ -29,9 +29,17 @@ class Codebook(torch.nn.Module):
     torch.Size([1, 256, 16])
     """
 
+    codes: torch.Tensor
+
     def __init__(
-        self, *, num_codebooks=1, num_codes, code_dim=16, l2_normalize=False, seed=0
-    ):
+        self,
+        *,
+        num_codebooks: int = 1,
+        num_codes: int,
+        code_dim: int = 16,
+        l2_normalize: bool = False,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         shape = (num_codebooks, num_codes, code_dim)
         codes = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -47,10 +55,10 @@ class Codebook(torch.nn.Module):
 
 
 class RandomProjectionQuantizer(torch.nn.Module):
-    """A frozen random projection and the distances to every code.
+    """Quantizer with a frozen random projection P and a frozen codebook C.
 
-    distances(x)[g, n] = ‖P_gᵀ x − C_gn‖², codes(x)[g] = argmin_n of it. Float32
-    whatever autocast says: in bfloat16 0.7 % of the labels flip.
+    distances(x)[g, n] = ‖P_gᵀ x − C_gn‖², and the code of x is its argmin over n.
+    Computed in float32 under autocast, too: in bfloat16 0.7 % of the labels flip.
 
     Arguments
     ---------
@@ -59,7 +67,7 @@ class RandomProjectionQuantizer(torch.nn.Module):
     codebook : Codebook
         May be shared with another quantizer.
     seed : int
-        Of the projection (Xavier uniform), independent of the codebook's.
+        Seed of the projection (Xavier uniform), independent of the codebook's.
 
     Example
     -------
@@ -69,9 +77,9 @@ class RandomProjectionQuantizer(torch.nn.Module):
     torch.Size([5, 3, 2])
     """
 
-    fittable = False
+    projection: torch.Tensor
 
-    def __init__(self, *, input_dim, codebook, seed):
+    def __init__(self, *, input_dim: int, codebook: Codebook, seed: int) -> None:
         super().__init__()
         groups, _, code_dim = codebook.shape
         generator = torch.Generator().manual_seed(seed)
@@ -81,8 +89,13 @@ class RandomProjectionQuantizer(torch.nn.Module):
         self.codebook = codebook
         self.register_buffer("projection", projection)
 
+    @property
+    def fittable(self) -> bool:
+        """Whether anything is to be fitted to speech."""
+        return False
+
     def distances(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Squared Euclidean distances, by one matrix product.
+        """Compute the squared Euclidean distances to all codes in one matrix product.
 
         Arguments
         ---------
@@ -96,24 +109,24 @@ class RandomProjectionQuantizer(torch.nn.Module):
         """
         with torch.autocast(inputs.device.type, enabled=False):
             codes, points = self.codebook.codes.float(), self.points(inputs)
-            # |p|² − 2 p·c + |c|² in the product itself: no pass over (.., G, N) more.
+            # |p|² − 2 p·c + |c|² inside the product: no further pass over (..., G, N).
             points = _beside(points, points.square().sum(-1), 1.0)
             codes = _beside(-2 * codes, 1.0, codes.square().sum(-1))
             return torch.einsum("...gc,gnc->...gn", points, codes).clamp_min(0)
 
     def points(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What is compared with the codes: (..., D) -> (..., G, C) float32."""
+        """Project onto the space of the codes: (..., D) -> (..., G, C) float32."""
         with torch.autocast(inputs.device.type, enabled=False):
             points = torch.einsum("...d,gdc->...gc", inputs.float(), self.projection)
             return normalize(points, dim=-1) if self.codebook.l2_normalize else points
 
     @torch.no_grad()
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Nearest codes: (..., D) -> (..., G) int64."""
+        """Return the nearest codes: (..., D) -> (..., G) int64."""
         return self.distances(inputs).argmin(-1)
 
 
 def _beside(vectors, *columns):
-    """Vectors with further coordinates; a number stands for all of them."""
+    """Append coordinates to vectors; a number is the same for all of them."""
     rest = [vectors.new_ones(vectors.shape[:-1]) * column for column in columns]
     return torch.cat((vectors, torch.stack(rest, -1)), -1)

@@ -1,10 +1,10 @@
-"""Distances to a soft choice among the codes: the Gumbel-softmax label selector."""
+"""The Gumbel-softmax label selector: from distances to soft labels."""
 
 import torch
 
 
 class GumbelSoftmaxSelector(torch.nn.Module):
-    """y = softmax(−(d + v) / τ) over the codes, v = −ln(−ln q), q ~ U(0, 1).
+    """Selects y = softmax(−(d + v) / τ) over the codes, v = −ln(−ln q), q ~ U(0, 1).
 
     Arguments
     ---------
@@ -13,8 +13,7 @@ class GumbelSoftmaxSelector(torch.nn.Module):
     noise : bool
         Whether v is drawn; without it y = softmax(−d / τ).
     gradient : bool
-        Whether a gradient flows through the labels (the paper: yes). Without it the
-        layers that make the labels get none from them.
+        Whether the gradient flows through the labels into layers 1..k (the paper: yes).
 
     Raises
     ------
@@ -28,26 +27,30 @@ class GumbelSoftmaxSelector(torch.nn.Module):
     tensor([0.8808, 0.1192])
     """
 
-    def __init__(self, *, temperature=0.5, noise=True, gradient=True):
+    def __init__(
+        self, *, temperature: float = 0.5, noise: bool = True, gradient: bool = True
+    ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         self.temperature, self.noise, self.gradient = temperature, noise, gradient
 
-    def forward(self, distances: torch.Tensor, generator=None) -> torch.Tensor:
-        """Soft labels.
+    def forward(
+        self, distances: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Compute soft labels.
 
         Arguments
         ---------
         distances : torch.Tensor
             (..., N)
         generator : torch.Generator, optional
-            Of the noise, on the distances' device.
+            Draws the noise, on the distances' device.
 
         Returns
         -------
         torch.Tensor
-            (..., N) float32, sums to 1.
+            (..., N) float32, with sum 1.
         """
         scores = distances.float()
         if self.noise:
@@ -55,15 +58,17 @@ class GumbelSoftmaxSelector(torch.nn.Module):
         return torch.softmax(scores / -self.temperature, dim=-1)
 
 
-def gumbel_noise(like: torch.Tensor, generator=None) -> torch.Tensor:
-    """−ln(−ln q) for q ~ U(0, 1), shaped like ``like``.
+def gumbel_noise(
+    like: torch.Tensor, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Draw −ln(−ln q) for q ~ U(0, 1), in the shape of ``like``.
 
-    Drawn as −ln(Exponential(1)): a uniform draw returns 0 now and then, and
-    −ln(−ln 0) is not a finite number.
+    It is drawn as −ln(Exponential(1)), because a uniform draw can be 0, and −ln(−ln 0)
+    is not finite.
     """
-    # In one order, whatever the layout of `like`: the same seed gives the same noise.
+    # Not `empty_like`: the same seed gives the same noise whatever the layout.
     exponential = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     # The smallest normal number keeps the logarithm finite should 0 ever be drawn.
     tiny = torch.finfo(like.dtype).tiny
     exponential.exponential_(generator=generator).clamp_min_(tiny)
-    return exponential.log_().neg_()  # in place: (M, G, N) numbers are many
+    return exponential.log_().neg_()  # in place, because (M, G, N) is large
