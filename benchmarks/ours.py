@@ -1,5 +1,6 @@
 """Our side of the comparison: a YAML's model at a given size, trained by its Brain."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 import speechbrain_birq.models.birq as method
 from speechbrain_birq.config.loader import load_configuration
+from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.encoders.inputs import ConvolutionalInput
 
@@ -29,6 +31,8 @@ def build(arm: Arm, size: Size, folder, device) -> Step:
         opt_class=hparams["opt_class"],
         hparams=hparams,
         run_opts=RunOptions.from_dictionary(options),
+        masks=MaskItem(hparams["frontend"], hparams["masking"]),
+        speech=partial(iter, ()),
     )
     hparams["epoch_counter"].current = 1
     return Step(ready(brain), batch_maker(model), sections(brain, model), frames(model))

@@ -3,9 +3,10 @@
 import copy
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import speechbrain as sb
 import torch
@@ -14,12 +15,13 @@ from speechbrain.utils.distributed import (
     ddp_init_group,
     if_main_process,
 )
+from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_birq.brains.base import NOTHING_READ
-from speechbrain_birq.brains.ctc import add_result
+from speechbrain_birq.brains.ctc import Transfer
+from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import (
-    ARCHITECTURE,
     best_checkpoint,
     check_same_run,
     load_architecture,
@@ -27,8 +29,8 @@ from speechbrain_birq.checkpoints.run_folder import (
     save_architecture,
 )
 from speechbrain_birq.config.loader import load_configuration, parse_arguments
+from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.data.splits import (
-    mask_item,
     prepare_splits,
     refuse_long,
     sample,
@@ -46,26 +48,32 @@ from speechbrain_birq.models.encoders.chunking import check_chunks, make_chunk
 logger = logging.getLogger(__name__)
 
 
+STAGES = ("train", "valid")
+
+
 class Experiment(NamedTuple):
     """A started experiment."""
 
-    hparams: dict
-    options: object  # SpeechBrain's RunOptions
+    hparams: dict[str, Any]
+    options: RunOptions
     folder: Path
-    resolved: str
+    resolved: str  # HyperPyYAML text that makes these hparams
 
 
 @one_sentence
 @mishaps_told()
-def pretrain(prepare, argv=None) -> dict:
+def pretrain(
+    prepare: Callable[..., Any], argv: Sequence[str] | None = None
+) -> dict[str, float]:
     """Pretrain as a YAML file says.
 
     Arguments
     ---------
     prepare : callable
         (data_folder, splits, manifest_folder) -> {split: manifest}, of a corpus.
-    argv : list, optional
-        YAML file, SpeechBrain's run options, ``--key value`` for any key of the YAML.
+    argv : sequence, optional
+        YAML file, SpeechBrain's run options, ``--key value`` for any key of the YAML;
+        by default those of the command line.
 
     Returns
     -------
@@ -73,37 +81,33 @@ def pretrain(prepare, argv=None) -> dict:
         The last validation figures, as in ``results.json``.
     """
     experiment = _start(argv)
-    hparams = experiment.hparams
-    hparams["mask_epoch"] = torch.zeros((), dtype=torch.long).share_memory_()
+    hparams, frontend = experiment.hparams, experiment.hparams["frontend"]
     manifests = prepare_splits(prepare, experiment, ["train_split", "valid_split"])
-    train, valid = (
-        stage_loader(
-            hparams,
-            manifests[hparams[f"{stage}_split"]],
-            stage=stage,
-            items=[(mask_item(hparams, stage), ["sig", "id"], "mask")],
-        )
-        for stage in ("train", "valid")
-    )
+    # Only those of training follow the epoch: validation keeps the masks of epoch 0.
+    masks = {stage: MaskItem(frontend, hparams["masking"]) for stage in STAGES}
+    items = {stage: [(masks[stage], ["sig", "id"], "mask")] for stage in STAGES}
+    train, valid = _loaders(experiment, frontend, manifests, items)
     if hparams.get("stored_labels") is not None:
         add_stored_labels(hparams, train=train.dataset, valid=valid.dataset)
-    _estimate_statistics(experiment, hparams["frontend"], train.dataset)
-    hparams["label_fitting"].signals = partial(sample, train.dataset, hparams["seed"])
-    brain = _brain(experiment, hparams["modules"])
+    speech = partial(sample, train.dataset, hparams["seed"])
+    _estimate_statistics(experiment, frontend, speech)
+    brain = _brain(experiment, hparams["modules"], masks=masks["train"], speech=speech)
     _fit(experiment, brain, train, valid)
     return _finish(experiment, brain)
 
 
 @one_sentence
 @mishaps_told()
-def finetune(prepare, argv=None) -> dict:
+def finetune(
+    prepare: Callable[..., Any], argv: Sequence[str] | None = None
+) -> dict[str, dict[str, float]]:
     """Fine-tune a pretrained encoder with CTC (or train from scratch) and score it.
 
     Arguments
     ---------
     prepare : callable
         As for ``pretrain``.
-    argv : list, optional
+    argv : sequence, optional
         The same; ``--pretrained RUN`` names the run folder of a pretraining.
 
     Returns
@@ -114,34 +118,16 @@ def finetune(prepare, argv=None) -> dict:
     """
     experiment = _start(argv)
     hparams = experiment.hparams
-    if hparams["pretrained"] is None:  # nothing to protect: one rate, no freezing
-        hparams |= {
-            "lr_encoder": hparams["opt_class"].keywords["lr"],
-            "freeze_steps": 0,
-            "fresh_layers": 0,
-        }
-    if hparams["freeze_steps"] and hparams["fresh_layers"]:
-        raise BadInput(
-            "freeze_steps would hold the fresh_layers at random: set one of the two to "
-            "0 (lr_encoder 0 keeps the pretrained layers as they are)"
-        )
-    frontend, encoder = _architecture(experiment)
+    transfer = _transfer(hparams)
+    frontend, encoder = _architecture(hparams, transfer.fresh_layers)
     test_chunk = _test_chunk(hparams, frontend, encoder)
     manifests = prepare_splits(
         prepare, experiment, ["train_split", "valid_split", "test_splits"]
     )
     for split in hparams["test_splits"]:
         refuse_long(hparams["max_eval_seconds"], split, manifests[split])
-    tokens = _tokens(experiment, manifests[hparams["train_split"]])
-    hparams["tokens"] = tokens
-    hparams["decoder"] = make_decoder(
-        hparams["decoding"],
-        tokens,
-        beam_size=hparams["beam_size"],
-        lm_path=hparams["lm_path"],
-        alpha=hparams["lm_alpha"],
-        beta=hparams["lm_beta"],
-    )
+    tokens = _tokens(experiment, manifests)
+    decoder = _decoder(hparams, tokens)
     model = hparams["model"](
         frontend=frontend,
         encoder=encoder,
@@ -150,17 +136,19 @@ def finetune(prepare, argv=None) -> dict:
     )
     hparams["checkpointer"].add_recoverable("model", model)
     items = [(tokens.encode, "text", "tokens"), (str, "text", "reference")]
-    loaders = {
-        stage: stage_loader(hparams, manifests[hparams[f"{stage}_split"]], stage, items)
-        for stage in ("train", "valid")
-    }
-    _estimate_statistics(experiment, frontend, loaders["train"].dataset)
-    brain = _brain(experiment, {"model": model})
-    _fit(experiment, brain, loaders["train"], loaders["valid"])
+    train, valid = _loaders(
+        experiment, frontend, manifests, dict.fromkeys(STAGES, items)
+    )
+    speech = partial(sample, train.dataset, hparams["seed"])
+    _estimate_statistics(experiment, frontend, speech)
+    brain = _brain(
+        experiment, {"model": model}, tokens=tokens, decoder=decoder, transfer=transfer
+    )
+    _fit(experiment, brain, train, valid)
     _finish(experiment, brain)
     scores = {}
     for split in hparams["test_splits"]:
-        loader = stage_loader(hparams, manifests[split], "test", items)
+        loader = stage_loader(hparams, frontend, manifests[split], "test", items)
         scores[split] = brain.score(split, loader)
         if test_chunk is not None:
             name = f"{split}@chunk{test_chunk.chunk_size}"
@@ -186,7 +174,15 @@ def _start(argv):
     return Experiment(hparams, options, folder, resolved)
 
 
-def _estimate_statistics(experiment, frontend, dataset):
+def _loaders(experiment, frontend, manifests, items):
+    """Batches of the training and of the validation split; ``items`` by stage."""
+    hparams = experiment.hparams
+    for stage in STAGES:
+        manifest = manifests[hparams[f"{stage}_split"]]
+        yield stage_loader(hparams, frontend, manifest, stage, items[stage])
+
+
+def _estimate_statistics(experiment, frontend, speech):
     """Once in a model's life: a pretrained one has its own, so has a checkpoint."""
     hparams = experiment.hparams
     if frontend.normalize != "global" or frontend.statistics.estimated:
@@ -194,9 +190,8 @@ def _estimate_statistics(experiment, frontend, dataset):
     if hparams["checkpointer"].find_checkpoint() is not None:
         return
     if if_main_process():
-        signals = sample(dataset, hparams["seed"])
         try:
-            frontend.estimate(signals, hparams["normalize_seconds"])
+            frontend.estimate(speech(), hparams["normalize_seconds"])
         except ValueError as error:
             raise BadInput(NOTHING_READ % "training") from error
     state = ddp_broadcast(frontend.statistics.state_dict())
@@ -216,10 +211,9 @@ def _test_chunk(hparams, frontend, encoder):
         raise BadInput(str(error)) from error
 
 
-def _brain(experiment, modules):
+def _brain(experiment, modules, **parts):
+    """The Brain that the YAML names; ``parts`` are what was made after loading it."""
     hparams = experiment.hparams
-    if hparams.get("freeze_steps"):  # DDP otherwise waits for the frozen encoder
-        hparams["find_unused_parameters"] = True
     try:
         return hparams["brain_class"](
             modules=modules,
@@ -227,6 +221,7 @@ def _brain(experiment, modules):
             hparams=hparams,
             run_opts=experiment.options,
             checkpointer=hparams["checkpointer"],
+            **parts,
         )
     except (ValueError, RuntimeError) as error:  # a device or precision not to be had
         raise BadInput(" ".join(str(error).split())[:400]) from error
@@ -271,22 +266,36 @@ def _finish(experiment, brain):
     return figures
 
 
-def _architecture(experiment):
+def _transfer(hparams):
+    """How the encoder is fine-tuned."""
+    if hparams["pretrained"] is None:  # nothing to protect: one rate, no freezing
+        return Transfer()
+    if hparams["freeze_steps"] and hparams["fresh_layers"]:
+        raise BadInput(
+            "freeze_steps would hold the fresh_layers at random: set one of the two to "
+            "0 (lr_encoder 0 keeps the pretrained layers as they are)"
+        )
+    return Transfer(
+        lr_encoder=hparams["lr_encoder"],
+        freeze_steps=hparams["freeze_steps"],
+        fresh_layers=hparams["fresh_layers"],
+    )
+
+
+def _architecture(hparams, num_fresh):
     """Front end and encoder: the pretrained run's, else those of the YAML."""
-    hparams = experiment.hparams
     if hparams["pretrained"] is None:
         return hparams["frontend"], hparams["encoder"]
     run = Path(hparams["pretrained"])
     parts = load_architecture(run, tuple(hparams["trust"]))
     encoder = parts["encoder"]
-    fresh = _last_layers(encoder, hparams["fresh_layers"])
+    fresh = _last_layers(encoder, num_fresh)
     at_random = copy.deepcopy(fresh.state_dict())
     load_weights(parts, run, best_checkpoint(run))
     fresh.load_state_dict(at_random)
     encoder.set_dropout(hparams["dropout"])
-    hparams.update(parts)
     logger.info("front end and encoder from %s", run)
-    return tuple(parts[name] for name in ARCHITECTURE)
+    return parts["frontend"], encoder
 
 
 def _last_layers(encoder, count):
@@ -303,9 +312,22 @@ def _last_layers(encoder, count):
     return encoder.last_layers(count) if count else torch.nn.ModuleList()
 
 
-def _tokens(experiment, manifest):
+def _tokens(experiment, manifests):
+    """Tokens of the training split's texts, or those that the run has already."""
     hparams = experiment.hparams
-    texts = transcripts(manifest, hparams["train_split"])
+    split = hparams["train_split"]
+    texts = transcripts(manifests[split], split)
     return make_tokens(
         hparams["tokens"], texts, hparams["num_tokens"], experiment.folder
+    )
+
+
+def _decoder(hparams, tokens):
+    return make_decoder(
+        hparams["decoding"],
+        tokens,
+        beam_size=hparams["beam_size"],
+        lm_path=hparams["lm_path"],
+        alpha=hparams["lm_alpha"],
+        beta=hparams["lm_beta"],
     )

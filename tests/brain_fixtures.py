@@ -2,10 +2,19 @@
 
 import pytest
 import torch
-from small_brains import TOKENS, Log, constant, prepared, pretraining
+from small_brains import (
+    TOKENS,
+    Log,
+    Masks,
+    constant,
+    no_speech,
+    prepared,
+    pretraining,
+)
 from speechbrain.utils.epoch_loop import EpochCounter
 
 from speechbrain_birq.brains import BiRQBrain, CTCBrain
+from speechbrain_birq.brains.ctc import Transfer
 from speechbrain_birq.decoding.decoders import GreedyDecoder
 from speechbrain_birq.models.ctc import CTCModel
 
@@ -25,6 +34,8 @@ def make_brain(make_model):
             hparams=hparams | more,
             run_opts=run_opts,
             checkpointer=checkpointer,
+            masks=Masks(),
+            speech=no_speech,
         )
         return prepared(brain)
 
@@ -33,9 +44,17 @@ def make_brain(make_model):
 
 @pytest.fixture
 def make_ctc(make_model):
-    """make_ctc(encoder=None, opt_class=..., **hparams)"""
+    """make_ctc(opt_class=..., transfer=..., **hparams)"""
 
-    def make(*, opt_class=None, checkpointer=None, augment=None, dropout=0, **more):
+    def make(
+        *,
+        opt_class=None,
+        checkpointer=None,
+        augment=None,
+        dropout=0,
+        transfer=None,
+        **more,
+    ):
         pretrained = make_model(dropout=dropout)
         with torch.random.fork_rng():
             torch.manual_seed(3)
@@ -51,11 +70,6 @@ def make_ctc(make_model):
             epoch_counter=EpochCounter(limit=1),
             run_log=Log(),
             keep_checkpoints=1,
-            tokens=TOKENS,
-            decoder=GreedyDecoder(TOKENS),
-            freeze_steps=0,
-            fresh_layers=0,
-            lr_encoder=0.02,
             noprogressbar=True,
             device="cpu",
         )
@@ -65,6 +79,9 @@ def make_ctc(make_model):
             opt_class=opt_class or (lambda p: torch.optim.SGD(p, lr=0.05)),
             hparams=hparams | more,
             checkpointer=checkpointer,
+            tokens=TOKENS,
+            decoder=GreedyDecoder(TOKENS),
+            transfer=transfer or Transfer(lr_encoder=0.02),
         )
         return prepared(brain)
 

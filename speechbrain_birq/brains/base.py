@@ -1,11 +1,15 @@
-"""The optimiser step that both brains share: sums in, one division, one clipping."""
+"""The optimiser step that all brains share: sums in, one division, one clipping."""
 
 import logging
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import speechbrain as sb
 import torch
 import torch.distributed as dist
+from speechbrain.dataio.batch import PaddedBatch
 
 from speechbrain_birq.brains.interruption import Interruption, stop
 from speechbrain_birq.brains.memory import memory_told
@@ -33,17 +37,24 @@ class SumBrain(sb.Brain):
     number of items over all ranks and micro-batches, then all parameter groups are
     clipped together: any split of a batch gives the same step. A micro-batch left over
     at the end of an epoch makes a step of its own. A step whose gradient is not finite
-    is skipped as a whole, on every rank. A rank that has no batch, since none of it
+    is skipped as a whole, on every rank. A rank that has no batch, because none of it
     could be read or the others have one more, takes part in the step with a gradient
     of 0.
 
     ``hparams`` holds ``lr_schedule`` (step, epochs -> factor), ``epoch_counter``,
-    ``run_log``, ``log_interval``, ``keep_checkpoints`` and ``seed``.
+    ``run_log``, ``keep_checkpoints`` and ``seed``. A subclass has ``fit_batch``,
+    ``compute_forward``, ``compute_objectives`` and ``loss_of_silence``.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        Those of ``speechbrain.Brain``.
+    min_keys : sequence
+        Keys of a checkpoint's ``meta``; the checkpoint with the smallest value of each
+        is kept, too.
     """
 
-    best_keys = ()  # of a checkpoint's meta: the smallest value is kept, too
-
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, min_keys: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         rank = dist.get_rank() if dist.is_initialized() else 0
         self.generator = torch.Generator(self.device).manual_seed(
@@ -55,13 +66,15 @@ class SumBrain(sb.Brain):
             self.checkpointer.add_recoverable(
                 "ranks", RankStates(get=self.rank_state, set=self.set_rank_state)
             )
+        self.min_keys = min_keys
         self.interruption = Interruption()
-        self.nonfinite_before = 0  # steps skipped in this epoch before a recovery
+        self.nonfinite_count = 0  # steps skipped in this epoch
+        self.nonfinite_before = 0  # those of them before a recovery
         self.num_batches = 0
         self.num_items = self.grad_norm = torch.zeros((), device=self.device)
-        self.pending_ids = []
+        self.pending_ids: list[str] = []
 
-    def on_fit_start(self):
+    def on_fit_start(self) -> None:
         """Recover from the checkpoint, if there is one."""
         check_same(self.model)  # DDP would silently take those of the first rank
         super().on_fit_start()
@@ -79,62 +92,85 @@ class SumBrain(sb.Brain):
         if self.compile:
             self.model.encoder.compile(mode=self.compile_mode, dynamic=True)
 
-    def rank_state(self) -> dict:
-        """What a checkpoint holds of every rank: random states, sums not reported."""
+    def rank_state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of every rank."""
         return {
             "random": random_states(self.generator),
             "grad_norm": self.grad_norm.cpu(),
-            "nonfinite": self.nonfinite_before + getattr(self, "nonfinite_count", 0),
+            "nonfinite": self.nonfinite_before + self.nonfinite_count,
         }
 
-    def set_rank_state(self, state, end_of_epoch):
+    def set_rank_state(self, state: Mapping[str, Any], end_of_epoch: bool) -> None:
         """Restore ``rank_state``."""
         set_random_states(self.generator, state["random"])
         self.grad_norm = state["grad_norm"].to(self.device)
         self.nonfinite_before = 0 if end_of_epoch else state["nonfinite"]
 
-    @memory_told("max_seconds")
-    def fit_batch(self, batch):
-        """Backpropagate one micro-batch; step where the accumulation is complete.
+    @contextmanager
+    def accumulation(self) -> Iterator[None]:
+        """Backpropagate a micro-batch inside; step where the accumulation is complete.
 
-        Arguments
-        ---------
-        batch : PaddedBatch or None
-            None where no audio of the batch could be read.
-
-        Returns
-        -------
-        torch.Tensor
-            Detached loss per item, on the CPU.
+        Only then do the ranks exchange their gradients.
         """
-        boundary = self.at_boundary()
-        loss = torch.tensor(math.nan)
-        with self.no_sync(not boundary):
-            if batch is not None:
-                loss = self.backward_batch(batch.to(self.device))
-            elif dist.is_initialized():
-                self.backward_nothing()
-        if boundary:
+        complete = self.at_boundary()
+        with self.no_sync(not complete):
+            yield
+        if complete:
             self.num_items = total(self.num_items)
             if self._any_items():
                 self.optimizers_step()
-        return loss.detach().cpu()
 
     def _any_items(self):
         """Whether any rank had a batch since the last step."""
         if dist.is_initialized():
             return self.num_items.item() > 0
-        return bool(self.pending_ids)  # known without a look at the device
+        return bool(self.pending_ids)  # known without synchronising with the device
 
-    def backward_batch(self, batch):
-        """Backpropagate the sum of a micro-batch's loss; return its mean per item."""
+    def backward_silence(self) -> torch.Tensor:
+        """Take part in the step of the other ranks, which wait for this one's gradient.
+
+        A rank without data runs one silent utterance of one frame, whose loss is 0.
+
+        Returns
+        -------
+        torch.Tensor
+            NaN, which SpeechBrain leaves out of its running average.
+        """
+        if dist.is_initialized():
+            frontend = self.model.frontend
+            samples = frontend.hop_samples * frontend.stack
+            wavs = torch.zeros(1, samples, device=self.device)
+            with self.training_ctx:
+                loss = self.loss_of_silence(wavs, torch.ones(1, device=self.device))
+            self.scaler.scale(loss).backward()
+        return torch.tensor(math.nan)
+
+    def loss_of_silence(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor
+    ) -> torch.Tensor:
+        """Return a loss of 0 that depends on every parameter.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            (1, S) zeros.
+        wav_lens : torch.Tensor
+            (1,)
+        """
         raise NotImplementedError
 
-    def backward_nothing(self):
-        """Backpropagate 0, so that the other ranks do not wait for this one."""
-        raise NotImplementedError
+    @memory_told("max_eval_seconds")
+    def evaluate_batch(
+        self, batch: PaddedBatch | None, stage: sb.Stage
+    ) -> torch.Tensor:
+        """Evaluate as SpeechBrain does; skip a batch of which nothing could be read."""
+        if batch is None:
+            return torch.tensor(math.nan)
+        return super().evaluate_batch(batch.to(self.device), stage)
 
-    def accumulate(self, loss_sum, num_items, batch):
+    def accumulate(
+        self, loss_sum: torch.Tensor, num_items: torch.Tensor, batch: PaddedBatch
+    ) -> None:
         """Add the gradient of a sum of losses over ``num_items`` items."""
         self.scaler.scale(loss_sum).backward()
         self.num_items = self.num_items + num_items
@@ -145,7 +181,7 @@ class SumBrain(sb.Brain):
         complete = self.step % self.grad_accumulation_factor == 0
         return complete or self.step == self.num_batches
 
-    def optimizers_step(self):
+    def optimizers_step(self) -> None:
         """Divide, clip all groups, step unless something is not finite."""
         (optimizer,) = self.optimizers_dict.values()
         self._set_learning_rates(optimizer)
@@ -177,13 +213,13 @@ class SumBrain(sb.Brain):
     def _save_intra_epoch_ckpt(self):
         self.save({"step": self.optimizer_step}, end_of_epoch=False)
 
-    def save(self, meta, end_of_epoch=True):
+    def save(self, meta: dict[str, Any], end_of_epoch: bool = True) -> None:
         """Save a checkpoint; the newest ``keep_checkpoints`` and the best are kept."""
         self.checkpointer.save_and_keep_only(
             meta=meta,
             end_of_epoch=end_of_epoch,
             num_to_keep=self.hparams.keep_checkpoints,
-            min_keys=list(self.best_keys),
+            min_keys=self.min_keys,
         )
 
     def _divide(self, parameters):
@@ -246,6 +282,6 @@ class SumBrain(sb.Brain):
         return self.step == 0 and limit is not None and self.optimizer_step >= limit
 
     @property
-    def model(self):
+    def model(self) -> torch.nn.Module:
         """The model without its wrappers."""
         return getattr(self.modules.model, "module", self.modules.model)

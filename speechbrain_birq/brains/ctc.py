@@ -1,18 +1,20 @@
 """Fine-tuning with CTC."""
 
 import csv
-import json
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import speechbrain as sb
 import torch
+from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.brains.memory import memory_told
-from speechbrain_birq.checkpoints import files
+from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.decoding.decoders import ErrorCounter, GreedyDecoder
 from speechbrain_birq.distributed import total
 from speechbrain_birq.errors import BadInput
@@ -21,64 +23,114 @@ from speechbrain_birq.metrics.significance import interval, interval_text
 logger = logging.getLogger(__name__)
 
 
+class Transfer(NamedTuple):
+    """How a pretrained encoder is fine-tuned; the defaults are for a random one."""
+
+    lr_encoder: float | None = None  # None: the rate of the output layer
+    freeze_steps: int = 0  # the encoder does not move in the first so many steps
+    fresh_layers: int = 0  # so many last layers start at random
+
+
 class CTCBrain(SumBrain):
     """Trains ``modules.model`` (a ``CTCModel``) and scores it.
 
-    Further ``hparams``: ``tokens``, ``decoder`` (of the test splits; validation decodes
-    greedily), ``freeze_steps``, ``fresh_layers``, ``lr_encoder``, ``output_folder``.
+    Further ``hparams``: ``output_folder``.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        Those of ``speechbrain.Brain``.
+    tokens : CharacterTokens or SentencePieceTokens
+    decoder : callable
+        (log_probs, lengths) -> texts, for the test splits. Validation decodes greedily.
+    transfer : Transfer
     """
 
-    best_keys = ("cer",)
-    chunk = None  # of evaluation; validation sees whole utterances
-    resumed = (0.0, 0.0)  # sums of the epoch before a recovery
+    def __init__(
+        self,
+        *args: Any,
+        tokens: Any,
+        decoder: Any,
+        transfer: Transfer,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, min_keys=("cer",), **kwargs)
+        greedy = GreedyDecoder(tokens)
+        self.decoders = {sb.Stage.VALID: greedy, sb.Stage.TEST: decoder}
+        self.transfer = transfer
+        # DDP would otherwise wait for gradients of the frozen encoder.
+        self.find_unused_parameters |= transfer.freeze_steps > 0
+        self.losses = {stage: MeanLoss(self.device) for stage in sb.Stage}
+        self.test_chunk = None  # whole utterances
 
-    def init_optimizers(self):
-        """Two groups: what is pretrained learns at a rate of its own."""
-        encoder, fresh = self.model.encoder, self.hparams.fresh_layers
-        new = list(self.model.head.parameters())
-        if fresh:
-            new += encoder.last_layers(fresh).parameters()
-        ids = {id(parameter) for parameter in new}
-        old = [p for p in encoder.parameters() if id(p) not in ids]
-        self.optimizer = self.opt_class(
-            [{"params": old, "lr": self.hparams.lr_encoder}, {"params": new}]
-        )
+    def init_optimizers(self) -> None:
+        """Make one optimiser of ``parameter_groups``."""
+        self.optimizer = self.opt_class(self.parameter_groups())
         self.optimizers_dict = {"opt_class": self.optimizer}
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
 
-    def backward_batch(self, batch):
-        """Sum of −log p(text) over the batch; items are target tokens."""
-        self.model.freeze_encoder(self.optimizer_step < self.hparams.freeze_steps)
-        with self.training_ctx:
-            outputs = self.compute_forward(batch, sb.Stage.TRAIN)
-            loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
-        num_tokens = num_targets(batch).sum()
-        self.accumulate(loss, num_tokens, batch)
-        finite = torch.isfinite(loss.detach())  # else the step is skipped
-        self.loss_sum += torch.where(finite, loss.detach(), 0.0)
-        self.num_tokens += num_tokens * finite
-        return loss.detach() / num_tokens.clamp_min(1)
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return two groups: what is pretrained learns at a rate of its own."""
+        encoder = self.model.encoder
+        new = list(self.model.head.parameters())
+        if self.transfer.fresh_layers:
+            new += encoder.last_layers(self.transfer.fresh_layers).parameters()
+        ids = {id(parameter) for parameter in new}
+        old = [p for p in encoder.parameters() if id(p) not in ids]
+        pretrained: dict[str, Any] = {"params": old}
+        if self.transfer.lr_encoder is not None:
+            pretrained["lr"] = self.transfer.lr_encoder
+        return [pretrained, {"params": new}]
 
-    def backward_nothing(self):
-        """One silent frame whose loss counts 0."""
-        self.model.freeze_encoder(self.optimizer_step < self.hparams.freeze_steps)
-        frontend = self.model.frontend
-        samples = frontend.hop_samples * frontend.stack
-        silence = torch.zeros(1, samples, device=self.device)
-        with self.training_ctx:
-            outputs = self.modules.model(silence, torch.ones(1, device=self.device))
-        self.scaler.scale(0.0 * outputs.log_probs.sum()).backward()
+    @memory_told("max_seconds")
+    def fit_batch(self, batch: PaddedBatch | None) -> torch.Tensor:
+        """Backpropagate the sum of −log p(text) over a micro-batch.
 
-    def compute_forward(self, batch, stage):
-        """Log probabilities and lengths."""
-        # In evaluation ranks have different numbers of batches: DDP would wait.
-        model = self.modules.model if stage == sb.Stage.TRAIN else self.model
-        return model(*batch.sig, chunk=self.chunk)
+        Arguments
+        ---------
+        batch : PaddedBatch or None
+            None where no audio of the batch could be read.
 
-    def compute_objectives(self, outputs, batch, stage):
-        """Summed CTC loss; a text too long for its audio counts 0."""
-        return torch.nn.functional.ctc_loss(
+        Returns
+        -------
+        torch.Tensor
+            Detached loss per target token, on the CPU.
+        """
+        frozen = self.optimizer_step < self.transfer.freeze_steps
+        self.model.freeze_encoder(frozen)
+        with self.accumulation():
+            if batch is None:
+                return self.backward_silence()
+            with self.training_ctx:
+                outputs = self.compute_forward(batch.to(self.device), sb.Stage.TRAIN)
+                loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
+            num_tokens = num_targets(batch).sum()
+            self.accumulate(loss, num_tokens, batch)
+        return (loss.detach() / num_tokens.clamp_min(1)).cpu()
+
+    def loss_of_silence(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor
+    ) -> torch.Tensor:
+        """Return 0 times what the model says to silence."""
+        return 0.0 * self.modules.model(wavs, wav_lens).log_probs.sum()
+
+    def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Any:
+        """Return log probabilities and lengths."""
+        if stage == sb.Stage.TRAIN:
+            return self.modules.model(*batch.sig)
+        # DDP would wait, because in evaluation ranks have different numbers of batches.
+        chunk = self.test_chunk if stage == sb.Stage.TEST else None
+        return self.model(*batch.sig, chunk=chunk)
+
+    def compute_objectives(
+        self, outputs: Any, batch: PaddedBatch, stage: sb.Stage
+    ) -> torch.Tensor:
+        """Return the summed CTC loss; a text too long for its audio counts 0.
+
+        In evaluation, decode and count errors, too.
+        """
+        loss = torch.nn.functional.ctc_loss(
             outputs.log_probs.transpose(0, 1),
             batch.tokens.data,
             outputs.lengths,
@@ -87,64 +139,51 @@ class CTCBrain(SumBrain):
             reduction="sum",
             zero_infinity=True,
         )
-
-    @memory_told("max_eval_seconds")
-    def evaluate_batch(self, batch, stage):
-        """Decode and count errors."""
-        if batch is None:
-            return torch.tensor(math.nan)
-        with self.evaluation_ctx:
-            outputs = self.compute_forward(batch.to(self.device), stage)
-            loss = self.compute_objectives(outputs, batch, stage)
-        self.errors.append(batch.id, self.decoder(*outputs), batch.reference)
-        num_tokens = num_targets(batch).sum()
-        self.loss_sum += loss
-        self.num_tokens += num_tokens
-        return (loss / num_tokens.clamp_min(1)).cpu()
-
-    def on_stage_start(self, stage, epoch=None):
-        """Fresh counters."""
-        self.errors = ErrorCounter()
-        self.decoder = GreedyDecoder(self.hparams.tokens)
-        if stage == sb.Stage.TEST:
-            self.decoder = self.hparams.decoder
-        loss_sum, num_tokens = self.resumed if stage == sb.Stage.TRAIN else (0.0, 0.0)
-        self.loss_sum = torch.tensor(loss_sum, device=self.device)
-        self.num_tokens = torch.tensor(num_tokens, device=self.device)
-        self.resumed = (0.0, 0.0)
-
-    def rank_state(self):
-        """Besides: the sums of this epoch."""
-        sums = self.loss_sum.item(), self.num_tokens.item()
-        return super().rank_state() | {"sums": sums}
-
-    def set_rank_state(self, state, end_of_epoch):
-        """Restore ``rank_state``."""
-        super().set_rank_state(state, end_of_epoch)
-        self.resumed = (0.0, 0.0) if end_of_epoch else state["sums"]
-
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Report; keep the checkpoint with the lowest character error rate."""
-        self.loss_sum, self.num_tokens = total(self.loss_sum), total(self.num_tokens)
+        self.losses[stage].add(loss, num_targets(batch).sum())
         if stage != sb.Stage.TRAIN:
-            self.errors.gather()
-        if stage != sb.Stage.TRAIN and not self.errors.words.scores:
-            kind = "validation" if stage == sb.Stage.VALID else "test"
-            raise BadInput(NOTHING_READ % kind)
-        # Weighted by tokens, not by batches; nothing unreadable in it.
-        loss = (self.loss_sum / self.num_tokens.clamp_min(1)).item()
+            texts = self.decoders[stage](*outputs)
+            self.errors.append(batch.id, texts, batch.reference)
+        return loss
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Begin to count; a resumed epoch of training continues its mean loss."""
+        if stage != sb.Stage.TRAIN:
+            self.errors = ErrorCounter()
+            self.losses[stage].reset()
+
+    def on_stage_end(
+        self, stage: sb.Stage, stage_loss: float, epoch: int | None = None
+    ) -> None:
+        """Report; keep the checkpoint with the lowest character error rate."""
+        # Weighted by tokens, not by batches as in SpeechBrain's stage_loss.
+        figures = {"loss": self.losses[stage].mean()}
         if stage == sb.Stage.TRAIN:
-            figures = {"loss": loss, "grad_norm": self.grad_norm.item()}
+            self.losses[stage].reset()
+            figures["grad_norm"] = self.grad_norm.item()
             figures["lr"] = self.optimizer.param_groups[-1]["lr"]
             self.hparams.run_log.report("train", self.optimizer_step, figures)
             return
+        self.errors.gather()
+        if not self.errors.words.scores:
+            kind = "validation" if stage == sb.Stage.VALID else "test"
+            raise BadInput(NOTHING_READ % kind)
         if stage == sb.Stage.VALID:
-            rates = self.errors.rates()
-            figures = {"loss": loss, **rates._asdict()}
+            figures |= self.errors.rates()._asdict()
             self.hparams.run_log.report("valid", self.optimizer_step, figures)
-            self.save({"cer": rates.cer, "step": self.optimizer_step})
+            self.save({"cer": figures["cer"], "step": self.optimizer_step})
 
-    def score(self, split, loader, chunk=None) -> dict:
+    def rank_state(self) -> dict[str, Any]:
+        """Add the sums of this epoch."""
+        sums = self.losses[sb.Stage.TRAIN].sums.cpu()
+        return super().rank_state() | {"loss": sums}
+
+    def set_rank_state(self, state: Mapping[str, Any], end_of_epoch: bool) -> None:
+        """Restore ``rank_state``."""
+        super().set_rank_state(state, end_of_epoch)
+        if "loss" in state:  # unlike in a checkpoint of the layout before the rooms
+            self.losses[sb.Stage.TRAIN].sums = state["loss"].to(self.device)
+
+    def score(self, split: str, loader: Any, chunk: Any = None) -> dict[str, float]:
         """Word and character error rates of the best checkpoint on a split.
 
         Writes ``wer_<split>.txt`` (alignments) and ``errors_<split>.csv`` (counts of
@@ -164,9 +203,8 @@ class CTCBrain(SumBrain):
             ``wer``, ``cer`` in percent, ``wer_low`` and ``wer_high`` (95 % interval,
             bootstrap over utterances), ``utterances``.
         """
-        self.chunk = chunk
+        self.test_chunk = chunk
         self.evaluate(loader, min_key="cer")
-        self.chunk = None
         rows = self.errors.utterances()
         rates = {k: round(v, 3) for k, v in self.errors.rates()._asdict().items()}
         low, high = interval(*([r[k] for r in rows] for k in ("word_errors", "words")))
@@ -193,15 +231,42 @@ class CTCBrain(SumBrain):
             writer.writerows(rows)
 
 
-def num_targets(batch) -> torch.Tensor:
-    """(B,) int64 tokens of each text."""
+class MeanLoss:
+    """Mean loss per token, on the device until it is asked for.
+
+    Arguments
+    ---------
+    device : str or torch.device
+
+    Example
+    -------
+    >>> mean = MeanLoss("cpu")
+    >>> mean.add(torch.tensor(6.0), torch.tensor(2))
+    >>> mean.add(torch.tensor(torch.nan), torch.tensor(2))
+    >>> mean.mean()
+    3.0
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.sums = torch.zeros(2, dtype=torch.double, device=self.device)
+
+    def add(self, loss: torch.Tensor, num_tokens: torch.Tensor) -> None:
+        """Add the sum of a batch, unless it is not finite: its step is skipped."""
+        sums = torch.stack((loss.detach().double(), num_tokens.double()))
+        self.sums = self.sums + torch.where(torch.isfinite(loss.detach()), sums, 0.0)
+
+    def mean(self) -> float:
+        """Return the mean over all ranks, NaN if nothing was finite."""
+        loss, num_tokens = total(self.sums).tolist()
+        return loss / (num_tokens or math.nan)
+
+
+def num_targets(batch: PaddedBatch) -> torch.Tensor:
+    """Return the number of tokens of each text: (B,) int64."""
     data, lens = batch.tokens
     return torch.round(lens * data.shape[1]).long()
-
-
-def add_result(folder, key, value) -> None:
-    """Add or replace one entry of a run folder's ``results.json``."""
-    path = Path(folder) / "results.json"
-    results = json.loads(path.read_text()) if path.is_file() else {}
-    results[key] = value
-    files.write(path, json.dumps(results, indent=2) + "\n")

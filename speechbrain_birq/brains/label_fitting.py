@@ -1,52 +1,60 @@
 """When the quantizers are fitted, and to which speech."""
 
 import logging
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.models.birq import BiRQ
 from speechbrain_birq.models.frontend import Frames
 
 logger = logging.getLogger(__name__)
+
+Speech = Callable[[], Iterator[torch.Tensor]]
 
 
 class LabelFitting:
     """Fits a model's quantizers to a sample of the training speech.
 
-    Both before the first step (of what is to be fitted: see ``FittedQuantizer``); that
-    of layer k again and again while the layers below it learn. Since the count of fits
-    is in the checkpoint, a resumed run fits when the uninterrupted one did.
+    Quantizers that are fitted (see ``FittedQuantizer``) are fitted before the first
+    step. That of layer k is fitted again and again while the layers below it learn.
+    The number of fits is in the checkpoint, so a resumed run fits when the
+    uninterrupted one did.
 
     Arguments
     ---------
     seconds : float
         Speech in the sample.
     batch_seconds : float
-        Speech that is encoded at once, padding left out of the count.
+        Speech that is encoded at once, without its padding.
     refit_steps : int
-        Optimiser steps from fit to fit of the enhanced quantizer; 0: fitted once.
+        Optimiser steps from fit to fit of the enhanced quantizer; 0: it is fitted once.
     """
 
-    def __init__(self, *, seconds, batch_seconds, refit_steps=0):
+    def __init__(
+        self, *, seconds: float, batch_seconds: float, refit_steps: int = 0
+    ) -> None:
         self.seconds, self.batch_seconds = seconds, batch_seconds
         self.refit_steps = refit_steps
-        self.signals = None  # callable: iterator of the training split's waveforms
 
-    def __call__(self, model, step: int) -> None:
+    def __call__(self, model: BiRQ, step: int, speech: Speech) -> None:
         """Fit what is due at an optimiser step; every rank gets what rank 0 finds.
 
         Arguments
         ---------
         model : BiRQ
         step : int
+        speech : callable
+            Returns an iterator of waveforms (S,) of the training split.
         """
         kinds = self._due(model, step)
         if not kinds:
             return
         if if_main_process():
-            self._fit(model, kinds)
+            self._fit(model, kinds, speech())
         for name in (*kinds.values(), "label_norm"):
             part = getattr(model, name)
             part.load_state_dict(ddp_broadcast(part.state_dict()))
@@ -63,10 +71,10 @@ class LabelFitting:
             if quantizer.fittable and quantizer.num_fits < times[kind]
         }
 
-    def _fit(self, model, kinds):
+    def _fit(self, model, kinds, signals):
         device, frontend = next(model.parameters()).device, model.frontend
         rate, one_frame = frontend.sample_rate, frontend.hop_samples * frontend.stack
-        signals = (signal for signal in self.signals() if len(signal) >= one_frame)
+        signals = (signal for signal in signals if len(signal) >= one_frame)
         sample = first(signals, self.seconds * rate)
         found = {kind: [] for kind in kinds}
         for wavs, wav_lens in batches(sample, self.batch_seconds * rate):
@@ -85,8 +93,8 @@ class LabelFitting:
             logger.info("fitted the %s quantizer to %d frames", kind, len(frames))
 
 
-def first(signals, samples):
-    """Signals until so many samples are reached.
+def first(signals: Iterable[torch.Tensor], samples: float) -> Iterator[torch.Tensor]:
+    """Yield signals until so many samples are reached.
 
     Example
     -------
@@ -100,19 +108,22 @@ def first(signals, samples):
             return
 
 
-def batches(signals, samples):
-    """Padded batches of at most so many samples, or of one longer signal.
+def batches(
+    signals: Iterable[torch.Tensor], samples: float
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield padded batches of at most so many samples, or of one longer signal.
 
     Arguments
     ---------
     signals : iterable
-        Of (S,) waveforms.
+        Waveforms (S,).
     samples : float
+        Samples in a batch, without padding.
 
     Returns
     -------
     iterator
-        Of (B, S) waveforms and (B,) relative lengths.
+        (B, S) waveforms and (B,) relative lengths.
 
     Example
     -------
@@ -120,7 +131,7 @@ def batches(signals, samples):
     >>> [(tuple(wavs.shape), lens.tolist()) for wavs, lens in batches(signals, 7)]
     [((2, 4), [1.0, 0.5]), ((1, 6), [1.0])]
     """
-    batch = []
+    batch: list[torch.Tensor] = []
     for signal in signals:
         if batch and sum(map(len, batch)) + len(signal) > samples:
             yield _padded(batch)
@@ -136,10 +147,13 @@ def _padded(signals):
 
 
 @torch.no_grad()
-def quantizer_inputs(model, wavs, wav_lens) -> dict:
-    """What the two quantizers see at the frames that are not padding.
+def quantizer_inputs(
+    model: BiRQ, wavs: torch.Tensor, wav_lens: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Return what the two quantizers see at the valid frames.
 
-    As in training (batch statistics, dropout), but no random state is used up.
+    It is what they see in training (batch statistics, dropout), but the random state
+    is left as it was.
 
     Arguments
     ---------
@@ -147,7 +161,7 @@ def quantizer_inputs(model, wavs, wav_lens) -> dict:
     wavs : torch.Tensor
         (B, S)
     wav_lens : torch.Tensor
-        (B,) relative.
+        (B,) relative lengths.
 
     Returns
     -------

@@ -1,10 +1,12 @@
 """Training of the frozen probe."""
 
 from pathlib import Path
+from typing import Any
 
 from speechbrain.utils.distributed import if_main_process
 
-from speechbrain_birq.brains.ctc import CTCBrain, add_result
+from speechbrain_birq.brains.ctc import CTCBrain
+from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.metrics.curves import plot_layer_weights
 
 
@@ -15,15 +17,12 @@ class ProbeBrain(CTCBrain):
     run folder ``layers.png``.
     """
 
-    def init_optimizers(self):
-        """The mixture alone."""
-        self.optimizer = self.opt_class(self.model.head.parameters())
-        self.optimizers_dict = {"opt_class": self.optimizer}
-        if self.checkpointer is not None:
-            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the mixture alone."""
+        return [{"params": list(self.model.head.parameters())}]
 
-    def score(self, split, loader, chunk=None) -> dict:
-        """As ``CTCBrain.score``, with the weights of the layers beside it."""
+    def score(self, split: str, loader: Any, chunk: Any = None) -> dict[str, float]:
+        """Score as ``CTCBrain`` does; write the weights of the layers, too."""
         result = super().score(split, loader, chunk)
         if if_main_process():
             weights = self.model.head.weights.tolist()

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from speechbrain.utils.checkpoints import (
     mark_as_loader,
@@ -119,3 +120,11 @@ def _writer(folder, purge_step):
     except OSError as error:
         logger.warning("no TensorBoard: cannot write %s (%s)", folder, error)
         return None
+
+
+def add_result(folder: str | Path, key: str, value: Any) -> None:
+    """Add or replace one entry of a run folder's ``results.json``."""
+    path = Path(folder) / "results.json"
+    results = json.loads(path.read_text()) if path.is_file() else {}
+    results[key] = value
+    files.write(path, json.dumps(results, indent=2) + "\n")

@@ -49,7 +49,7 @@ def tune_lm(arguments) -> None:
         if getattr(arguments, name) < 1:
             raise BadInput(f"--{name} {getattr(arguments, name)}: give 1 or more")
 
-    from speechbrain_birq.brains.ctc import add_result
+    from speechbrain_birq.brains.run_log import add_result
     from speechbrain_birq.diagnostics.lm_weights import tune_weights
 
     options = vars(arguments) | {"trust": tuple(arguments.trust), "show": _show_weights}

@@ -24,7 +24,7 @@ READ_BY_CODE = frozenset(
     checkpointer chunking collapse_perplexity data_folder decoding encoder
     enhanced_weight epoch_counter freeze_steps fresh_layers frontend
     keep_checkpoints label_fitting lm_alpha lm_beta lm_path log_interval lr_encoder
-    lr_schedule mask_epoch masking max_eval_seconds max_seconds min_seconds model
+    lr_schedule masking max_eval_seconds max_seconds min_seconds model
     modules normalize_seconds num_tokens num_workers opt_class output_folder pretrained
     run_log seed stored_labels test_chunk_size test_left_chunks test_splits tokens
     train_split trust valid_split

@@ -220,24 +220,26 @@ class _FrontEnd(Protocol):
 class MaskItem:
     """Draws an utterance's mask where its audio is read; a dynamic item.
 
+    The masks are epoch 0's until ``set_epoch`` is called.
+
     Arguments
     ---------
     frontend : FrontEnd
         Knows how many frames a waveform gives.
     masking : SpanMasking
         (frames, utterance, epoch) -> mask
-    epoch : torch.Tensor
-        () int64 in shared memory, so that workers see the training loop advance.
     """
 
     def __init__(
-        self,
-        frontend: _FrontEnd,
-        masking: Callable[[int, str, int], torch.Tensor],
-        epoch: torch.Tensor | None = None,
-    ):
+        self, frontend: _FrontEnd, masking: Callable[[int, str, int], torch.Tensor]
+    ) -> None:
         self.num_frames, self.masking = frontend.num_frames, masking
-        self.epoch = torch.zeros((), dtype=torch.long) if epoch is None else epoch
+        # In shared memory, so that worker processes see the training advance.
+        self.epoch = torch.zeros((), dtype=torch.long).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the masks of this epoch from now on, in all worker processes."""
+        self.epoch.fill_(epoch)
 
     def __call__(self, sig: torch.Tensor, utterance: str) -> torch.Tensor:
         """Return the mask of a waveform: (T,) bool."""

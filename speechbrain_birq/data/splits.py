@@ -6,7 +6,7 @@ from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_birq.data.loaders import make_loader
 from speechbrain_birq.data.manifest import read_manifest
-from speechbrain_birq.data.pipeline import AudioReader, MaskItem, make_dataset
+from speechbrain_birq.data.pipeline import AudioReader, make_dataset
 from speechbrain_birq.data.shards.dataset import make_shard_dataset
 from speechbrain_birq.data.shards.reader import Shards, find_shards
 from speechbrain_birq.errors import BadInput
@@ -48,19 +48,14 @@ def prepare_splits(prepare, experiment, keys) -> dict:
     return found | {split: folder / f"{split}.csv" for split in listed}
 
 
-def mask_item(hparams, stage) -> MaskItem:
-    """Of the training or the validation split."""
-    # Validation keeps the masks of epoch 0.
-    epoch = hparams["mask_epoch"] if stage == "train" else None
-    return MaskItem(hparams["frontend"], hparams["masking"], epoch)
-
-
-def stage_loader(hparams, manifest, stage, items):
+def stage_loader(hparams, frontend, manifest, stage, items):
     """Batches of a split.
 
     Arguments
     ---------
     hparams : dict
+    frontend : FrontEnd
+        Of the model, whose sampling rate and frames the audio must fit.
     manifest : Path or Shards
     stage : str
         ``train`` (shuffled), ``valid`` or ``test``.
@@ -71,7 +66,6 @@ def stage_loader(hparams, manifest, stage, items):
     -------
     SaveableDataLoader
     """
-    frontend = hparams["frontend"]
     one_frame = frontend.frame_ms / 1000
     make = make_shard_dataset if isinstance(manifest, Shards) else make_dataset
     dataset = make(

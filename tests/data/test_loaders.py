@@ -170,9 +170,8 @@ def test_ranks_see_different_batches_of_the_same_order(many):
 
 def loaded(manifest, num_workers, epoch=1, ranks=(0, 1)):
     """id -> (samples, masked frames) of one epoch."""
-    shared = torch.zeros((), dtype=torch.long).share_memory_()
     frontend = FrontEnd(n_mels=10)
-    mask = MaskItem(frontend, SpanMasking(mask_prob=0.1, mask_length_ms=60), shared)
+    mask = MaskItem(frontend, SpanMasking(mask_prob=0.1, mask_length_ms=60))
     dataset = dataset_of(manifest, items=[(mask, ["sig", "id"], "mask")])
     loader = make_loader(
         dataset,
@@ -184,7 +183,7 @@ def loaded(manifest, num_workers, epoch=1, ranks=(0, 1)):
         ranks=ranks,
     )
     loader.batch_sampler.set_epoch(epoch)
-    shared.fill_(epoch)
+    mask.set_epoch(epoch)
     found = {}
     for batch in filter(None, loader):
         sizes = (batch.sig.lengths * batch.sig.data.shape[1]).round().int().tolist()

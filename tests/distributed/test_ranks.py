@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
-from small_brains import batch_of, example, pretraining
+from small_brains import Masks, batch_of, example, no_speech, pretraining
 from speechbrain.core import Stage
 from speechbrain.utils.run_opts import RunOptions
 
@@ -62,6 +62,8 @@ def brain_of(model, accumulation=1, best_rq=False):
         opt_class=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
         hparams=hparams,
         run_opts=RunOptions.from_dictionary(options),
+        masks=Masks(),
+        speech=no_speech,
     )
     brain.on_fit_start()
     brain.modules.train()

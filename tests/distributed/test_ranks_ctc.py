@@ -13,6 +13,7 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_birq.brains import CTCBrain
+from speechbrain_birq.brains.ctc import Transfer
 from speechbrain_birq.models.ctc import CTCModel
 
 # Each rank's micro-batches as numbers of utterances, None: it has no batch.
@@ -34,10 +35,6 @@ def step(model, groups):
         lr_schedule=constant,
         epoch_counter=EpochCounter(limit=1),
         run_log=Log(),
-        tokens=TOKENS,
-        freeze_steps=0,
-        fresh_layers=0,
-        lr_encoder=RATE,
         noprogressbar=True,
         device="cpu",
     )
@@ -49,6 +46,9 @@ def step(model, groups):
         opt_class=lambda parameters: torch.optim.SGD(parameters, lr=RATE),
         hparams=hparams,
         run_opts=RunOptions.from_dictionary(options),
+        tokens=TOKENS,
+        decoder=None,
+        transfer=Transfer(),
     )
     brain.on_fit_start()
     brain.on_stage_start(Stage.TRAIN, 1)

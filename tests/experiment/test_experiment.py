@@ -724,7 +724,7 @@ def test_statistics_come_from_the_first_rank(monkeypatch):
             return None
 
     started = experiment.Experiment({"checkpointer": NoCheckpoint()}, None, None, "")
-    experiment._estimate_statistics(started, mine, dataset=None)
+    experiment._estimate_statistics(started, mine, speech=None)
     assert_equal(mine.state_dict(), sent.state_dict())
 
 

@@ -12,12 +12,12 @@ class SoakBrain(BiRQBrain):
     A training batch with the utterance ``$SOAK_SPOILED`` has a loss that is no number.
     """
 
-    def backward_batch(self, batch):
+    def inner_step(self, batch):
         """Note epoch, step and names first."""
         epoch = self.hparams.epoch_counter.current
         with open(os.environ["SOAK_RECORD"], "a", encoding="utf-8") as file:
             print(epoch, self.step, *batch.id, file=file)
-        return super().backward_batch(batch)
+        return super().inner_step(batch)
 
     def compute_forward(self, batch, stage):
         """Spoil one."""

@@ -1,0 +1,201 @@
+"""What the labels of some batches are worth: losses, accuracies, usage, speed."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from speechbrain.dataio.batch import PaddedData
+
+from speechbrain_birq.distributed import gathered, total
+from speechbrain_birq.metrics.codebook import (
+    agreement,
+    code_usage,
+    mutual_information,
+)
+from speechbrain_birq.models.objectives import Objective
+
+logger = logging.getLogger(__name__)
+
+SUMS = (
+    "anchor_loss",
+    "enhanced_loss",
+    "num_frames",
+    "anchor_correct",
+    "enhanced_correct",
+)
+
+
+class LabelReport:
+    """Collects objectives and gives their figures, over all ranks.
+
+    Everything stays on the device until the figures are asked for.
+
+    Arguments
+    ---------
+    num_codebooks : int
+        G
+    num_codes : int
+        N
+    enhanced : bool
+        Whether there are enhanced labels, or the anchor alone (BEST-RQ).
+    device : str or torch.device
+
+    Example
+    -------
+    >>> report = LabelReport(num_codebooks=1, num_codes=4, enhanced=False, device="cpu")
+    >>> codes = torch.tensor([[0], [1]])
+    >>> loss, two = torch.tensor([3.0]), torch.tensor(2)
+    >>> objective = Objective(loss, 0 * loss, two, two - 1, 0 * two, codes, codes[:0])
+    >>> report.add(objective, PaddedData(torch.ones(1, 3) > 0, torch.ones(1)))
+    >>> figures = report.figures(w_enhanced=0.0, w_anchor=1.0)
+    >>> figures["G"], figures["anchor_accuracy"], figures["anchor_used_codes"]
+    (1.5, 0.5, 2.0)
+    """
+
+    def __init__(
+        self,
+        *,
+        num_codebooks: int,
+        num_codes: int,
+        enhanced: bool,
+        device: str | torch.device,
+    ) -> None:
+        self.num_codebooks, self.num_codes = num_codebooks, num_codes
+        self.enhanced, self.device = enhanced, device
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next figures begin here."""
+        none = torch.zeros(0, self.num_codebooks, dtype=torch.long, device=self.device)
+        self.num_batches = 0
+        self.sums = torch.zeros(len(SUMS), dtype=torch.double, device=self.device)
+        self.codes: dict[str, list[torch.Tensor]] = {
+            "anchor": [none],
+            "enhanced": [none],
+        }
+        self.valid = torch.zeros((), dtype=torch.double, device=self.device)
+        self.padded = 0
+        self.started = time.time()
+
+    def add(self, objective: Objective, mask: PaddedData) -> None:
+        """Add the objective of a batch.
+
+        Arguments
+        ---------
+        objective : Objective
+        mask : PaddedData
+            (B, T) bool and (B,) relative lengths, which say what is padding.
+        """
+        values = [getattr(objective, name).detach().double().mean() for name in SUMS]
+        sums = torch.stack(values)
+        # A batch that is not finite would spoil the mean; its step was skipped.
+        self.sums = self.sums + torch.where(torch.isfinite(sums).all(), sums, 0.0)
+        self.codes["anchor"].append(objective.anchor_codes)
+        self.codes["enhanced"].append(objective.enhanced_codes)
+        self.valid = self.valid + (mask.lengths * mask.data.shape[1]).sum()
+        self.padded += mask.data.numel()
+        self.num_batches += 1
+
+    def is_empty(self) -> bool:
+        """Return whether no rank has added a batch; all ranks call it together."""
+        return not any(gathered(self.num_batches))
+
+    def figures(self, w_enhanced: float, w_anchor: float) -> dict[str, float]:
+        """Return means per masked frame and the usage of the labels.
+
+        All ranks call it together.
+
+        Arguments
+        ---------
+        w_enhanced, w_anchor : float
+            w₁ and w₂ of the loss.
+        """
+        sums = dict(zip(SUMS, total(self.sums).tolist(), strict=True))
+        frames = sums["num_frames"] or math.nan  # no batch was finite
+        anchor = self._all_codes("anchor")
+        figures = {
+            "G": sums["anchor_loss"] / frames,
+            "anchor_accuracy": sums["anchor_correct"] / frames,
+            **self._usage("anchor", anchor),
+        }
+        upper = 0.0
+        if self.enhanced:
+            enhanced = self._all_codes("enhanced")
+            upper = sums["enhanced_loss"] / frames
+            figures |= {
+                "F": upper,
+                "enhanced_accuracy": sums["enhanced_correct"] / frames,
+                **self._usage("enhanced", enhanced),
+                "agreement": agreement(anchor, enhanced),
+                "mutual_information": mutual_information(anchor, enhanced),
+            }
+        return figures | {"loss": w_enhanced * upper + w_anchor * figures["G"]}
+
+    def speed(self) -> dict[str, float]:
+        """Return frames per second and the share of padding, since the last reset.
+
+        All ranks call it together.
+        """
+        frames = gathered((self.valid.item(), self.padded))
+        valid, padded = (sum(column) for column in zip(*frames, strict=True))
+        elapsed = max(1e-9, time.time() - self.started)
+        return {"frames_per_second": valid / elapsed, "padding": 1 - valid / padded}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was added since the last reset, on the CPU."""
+        return {
+            "num_batches": self.num_batches,
+            "sums": self.sums.cpu(),
+            "codes": {kind: torch.cat(c).cpu() for kind, c in self.codes.items()},
+            "valid": self.valid.cpu(),
+            "padded": self.padded,
+            "elapsed": time.time() - self.started,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` has returned."""
+        self.num_batches, self.padded = state["num_batches"], state["padded"]
+        self.sums = state["sums"].to(self.device)
+        self.codes = {kind: [c.to(self.device)] for kind, c in state["codes"].items()}
+        self.valid = state["valid"].to(self.device)
+        self.started = time.time() - state["elapsed"]
+
+    def _usage(self, kind, codes):
+        usage = code_usage(codes, self.num_codes)._asdict()
+        return {f"{kind}_{name}": value for name, value in usage.items()}
+
+    def _all_codes(self, kind):
+        """(M, G) of all ranks."""
+        return torch.cat(gathered(torch.cat(self.codes[kind]).cpu()))
+
+
+REMEDY = {
+    "anchor": "Look for silent or constant recordings, or set l2_normalize: True.",
+    "enhanced": "Set label_gradient: False, label_norm: channel, shared_head: False.",
+}
+
+
+def warn_of_collapse(figures: Mapping[str, float], threshold: float) -> None:
+    """Log a warning for each kind of labels whose perplexity is below a threshold.
+
+    Arguments
+    ---------
+    figures : mapping
+        Those of a ``LabelReport``.
+    threshold : float
+        ``collapse_perplexity``
+    """
+    for kind, remedy in REMEDY.items():
+        perplexity = figures.get(f"{kind}_perplexity", math.inf)
+        if perplexity < threshold:
+            logger.warning(
+                "COLLAPSE: the %s labels have a perplexity of %.1f (threshold %g): "
+                "a falling F means nothing now. %s",
+                kind,
+                perplexity,
+                threshold,
+                remedy,
+            )
