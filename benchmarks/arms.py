@@ -1,4 +1,4 @@
-"""What is compared: systems, sizes, and one audio for all of them."""
+"""Arms of the step benchmark: systems, encoder sizes, and the audio that all share."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,13 @@ from speechbrain.lobes.models.BESTRQ import compute_mask
 from speechbrain.utils.seed import seed_everything
 
 RATE = 16000
-HOP = 160  # samples of a frame before stacking
-STRIDE = 4  # such frames of an encoder frame, in both systems
+HOP = 160  # samples from one frame to the next, before stacking
+STRIDE = 4  # frames that both systems join to one encoder frame
 MASK_PROB, MASK_LENGTH = 0.15, 4  # SpeechBrain's: 60 % of the frames in spans of 40 ms
 
 
 class Size(NamedTuple):
-    """Of an encoder."""
+    """Size of an encoder."""
 
     num_layers: int
     d_model: int
@@ -32,7 +32,7 @@ SIZES = {
 
 
 class Arm(NamedTuple):
-    """One thing to measure.
+    """System and settings that are measured together.
 
     ``system`` is ``peer`` (SpeechBrain's BEST-RQ), ``best_rq`` or ``birq`` (ours);
     ``label_depth`` is k / K.
@@ -40,7 +40,7 @@ class Arm(NamedTuple):
 
     system: str
     attention: str = "RoPEMHA"
-    convolutional: bool = True  # input as the peer's; else frames are stacked
+    convolutional: bool = True  # the peer's convolutional input; False: stacked frames
     num_codes: int = 8192
     num_codebooks: int = 1
     label_depth: float = 0.7
@@ -49,7 +49,7 @@ class Arm(NamedTuple):
     precision: str = "fp32"
 
     def label_layer(self, size: Size) -> int:
-        """k"""
+        """Return k, the layer that gives the enhanced labels."""
         return max(1, round(self.label_depth * size.num_layers))
 
 
@@ -79,21 +79,22 @@ ARMS = {
 
 
 class Audio(NamedTuple):
-    """A batch in both systems' terms."""
+    """Batch that both systems can read."""
 
     wavs: torch.Tensor  # (B, S), padded on the right
     wav_lens: torch.Tensor  # (B,) relative
-    hidden: torch.Tensor  # (M,) encoder frames, the same in every utterance
+    masked: torch.Tensor  # (M,) masked encoder frames, the same in every utterance
 
 
 def make_audio(utterances, seconds, seed=0) -> Audio:
-    """Noise; the shortest utterance is a tenth shorter than the longest.
+    """Make a batch of noise, in which the shortest utterance has 9/10 of the longest.
 
-    The peer hides the same frames of all utterances of a batch; so do ours here, and
-    the number of masked frames is the same.
+    The peer masks the same frames in all utterances of a batch. Our arms do the same
+    here, so that both systems have equally many masked frames.
     """
     generator = torch.Generator().manual_seed(seed)
-    seed_everything(seed, verbose=False)  # the peer's masks use the global states
+    # The peer draws its masks from the global random states.
+    seed_everything(seed, verbose=False)
     samples = round(seconds * RATE)
     wavs = 0.1 * torch.randn(utterances, samples, generator=generator)
     wav_lens = torch.linspace(1, 0.9, utterances)
@@ -106,7 +107,7 @@ def make_audio(utterances, seconds, seed=0) -> Audio:
 
 
 def build(arm: Arm, size: Size, folder, device, recipe=None):
-    """The arm's ``Step``."""
+    """Build the Brain of an arm and return its ``Step``."""
     import ours
     import peer
 
@@ -116,26 +117,26 @@ def build(arm: Arm, size: Size, folder, device, recipe=None):
 
 
 class Step(NamedTuple):
-    """A Brain that is ready to train."""
+    """Brain that is ready to train, with what the benchmarks need to run it."""
 
     brain: object
-    batch: object  # Audio -> a fresh batch on the CPU, as a loader gives it
-    sections: dict  # for ``timing.marked``
-    frames: object  # samples -> encoder frames
+    batch: object  # function: Audio -> a new batch on the CPU, like a loader's
+    sections: dict  # parts of a step, for ``timing.marked``
+    frames: object  # function: samples -> encoder frames
 
     def __call__(self, batch):
-        """One optimiser step."""
+        """Run one optimiser step."""
         return self.brain.fit_batch(batch)
 
     @property
     def num_parameters(self) -> int:
-        """Trainable ones."""
+        """Number of trainable parameters."""
         parameters = self.brain.modules.parameters()
         return sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def ready(brain):
-    """As ``Brain.fit`` leaves a Brain before its first batch."""
+    """Bring a Brain into the state that ``Brain.fit`` has before its first batch."""
     brain.on_fit_start()
     brain.modules.train()
     brain.step, brain.num_batches, brain.avg_train_loss = 1, 10**9, 0.0

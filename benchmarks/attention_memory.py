@@ -1,11 +1,11 @@
-"""Memory and time of one layer's attention against the length: a window or all.
+"""Measure memory and time of attention against length, with a window and in full.
 
     python benchmarks/attention_memory.py
 
-Forward and backward of SpeechBrain's rotary attention, with and without a window, on
-one utterance, each length in a process of its own; memory is the peak above that of the
-process before the first call. Exponents are fitted to the upper half of the lengths.
-The longest one takes 11 GB without a window.
+Runs SpeechBrain's rotary attention forward and backward on one utterance, with and
+without a window, each length in its own process. Memory is the peak of this process
+minus its memory before the first call. Exponents are fitted to the upper half of the
+lengths. The longest one takes 11 GB without a window.
 """
 
 import argparse
@@ -26,12 +26,12 @@ def main():
         print(json.dumps(measure(*options.child, options)))
         return
     print(f"{options.width} wide, {options.heads} heads, window {options.window}")
-    print(f"{'frames':>8}{'all: MB':>12}{'s':>8}{'window: MB':>14}{'s':>8}")
-    rows = {kind: [] for kind in ("all", "window")}
+    print(f"{'frames':>8}{'full: MB':>12}{'s':>8}{'window: MB':>14}{'s':>8}")
+    rows = {kind: [] for kind in ("full", "window")}
     for length in LENGTHS:
         for kind, kept in rows.items():
             kept.append(run(kind, length))
-        (wide, slow), (narrow, quick) = rows["all"][-1], rows["window"][-1]
+        (wide, slow), (narrow, quick) = rows["full"][-1], rows["window"][-1]
         print(
             f"{length:8}{wide:12.0f}{slow:8.2f}{narrow:14.0f}{quick:8.2f}", flush=True
         )
@@ -41,7 +41,7 @@ def main():
 
 
 def arguments():
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--heads", type=int, default=8)
@@ -51,14 +51,14 @@ def arguments():
 
 
 def run(kind, length):
-    """(MB, seconds) of a fresh process."""
+    """Measure one length in a new process; return (MB, seconds)."""
     command = [sys.executable, *sys.argv, "--child", kind, str(length)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(kind, length, options):
-    """Peak memory above the start in MB and seconds of a forward and a backward."""
+    """Return peak memory above the start in MB, and seconds of forward and backward."""
     import torch
     from speechbrain.nnet.attention import RoPEMHA
 
@@ -76,12 +76,12 @@ def measure(kind, length, options):
 
 
 def peak():
-    """MB"""
+    """Return the peak resident memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def exponent(values):
-    """Slope of the logarithms over the upper half of the lengths."""
+    """Return the slope of the logarithms over the upper half of the lengths."""
     half = len(values) // 2
     rise = math.log(values[-1] / values[half])
     return rise / math.log(LENGTHS[-1] / LENGTHS[half])

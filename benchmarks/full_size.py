@@ -1,12 +1,12 @@
-"""One training step of each full-size model: does it fit, what does it take?
+"""Measure time and memory of one training step of each full-size model.
 
     python benchmarks/full_size.py
     python benchmarks/full_size.py --only birq_wide --seconds 10
     python benchmarks/full_size.py --device cuda --precision bf16 --seconds 200
 
-Each model runs in a process of its own: labels, F and G, gradients, clipping and the
-update of AdamW on made-up noise, twice; the second step is timed (Adam's moments exist
-by then).
+Each model runs two steps on noise in its own process: labels, F and G, gradients,
+clipping and the update of AdamW. The second step is timed, because Adam's moments exist
+by then.
 """
 
 import argparse
@@ -22,7 +22,7 @@ HPARAMS = Path(__file__).parents[1] / "hparams"
 SIZES = ("wide", "base", "large")
 NAMES = [f"{kind}_{size}" for size in SIZES for kind in ("birq", "best_rq")]
 COLUMNS = "{:14}{:>14}{:>12}{:>14}{:>10}{:>10}"
-UTTERANCE = 10  # seconds; a longer batch holds several
+UTTERANCE = 10  # seconds; a longer batch holds several utterances
 
 
 def main():
@@ -44,11 +44,11 @@ def main():
 
 
 def arguments():
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=NAMES, help="one model; default: all")
     parser.add_argument(
-        "--seconds", type=float, default=2, help="of audio in the batch"
+        "--seconds", type=float, default=2, help="seconds of audio in the batch"
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
@@ -58,14 +58,14 @@ def arguments():
 
 
 def shown(value):
-    """A cell of the table."""
+    """Format a cell of the table."""
     if value is None:
         return ""
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def measure(name, options) -> dict:
-    """A row: what one step takes."""
+    """Measure one step of a model; return a row of the table."""
     import torch
 
     from speechbrain_birq.config.loader import load_configuration
@@ -84,7 +84,7 @@ def measure(name, options) -> dict:
     for _ in range(2):
         started = time.perf_counter()
         objective = step(model, optimizer, batch, hparams, options)
-        frames = objective.num_frames.item()  # waits for the device
+        frames = objective.num_frames.item()  # synchronises with the device
         seconds = time.perf_counter() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if options.device != "cpu":
@@ -100,7 +100,7 @@ def measure(name, options) -> dict:
 
 
 def noise(hparams, seconds):
-    """Waveforms (B, S), relative lengths (B,), masks (B, T)."""
+    """Return waveforms (B, S), relative lengths (B,) and masks (B, T)."""
     import torch
 
     number = max(1, round(seconds / UTTERANCE))
@@ -112,7 +112,7 @@ def noise(hparams, seconds):
 
 
 def step(model, optimizer, batch, hparams, options):
-    """One update on w1 F + w2 G."""
+    """Make one update on w1 F + w2 G."""
     import torch
 
     from speechbrain_birq.models.objectives import penalty_sum

@@ -1,13 +1,13 @@
-"""Hours of audio per second from files and from shards, against bare decoding.
+"""Measure hours of audio a second from files and from shards, against bare decoding.
 
     python benchmarks/loader.py
     python benchmarks/loader.py --data_folder /data/LibriSpeech --split dev-clean
     python benchmarks/loader.py --num_workers 2 --json loader.json
 
-The same audio three ways, in alternating rounds after one that does not count:
-soundfile decodes each FLAC file in one process; the loader reads a manifest; the loader
-reads shards made of it. Without --data_folder, half an hour of noise coloured like
-speech is made in a temporary folder. The shards always are.
+The same audio is read in three ways that take turns: soundfile decodes each FLAC file
+in one process; the loader reads a manifest; the loader reads shards of the same files.
+The first round is not counted. Without --data_folder, half an hour of noise with a
+speech-like spectrum is written to a temporary folder; the shards always are.
 """
 
 import argparse
@@ -34,7 +34,7 @@ COLUMNS = "{:24}{:>12}{:>14}{:>10}{:>10}"
 
 
 def main(argv=None):
-    """Measure, print the table, return its rows."""
+    """Measure, print the table and return its rows."""
     options = arguments(argv)
     with tempfile.TemporaryDirectory() as folder:
         source = options.data_folder or make_audio(Path(folder) / "audio", options)
@@ -52,20 +52,24 @@ def main(argv=None):
 
 
 def arguments(argv):
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_folder", help="in LibriSpeech's layout")
+    parser.add_argument("--data_folder", help="corpus in LibriSpeech's layout")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--hours", type=float, default=0.5, help="of made-up audio")
+    parser.add_argument(
+        "--hours", type=float, default=0.5, help="hours of synthetic audio"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch_seconds", type=float, default=100)
-    parser.add_argument("--num_workers", type=int, default=0, help="of both loaders")
+    parser.add_argument(
+        "--num_workers", type=int, default=0, help="workers of each loader"
+    )
     parser.add_argument("--json", help="file for the rows")
     return parser.parse_args(argv)
 
 
 def make_audio(folder, options):
-    """Noise with speech's spectrum and pauses: FLAC halves it, as it does speech."""
+    """Write noise with the spectrum and pauses of speech: FLAC halves both in size."""
     rng, left, number = np.random.default_rng(0), options.hours * 3600, 0
     chapter = folder / options.split / "1" / "1"
     chapter.mkdir(parents=True)
@@ -88,7 +92,7 @@ def _envelope(rng, signal):
 
 
 def prepare(source, folder, options):
-    """name -> function that reads everything once; hours of audio."""
+    """Return {name: function that reads everything once} and the hours of audio."""
     (manifest,) = prepare_librispeech(source, [options.split], folder).values()
     rows = read_manifest(manifest)
     hours = {"shard_hours": max(0.05, sum(row.duration for row in rows) / 3600 / 8)}
@@ -119,16 +123,16 @@ def prepare(source, folder, options):
 
 
 def decode(path):
-    """Samples of a file, as both loaders want them."""
+    """Decode a file to float32, like both loaders; return the number of samples."""
     return len(soundfile.read(path, dtype="float32")[0])
 
 
 def measure(ways, hours, rounds) -> list[dict]:
-    """Rows of the table.
+    """Read with each way in turn and return the rows of the table.
 
-    Medians over the rounds; ``of_bare`` of the ratios within each round, so that a
-    machine that is busy for a while makes little difference; ``spread`` is the slowest
-    over the fastest round, less 1.
+    Figures are medians over the rounds. ``of_bare`` is the median of the ratios within
+    each round, so that a machine that is busy for a while makes little difference.
+    ``spread`` is the slowest round divided by the fastest one, minus 1.
     """
     seconds = {name: [] for name in ways}
     for number in range(rounds + 1):

@@ -1,4 +1,4 @@
-"""Our side of the comparison: a YAML's model at a given size, trained by its Brain."""
+"""Our side of the step benchmark: the model of a YAML file at a given size."""
 
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,11 @@ from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.encoders.inputs import ConvolutionalInput
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
-CHANNELS = (128, 32)  # of the convolutional input: the peer's
+CHANNELS = (128, 32)  # channels of the convolutional input, as in the peer
 
 
 def build(arm: Arm, size: Size, folder, device) -> Step:
-    """A BEST-RQ or BiRQ that is ready to train."""
+    """Build a BEST-RQ or BiRQ that is ready to train."""
     hparams = settings(arm, size, folder)
     model = hparams["model"]
     if arm.convolutional or arm.attention != "RoPEMHA":
@@ -39,7 +39,7 @@ def build(arm: Arm, size: Size, folder, device) -> Step:
 
 
 def settings(arm, size, folder) -> dict:
-    """``birq_base.yaml`` with the arm's keys in place of its own."""
+    """Load ``birq_base.yaml`` with the keys of an arm."""
     overrides = dict(data_folder=str(folder), output_folder=str(folder))
     overrides |= dict(tensorboard=False, log_interval=500, stack=STRIDE)
     overrides |= dict(num_codes=arm.num_codes, num_codebooks=arm.num_codebooks)
@@ -51,7 +51,7 @@ def settings(arm, size, folder) -> dict:
 
 
 def encoder(arm, size, hparams):
-    """Behind convolutions like the peer's, or with the peer's attention."""
+    """Build an encoder with the peer's convolutional input or the peer's attention."""
     frame = hparams["frontend"].output_dim
     front = None
     if arm.convolutional:
@@ -68,14 +68,14 @@ def encoder(arm, size, hparams):
 
 
 def batch_maker(model):
-    """Audio -> a batch as the loader gives it."""
+    """Return a function that turns ``Audio`` into a batch like the loader's."""
 
     def make(audio):
         items = []
         samples = (audio.wav_lens * audio.wavs.shape[1]).round().long().tolist()
         for number, (wav, length) in enumerate(zip(audio.wavs, samples, strict=True)):
             mask = torch.zeros(model.frontend.num_frames(length), dtype=torch.bool)
-            mask[audio.hidden] = True
+            mask[audio.masked] = True
             items.append({"id": f"{number}", "sig": wav[:length], "mask": mask})
         return PaddedBatch(items)
 
@@ -83,12 +83,12 @@ def batch_maker(model):
 
 
 def frames(model):
-    """Samples -> encoder frames."""
+    """Return the function that maps samples to encoder frames."""
     return model.frontend.num_frames
 
 
 def sections(brain, model) -> dict:
-    """Parts of a step."""
+    """Return the parts of a step that a profile separates."""
     return {
         "features": [(model.frontend, "forward")],
         "label pass": [(model, "select_labels")],

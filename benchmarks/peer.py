@@ -1,8 +1,8 @@
-"""SpeechBrain's side: its BEST-RQ recipe as it is, or the same from the wheel's parts.
+"""SpeechBrain's side of the step benchmark: its BEST-RQ recipe, or the same step.
 
-The recipe is not in SpeechBrain's wheel. Get its folder from SpeechBrain's repository
-(``recipes/LibriSpeech/self-supervised-learning/BEST-RQ``) and name it with
-``--peer_recipe``; without it the recipe's step is put together here from
+SpeechBrain's wheel does not contain the recipe. Get its folder from SpeechBrain's
+repository (``recipes/LibriSpeech/self-supervised-learning/BEST-RQ``) and name it with
+``--peer_recipe``. Without this option, the recipe's step is built here from
 ``speechbrain.lobes`` and ``speechbrain.nnet``.
 """
 
@@ -28,7 +28,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 
 def build(arm: Arm, size: Size, folder, device, recipe=None) -> Step:
-    """SpeechBrain's BEST-RQ, ready to train; whole context, no chunks."""
+    """Build SpeechBrain's BEST-RQ, ready to train, with full context and no chunks."""
     if recipe is None:
         brain_class, hparams = WheelBrain, wheel_hparams(arm, size)
     else:
@@ -48,7 +48,7 @@ def build(arm: Arm, size: Size, folder, device, recipe=None) -> Step:
 
 
 def recipe_parts(folder, arm, size, run_folder):
-    """The recipe's own Brain and YAML, with the arm's sizes."""
+    """Load the recipe's own Brain and its YAML with the sizes of an arm."""
     spec = importlib.util.spec_from_file_location("peer_recipe", folder / "train.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -61,7 +61,7 @@ def recipe_parts(folder, arm, size, run_folder):
 
 
 def wheel_hparams(arm, size) -> dict:
-    """What the recipe's YAML makes."""
+    """Build the objects that the recipe's YAML declares."""
     transformer = TransformerASR(
         tgt_vocab=2048,
         input_size=640,
@@ -107,47 +107,47 @@ def wheel_hparams(arm, size) -> dict:
 
 
 class WheelBrain(sb.Brain):
-    """The recipe's step in few words: all logits, then those of the hidden frames."""
+    """The recipe's step: logits of all frames, then those of the masked frames."""
 
     def compute_forward(self, batch, stage):
-        """Logits (B M, N) and codes (B M,) of the hidden frames."""
-        wavs, wav_lens, hidden = (part.to(self.device) for part in batch)
+        """Return logits (B M, N) and codes (B M,) of the masked frames."""
+        wavs, wav_lens, masked = (part.to(self.device) for part in batch)
         features = self.hparams.compute_features(wavs)
         features = self.modules.normalize(features, wav_lens, epoch=1)
         missing = -features.shape[1] % STRIDE
         features = torch.nn.functional.pad(features, (0, 0, missing, 0))
-        steps = hidden[::STRIDE] // STRIDE
+        steps = masked[::STRIDE] // STRIDE
         stacked = features.unflatten(1, (-1, STRIDE)).flatten(2)
         codes = self.modules.Quantizer(stacked[:, steps])
-        shape = (len(features), len(hidden), features.shape[2])
-        features[:, hidden] = torch.normal(0, 0.1, shape, device=self.device)
+        shape = (len(features), len(masked), features.shape[2])
+        features[:, masked] = torch.normal(0, 0.1, shape, device=self.device)
         states = self.modules.CNN(features)
         states = self.modules.wrapper(states, wav_lens, dynchunktrain_config=None)
         logits = self.modules.linear(states)[:, steps]
         return logits.flatten(0, 1), codes.flatten()
 
     def compute_objectives(self, predictions, batch, stage):
-        """Cross-entropy."""
+        """Return the cross-entropy."""
         return torch.nn.functional.cross_entropy(*predictions)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """The learning rate follows."""
+        """Set the learning rate of the next step."""
         self.hparams.noam_annealing(self.optimizer)
 
 
 def batch(audio):
-    """Audio -> (wavs, relative lengths, hidden frames before stacking)."""
-    hidden = audio.hidden.unsqueeze(1) * STRIDE + torch.arange(STRIDE)
-    return audio.wavs, audio.wav_lens, hidden.flatten()
+    """Return waveforms, relative lengths and the masked frames before stacking."""
+    masked = audio.masked.unsqueeze(1) * STRIDE + torch.arange(STRIDE)
+    return audio.wavs, audio.wav_lens, masked.flatten()
 
 
 def frames(samples):
-    """Samples -> encoder frames; an incomplete first group is filled up."""
+    """Return the number of encoder frames; an incomplete first group is padded."""
     return -(-(samples // HOP + 1) // STRIDE)
 
 
 def sections(brain, hparams) -> dict:
-    """Parts of a step; what else `compute_forward` does is hiding frames."""
+    """Return the parts of a step; the rest of ``compute_forward`` masks frames."""
     modules = brain.modules
     return {
         "masks": [(brain, "compute_forward")],

@@ -1,9 +1,9 @@
-"""Hours and memory of the paper's models on H200s, by arithmetic: for SCALING.md.
+"""Predict hours and memory of the paper's models on H200s, for SCALING.md.
 
     python benchmarks/predict.py
 
-Nothing here is measured. Sizes come from the experiments in ``hparams/``, assumptions
-are the constants below.
+Nothing here is measured. Sizes come from the experiments in ``hparams/``, the
+assumptions are the constants below.
 """
 
 from pathlib import Path
@@ -16,68 +16,67 @@ MODELS = {
     "birq_large": ("C3", 5000),
 }
 GPUS = (1, 8, 64)
-PEAK, REACHED = 990e12, 0.4  # bf16 operations a second of an H200; share of them used
-NODE = 8  # GPUs that NVLink joins
+PEAK, REACHED = 990e12, 0.4  # bf16 operations a second of an H200; share in use
+NODE = 8  # GPUs connected by NVLink
 BANDWIDTH = {"NVLink": 450e9, "network": 50e9}  # bytes a second, one way
-GRADIENT = 4  # bytes a weight that the ranks add up: float32
-STATE = 16  # bytes a weight: it, its gradient, Adam's two moments, float32
-KEPT = (
-    60  # numbers of 2 bytes that a layer keeps for the backward pass, per unit of width
-)
+GRADIENT = 4  # bytes a weight that the ranks sum: float32
+STATE = 16  # bytes a weight: weight, gradient and Adam's two moments in float32
+# Numbers of 2 bytes that a layer keeps for the backward pass, for each unit of width.
+KEPT = 60
 FRAMES_PER_SECOND = 50
 
 
 class Model(NamedTuple):
-    """What the arithmetic needs."""
+    """Sizes and schedule of an experiment, and the costs that follow from them."""
 
     weights: float
     num_layers: int
     d_model: int
     label_layer: int
-    batch_seconds: float  # of a GPU
+    batch_seconds: float  # audio in the batch of one GPU
     total_steps: int
     epochs: int
-    hours: float  # of audio in an epoch
+    hours: float  # audio in an epoch
 
     @property
     def frames(self) -> float:
-        """Of all epochs."""
+        """Encoder frames of all epochs."""
         return self.hours * 3600 * FRAMES_PER_SECOND * self.epochs
 
     @property
     def passes(self) -> float:
-        """1 + k/K: the clean pass with its gradient goes to layer k."""
+        """Cost relative to BEST-RQ: 1 + k/K, as the clean pass runs to layer k."""
         return 1 + self.label_layer / self.num_layers
 
     @property
     def operations(self) -> float:
-        """For a weight and a frame 2 forward, 4 backward; attention is left out."""
+        """2 operations forward and 4 backward a weight and frame; no attention."""
         return 6 * self.weights * self.frames * self.passes
 
     @property
     def batch(self) -> float:
-        """Seconds of audio of a step, all GPUs."""
+        """Seconds of audio in a step of all GPUs."""
         return self.hours * 3600 * self.epochs / self.total_steps
 
     def computing(self, gpus) -> float:
-        """Hours on the clock without communication."""
+        """Return wall-clock hours without communication."""
         return self.operations / (gpus * PEAK * REACHED) / 3600
 
     def reducing(self, gpus) -> float:
-        """Hours of a ring's all-reduce of all gradients in every step, none hidden."""
+        """Return hours of a ring all-reduce in every step, without any overlap."""
         bandwidth = BANDWIDTH["NVLink" if gpus <= NODE else "network"]
         sent = 2 * (gpus - 1) / gpus * GRADIENT * self.weights
         return self.total_steps * sent / bandwidth / 3600
 
     def memory(self, gpus) -> float:
-        """GB a GPU; one that has too much to do at once does it in parts."""
+        """Return GB for each GPU; a GPU accumulates what exceeds its batch."""
         seconds = min(self.batch_seconds, self.batch / gpus)
         numbers = seconds * FRAMES_PER_SECOND * self.num_layers * self.d_model * KEPT
         return (STATE * self.weights + 2 * numbers * self.passes) / 1e9
 
 
 def read(name, hours) -> Model:
-    """From an experiment's file."""
+    """Read the sizes of an experiment from its YAML file."""
     from ruamel.yaml import YAML
 
     from speechbrain_birq.config.loader import flatten
@@ -94,7 +93,7 @@ def read(name, hours) -> Model:
 
 
 def count_weights(keys) -> int:
-    """Of the encoder and the head; shapes alone, no memory."""
+    """Count the weights of encoder and head on the meta device, without memory."""
     import torch
 
     from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
@@ -111,7 +110,7 @@ def count_weights(keys) -> int:
 
 
 def table(models) -> str:
-    """Markdown."""
+    """Format hours and memory as a Markdown table."""
     heads = [f"{n} H200: h, GPU-h, GB" for n in GPUS]
     lines = ["| model | weights, M | operations | " + " | ".join(heads) + " |"]
     lines.append("|---" * (3 + len(GPUS)) + "|")
@@ -126,7 +125,7 @@ def table(models) -> str:
 
 
 def communication(models) -> str:
-    """Markdown: what all-reduce adds where nothing of it is hidden."""
+    """Format the share of the all-reduce as a Markdown table."""
     lines = ["| model | " + " | ".join(f"{n} GPUs, %" for n in GPUS[1:]) + " |"]
     lines.append("|---" * len(GPUS) + "|")
     for (short, hours), model in models.items():
@@ -137,7 +136,7 @@ def communication(models) -> str:
 
 
 def example(model) -> str:
-    """The arithmetic of one cell, written out."""
+    """Write out the arithmetic of one cell."""
     return (
         f"C2 has {model.frames:.3g} frames ({model.hours:,} h x 3,600 s x "
         f"{FRAMES_PER_SECOND} x {model.epochs} epochs); 6 x "
@@ -151,8 +150,8 @@ def example(model) -> str:
 
 
 def page() -> list:
-    """The parts of SCALING.md that are computed."""
-    models = {told: read(name, told[1]) for name, told in MODELS.items()}
+    """Return the computed parts of SCALING.md."""
+    models = {model: read(name, model[1]) for name, model in MODELS.items()}
     return [table(models), communication(models), example(models["C2", 960])]
 
 

@@ -1,11 +1,11 @@
-"""How a step's time and memory grow: audio, codes, codebooks, width, depth, ranks.
+"""Measure how a step grows with audio, codes, codebooks, width, depth and ranks.
 
     python benchmarks/scaling.py --threads 1 --json scaling.json
     python benchmarks/scaling.py --only codes ranks
 
-Each point is a BiRQ (k = 0.7 K, gradient) in a process of its own; seconds are the
-median of some steps, exponents are fitted to all points of a line. ``ranks`` gives 1
-and 2 gloo processes the same work each: what the second costs is communication.
+Each point is a BiRQ (k = 0.7 K, with gradient) in its own process. Seconds are medians
+over steps; exponents are fitted to all points of a line. ``ranks`` gives the same work
+to each of 1 and 2 gloo processes, so the difference is the cost of communication.
 """
 
 import argparse
@@ -33,7 +33,7 @@ KEYS |= {"width": "d_model", "depth": "num_layers"}
 
 
 def main():
-    """Measure each line, print its exponents, write."""
+    """Measure each line, print its exponents and write the figures."""
     options = arguments()
     found = {}
     for line in options.only:
@@ -44,11 +44,13 @@ def main():
 
 
 def arguments():
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [*LINES, "ranks"]
     parser.add_argument("--only", nargs="+", choices=names, default=names)
-    parser.add_argument("--points", type=int, help="so many of each line, the smallest")
+    parser.add_argument(
+        "--points", type=int, help="smallest points of each line; default: all"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", help="file for the figures")
@@ -56,7 +58,7 @@ def arguments():
 
 
 def grow(line, options) -> list:
-    """Seconds and GB along one line."""
+    """Measure seconds and GB along one line."""
     rows = []
     for value in LINES[line][: options.points]:
         point = BASE | {KEYS.get(line, line): value}
@@ -74,7 +76,7 @@ def grow(line, options) -> list:
 
 
 def ranks(line, options) -> dict:
-    """The same work for each of 1 and 2 processes; each has half of the threads."""
+    """Give each of 1 and 2 processes the same work and half of the threads."""
     options.threads = max(1, options.threads // 2)
     found = {}
     for world in (1, 2):
@@ -82,15 +84,15 @@ def ranks(line, options) -> dict:
         found[world] = statistics.mean(row["wall"] for row in rows)
         reducing = statistics.mean(row["reducing"] for row in rows)
         print(
-            f"{world} rank(s): {found[world]:.3f} s a step, {reducing:.3f} s of it "
-            f"would be the sum of all gradients by itself"
+            f"{world} rank(s): {found[world]:.3f} s a step; the all-reduce alone takes "
+            f"{reducing:.3f} s"
         )
     print(f"weak scaling: {100 * found[1] / found[2]:.0f} %")
     return found
 
 
 def exponent(values, costs) -> float:
-    """Slope of the logarithms, least squares."""
+    """Return the slope of the logarithms by least squares."""
     x, y = [math.log(v) for v in values], [math.log(max(c, 1e-3)) for c in costs]
     if len(x) < 2:
         return math.nan
@@ -98,7 +100,7 @@ def exponent(values, costs) -> float:
 
 
 def alone(point, options, world) -> list:
-    """What fresh processes measure, one row a rank."""
+    """Measure a point in new processes; return a row for each rank."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -146,7 +148,7 @@ def _rank(rank, world, port, point, options, queue):
 
 
 def _reducing(made) -> float:
-    """Seconds in which all ranks add up numbers like the gradients."""
+    """Return seconds of an all-reduce of as many numbers as there are gradients."""
     import torch
     import torch.distributed as dist
     from timing import medians, timed

@@ -1,10 +1,10 @@
-"""Starting up, and running the encoder alone against SpeechBrain's of the same size.
+"""Measure start-up, and the encoder alone against SpeechBrain's of the same size.
 
     python benchmarks/start.py --threads 1 2 --json start.json
 
-Importing is timed in fresh processes, in turn; so is the time from the command to the
-first step on a corpus of tones. The real-time factor is seconds of
-computing per second of audio, features included, for one utterance.
+Imports are timed in new processes that take turns, and so is the time from the command
+to the first step on a corpus of noise. The real-time factor is seconds of computing for
+each second of audio, including the features, for one utterance.
 """
 
 import argparse
@@ -30,7 +30,7 @@ print(between - started, time.perf_counter() - between)
 
 
 def main():
-    """Measure, print, write."""
+    """Measure, print and write the figures."""
     options = arguments()
     found = {"import": imports(options.rounds)}
     if not options.no_training:
@@ -41,19 +41,23 @@ def main():
 
 
 def arguments():
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count()])
-    parser.add_argument("--size", default="small", help="of the encoder: arms.py")
-    parser.add_argument("--seconds", type=float, default=12.0, help="of the utterance")
+    parser.add_argument(
+        "--size", default="small", help="size of the encoder, a name in arms.py"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=12.0, help="length of the utterance"
+    )
     parser.add_argument("--no_training", action="store_true")
     parser.add_argument("--json", help="file for the figures")
     return parser.parse_args()
 
 
 def imports(rounds) -> dict:
-    """Seconds of ``import speechbrain``, and of ours after it."""
+    """Return seconds of ``import speechbrain``, and of importing ours after it."""
     rows = []
     for _ in range(rounds):
         done = subprocess.run(
@@ -66,9 +70,9 @@ def imports(rounds) -> dict:
 
 
 def first_step() -> float:
-    """Seconds from the command to the end of the first step's report."""
+    """Return seconds from the command to the report of the first step."""
     with tempfile.TemporaryDirectory() as folder:
-        _write_tones(Path(folder, "corpus"))
+        _write_noise(Path(folder, "corpus"))
         command = [sys.executable, "recipes/LibriSpeech/pretrain.py"]
         command += ["hparams/birq_tiny.yaml", "--data_folder", f"{folder}/corpus"]
         command += ["--output_folder", f"{folder}/run", "--noprogressbar"]
@@ -85,21 +89,21 @@ def first_step() -> float:
     return seconds
 
 
-def _write_tones(folder):
+def _write_noise(folder):
     import numpy
     import soundfile
 
-    noise = numpy.random.default_rng(0)
+    generator = numpy.random.default_rng(0)
     for split in ("pretrain", "dev"):
         for number in range(8):
             chapter = folder / split / "1" / f"{number}"
             chapter.mkdir(parents=True)
-            tones = 0.1 * noise.standard_normal(16000 * (2 + number))
-            soundfile.write(chapter / f"1-{number}-0000.flac", tones, 16000)
+            noise = 0.1 * generator.standard_normal(16000 * (2 + number))
+            soundfile.write(chapter / f"1-{number}-0000.flac", noise, 16000)
 
 
 def encoders(threads, options) -> dict:
-    """Real-time factors of SpeechBrain's encoder and of ours, in turn."""
+    """Measure the real-time factors of SpeechBrain's encoder and of ours in turn."""
     import torch
     from arms import ARMS, SIZES, build, make_audio
     from timing import timed

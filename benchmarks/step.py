@@ -1,15 +1,15 @@
-"""One training step of ours against SpeechBrain's BEST-RQ: time, memory, shares.
+"""Compare a training step of ours with SpeechBrain's BEST-RQ: time, memory, shares.
 
     python benchmarks/step.py --peer_recipe BEST-RQ --json step.json
     python benchmarks/step.py --quick                 # four arms, under 90 s
     python benchmarks/step.py --size base --device cuda --batch 16 --seconds 12.5 \
         --arms peer_bf16 best_rq_bf16 best_rq_compiled_bf16 birq_0.7_bf16
 
-Every arm lives in a process of its own and waits; in each round every one of a group
-makes one step, so whatever else the machine does meets all alike. Figures are medians
-over the rounds; a ratio is the median of the rounds' ratios. Both systems get the same
-padded waveforms and hide the same frames. ``--peer_recipe`` is the folder of
-SpeechBrain's recipe (see ``peer.py``).
+Each arm has its own process. In each round, every arm of a group makes one step while
+the others wait, so that other load on the machine affects all arms alike. Figures are
+medians over the rounds; a ratio is the median of the ratios in each round. Both systems
+get the same padded waveforms and mask the same frames. ``--peer_recipe`` is the folder
+of SpeechBrain's recipe (see ``peer.py``).
 """
 
 import argparse
@@ -42,7 +42,7 @@ COLUMNS = (
 
 
 def main():
-    """Measure, print, write."""
+    """Measure, print and write the figures."""
     options = arguments()
     measured, rows = [], {}
     for names in groups(options.arms):
@@ -59,10 +59,10 @@ def main():
 
 
 def groups(names) -> list:
-    """Arms to be measured together: no more than memory holds, and what each needs.
+    """Split the arms into groups that are measured together and fit into memory.
 
-    Codes and precision are those of the peer they are compared with; BiRQs run beside
-    peer and BEST-RQ.
+    The arms of a group have the same number of codes and the same precision. A group
+    of BiRQs also has the peer and the BEST-RQ that they are compared with.
     """
     from arms import ARMS
 
@@ -80,14 +80,14 @@ def groups(names) -> list:
 
 
 def reference(arm, names) -> tuple:
-    """Names of the peer and of the BEST-RQ that an arm is compared with, or None."""
+    """Return the peer and the BEST-RQ that an arm is compared with; None if missing."""
     peer = arm._replace(**PEER_OF)
     twin = arm._replace(system="best_rq", **TWIN_OF)
     return _named(peer, names), _named(twin, names)
 
 
 def measure(names, options) -> dict:
-    """Let the arms of a group step in turn."""
+    """Run the arms of a group in turn and return what they measured."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Workers(names, options, folder) as workers,
@@ -102,21 +102,27 @@ def measure(names, options) -> dict:
 
 
 def arguments():
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--arms", nargs="+", help="names of arms.py; default: all")
-    parser.add_argument("--size", default="small", help="of the encoder: arms.py")
-    parser.add_argument("--batch", type=int, default=3, help="utterances")
-    parser.add_argument("--seconds", type=float, default=12.0, help="of the longest")
+    parser.add_argument("--arms", nargs="+", help="names in arms.py; default: all")
+    parser.add_argument(
+        "--size", default="small", help="size of the encoder, a name in arms.py"
+    )
+    parser.add_argument("--batch", type=int, default=3, help="utterances in a batch")
+    parser.add_argument(
+        "--seconds", type=float, default=12.0, help="length of the longest utterance"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--peer_recipe", help="folder of SpeechBrain's BEST-RQ recipe")
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--no_shares", action="store_true", help="no profile")
-    parser.add_argument("--compiled", action="store_true", help="compiled arms, too")
     parser.add_argument(
-        "--quick", action="store_true", help="few arms; fails where ours is slower"
+        "--compiled", action="store_true", help="also the compiled arms"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few arms; fails if ours is slower"
     )
     options = parser.parse_args()
     from arms import ARMS, SIZES
@@ -135,7 +141,7 @@ def arguments():
 
 
 def row(name, options, measured) -> dict:
-    """Figures of one arm."""
+    """Compute the figures of one arm."""
     from arms import ARMS, SIZES
 
     rounds, operations = measured["rounds"], measured["operations"][name]
@@ -188,16 +194,16 @@ def _named(arm, names):
 
 
 def ratio(rounds, slow, quick, column) -> float:
-    """Median over the rounds."""
+    """Return the median over the rounds of one arm's value divided by another's."""
     return statistics.median(one[slow][column] / one[quick][column] for one in rounds)
 
 
 def report(rows, options, measured):
-    """The tables."""
+    """Print the tables."""
     peaks = [one["peak"]["fp32"] / 1e9 for m in measured for one in m["rounds"]]
     print(
         f"{options.size}: {options.batch} x {options.seconds} s, {options.device}, "
-        f"{options.threads} threads, {options.rounds} rounds; a matrix product makes "
+        f"{options.threads} threads, {options.rounds} rounds; a matrix product runs at "
         f"{statistics.median(peaks):.0f} GFLOP/s in fp32"
     )
     print("".join(_width(form).format(title) for title, form in COLUMNS))
@@ -222,14 +228,14 @@ def _report_shares(rows):
 
 
 def _width(form):
-    """The same column for a text."""
+    """Return the format of a column for a text."""
     return form.split(".")[0].rstrip("}") + "}"
 
 
 def verdict(rows) -> int:
-    """1 if ours is slower than SpeechBrain's with the same attention."""
+    """Return 1 if ours is slower than SpeechBrain's with the same attention."""
     same = next(one for one in rows if one["arm"] == "best_rq_relpos")
-    # CPU seconds: other processes of the machine are not in them.
+    # CPU seconds do not count other processes of the machine.
     print(f"same attention: {same['CPU x']:.2f} times SpeechBrain's; at least 1.00")
     return int(same["CPU x"] < 1)
 

@@ -1,4 +1,4 @@
-"""Clocks, shares of a step, operations: how the other benchmarks measure."""
+"""Clocks, memory, operations and shares of a step for the other benchmarks."""
 
 import resource
 import statistics
@@ -17,15 +17,15 @@ BACKWARD = "autograd::engine::evaluate_function"
 
 
 def synchronize(device):
-    """Wait for the device."""
+    """Wait until the device has finished."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
 
 
 def timed(call, device) -> dict:
-    """Seconds of a call: on the wall, and of all threads of this process.
+    """Return wall-clock seconds of a call, and CPU seconds of all threads.
 
-    On a machine that does other things, too, the second says more about a CPU.
+    On a machine with other load, CPU seconds are the better measure.
     """
     synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -35,25 +35,25 @@ def timed(call, device) -> dict:
 
 
 def medians(rows) -> dict:
-    """Of each column."""
+    """Return the median of each column."""
     return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
 
 
 def reset_memory(device):
-    """Start the peak of a GPU's memory anew; a process's cannot be."""
+    """Reset the peak of a GPU's memory; the peak of a process cannot be reset."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory(device) -> float:
-    """GB: of the GPU's memory, on a CPU of this process's."""
+    """Return the peak memory of the GPU, or on a CPU of this process, in GB."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def matrix_product(device, precision) -> float:
-    """Operations a second of a large matrix product: what the device can do."""
+    """Return the operations a second of a large matrix product on the device."""
     size = 8192 if torch.device(device).type == "cuda" else 1536
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = torch.randn(2, size, size, device=device, dtype=dtype)
@@ -61,9 +61,10 @@ def matrix_product(device, precision) -> float:
 
 
 def operations(call) -> int:
-    """Of the matrix products and convolutions of a call, gradients included.
+    """Count the operations of matrix products and convolutions, with gradients.
 
-    Fused attention is unrolled for this once: not all of its forms are counted.
+    The call runs without fused attention, because the counter does not know all of its
+    forms.
     """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call()
@@ -72,12 +73,13 @@ def operations(call) -> int:
 
 @contextmanager
 def marked(sections):
-    """Within it, calls of named functions are sections of a profile.
+    """Mark calls of functions as named sections of a profile.
 
     Arguments
     ---------
     sections : dict
-        Name -> list of (object, attribute): methods, or functions of a module.
+        Name -> list of (owner, attribute): methods of an object, or functions of a
+        module.
     """
     patches = [
         mock.patch.object(owner, attribute, _marking(getattr(owner, attribute), name))
@@ -102,10 +104,10 @@ def _marking(function, name):
 
 
 def shares(call, sections, device) -> dict:
-    """Share of a call's time in each section, its part of the backward pass included.
+    """Return the share of a call's time in each section, with its backward pass.
 
-    What lies in no section is ``other``. From one profiled call: on a CPU the
-    profiler's own time makes parts of many small operations look larger.
+    The rest is ``other``. The call is profiled once. On a CPU, the profiler's own time
+    makes sections with many small operations look larger.
     """
     cuda = torch.device(device).type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
@@ -121,7 +123,8 @@ def shares(call, sections, device) -> dict:
 
 def _shares(events, column):
     times = Counter()
-    made_in = {}  # node of the graph -> section; the last to see a number made it
+    # Node of the graph -> section. The last event with a sequence number created it.
+    made_in = {}
     for event in sorted(events, key=lambda event: event.time_range.start):
         if event.name.startswith(MARK):
             times[event.name] += getattr(event, column)
@@ -139,7 +142,7 @@ def _shares(events, column):
 
 
 def _inside(event, prefix):
-    """Name of the innermost event so named that an event is, or lies in."""
+    """Return the name of the innermost enclosing event whose name has this prefix."""
     while event is not None and not event.name.startswith(prefix):
         event = event.cpu_parent
     return event and event.name

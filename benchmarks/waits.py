@@ -1,10 +1,10 @@
-"""How often a training step makes the host wait for the device, ours and SpeechBrain's.
+"""Count how often a training step synchronises with the device, ours and the peer's.
 
     python benchmarks/waits.py
 
-Nothing here needs a GPU: what would wait on one (reading a number, a size that depends
-on the data, a copy to the host) is counted on the CPU, with the line that asks for it.
-Copies to the device are not counted.
+No GPU is needed: operations that would synchronise with one (reading a number, a size
+that depends on the data, a copy to the host) are counted on the CPU, with the line that
+calls them. Copies to the device are not counted.
 """
 
 import argparse
@@ -28,7 +28,8 @@ WAITING = {
     aten.repeat_interleave.Tensor,
 }
 INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}
-TO_HOST = ("cpu", "tolist", "numpy")  # on a CPU no operator tells of them
+# On a CPU these call no operator, so the methods themselves are patched.
+TO_HOST = ("cpu", "tolist", "numpy")
 # An optimiser that is neither fused nor capturable keeps its step count on the host.
 ON_HOST = "/torch/optim/"
 NAMES = ("peer", "best_rq", "birq_0.7_forward", "birq_0.7", "birq_0.7_4")
@@ -60,7 +61,7 @@ def _note(found, name):
 
 @contextmanager
 def counted():
-    """Within it, waits are counted: (operator, line) -> times."""
+    """Count synchronisations in a block: (operator, line) -> times."""
     found = Counter()
 
     def noting(name):
@@ -80,7 +81,7 @@ def counted():
 
 
 def of_a_step(step, audio) -> Counter:
-    """Waits of the second step; the first fills caches."""
+    """Count the synchronisations of the second step; the first one fills caches."""
     step(step.batch(audio))
     batch = step.batch(audio)
     with counted() as found:
@@ -89,7 +90,7 @@ def of_a_step(step, audio) -> Counter:
 
 
 def main():
-    """Count and print."""
+    """Count and print the synchronisations of each arm."""
     from arms import ARMS, SIZES, build, make_audio
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -101,7 +102,7 @@ def main():
             arm = ARMS[name]._replace(num_codes=256)
             step = build(arm, SIZES["tiny"], folder, "cpu", options.peer_recipe)
             found = of_a_step(step, audio)
-        print(f"{name}: {found.total()} waits in a step")
+        print(f"{name}: {found.total()} synchronisations in a step")
         for (operator, line), times in found.most_common():
             print(f"    {times} x {operator:20} {line}")
 

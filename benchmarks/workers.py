@@ -1,4 +1,4 @@
-"""One waiting process for each arm, asked in turn."""
+"""A process for each arm, which answers requests in turn."""
 
 import multiprocessing
 import sys
@@ -6,16 +6,16 @@ import tempfile
 
 
 class Workers:
-    """Processes that build an arm each and answer what they are asked.
+    """Processes that each build an arm and answer requests.
 
     Arguments
     ---------
     names : list
-        Of the arms.
+        Names of the arms.
     options : argparse.Namespace
-        Of ``step.py``.
+        Options of ``step.py``.
     folder : str
-        For what a Brain writes.
+        Folder for the files that a Brain writes.
     """
 
     def __init__(self, names, options, folder):
@@ -39,7 +39,7 @@ class Workers:
             process.join()
 
     def ask_all(self, what) -> dict:
-        """Every arm's answer, one after the other; with steps, the device's peak."""
+        """Ask every arm in turn; with ``step``, also measure the peak of the device."""
         answers = {name: self._ask(name, what) for name in self.names}
         if what == "step":
             answers["peak"] = self._ask(self.names[0], "peak")
@@ -69,7 +69,7 @@ def _serve(name, options, folder, pipe):
 
 
 class _Bench:
-    """An arm and what can be asked about it."""
+    """An arm, with a method for each request."""
 
     def __init__(self, name, options, folder):
         from arms import ARMS, SIZES, build, make_audio
@@ -83,7 +83,7 @@ class _Bench:
         )
 
     def build(self):
-        """Sizes, after two steps to warm up."""
+        """Run two warm-up steps and return the sizes."""
         from timing import reset_memory
 
         self.step()
@@ -93,38 +93,38 @@ class _Bench:
         return {
             "M par.": self.made.num_parameters / 1e6,
             "frames": utterances * int(self.made.frames(self.audio.wavs.shape[1])),
-            "masked": utterances * len(self.audio.hidden),
+            "masked": utterances * len(self.audio.masked),
         }
 
     def step(self):
-        """Seconds of one step."""
+        """Return the seconds of one step."""
         from timing import timed
 
         batch = self.made.batch(self.audio)
         return timed(lambda: self.made(batch), self.options.device)
 
     def memory(self):
-        """Peak in GB above that of the process before the arm was built."""
+        """Return the peak in GB minus the memory before the arm was built."""
         from timing import peak_memory
 
         return peak_memory(self.options.device) - self.before
 
     def operations(self):
-        """Of one step, as the eager model makes them."""
+        """Count the operations of one step of the eager model."""
         from timing import operations
 
         batch = self.made.batch(self.audio)
         return operations(lambda: self.made(batch))
 
     def shares(self):
-        """Of one profiled step."""
+        """Return the shares of one profiled step."""
         from timing import shares
 
         batch = self.made.batch(self.audio)
         return shares(lambda: self.made(batch), self.made.sections, self.options.device)
 
     def peak(self):
-        """Operations a second of a matrix product."""
+        """Return the operations a second of a matrix product, for each precision."""
         from timing import matrix_product
 
         kinds = ("fp32", "bf16")

@@ -1,4 +1,4 @@
-"""A made-up AMI in the real layout: three meetings, two speakers, both microphones."""
+"""Made-up AMI in the real layout: three meetings, two speakers, both microphones."""
 
 import zipfile
 
@@ -8,12 +8,12 @@ import soundfile
 MEETINGS = {"train": ["ES2002a"], "dev": ["ES2011a"], "test": ["ES2004a"]}
 SECONDS, RATE = 6, 16000
 
-# speaker -> segments with their words; a mark has its own line in AMI, too
+# Speaker -> segments with their words. As in AMI, a punctuation mark is an entry.
 SPOKEN = {
     "A": [
         (0.2, 2.0, [(0.3, 0.8, "Hello"), (0.8, 0.8, ","), (0.9, 1.6, "world")]),
-        (2.1, 3.0, [(2.2, 2.8, "?")]),  # nothing but a mark
-        (5.0, 6.9, [(5.1, 5.4, "Too"), (5.5, 6.8, "late")]),  # after the recording
+        (2.1, 3.0, [(2.2, 2.8, "?")]),  # only a punctuation mark
+        (5.0, 6.9, [(5.1, 5.4, "Too"), (5.5, 6.8, "late")]),  # ends after the recording
     ],
     "B": [
         (1.0, 2.5, [(1.1, 1.5, "Mm-hmm"), (1.6, 2.4, "it's")]),  # overlaps with A
@@ -21,17 +21,17 @@ SPOKEN = {
         (3.6, 5.0, [(3.7, 4.2, "one"), (4.3, 4.9, "two")]),
     ],
 }
-# The corpus has eight microphones in the array; the first is "the" distant one.
+# AMI's array has eight microphones; the first is the distant microphone (sdm).
 MICROPHONES = ("Headset-0", "Headset-1", "Array1-01", "Array1-02")
 
 
 def signal(channel):
-    """(S,) int16, where each sample tells its time and its channel."""
+    """Return (S,) int16, in which each sample encodes its time and its channel."""
     return (np.arange(SECONDS * RATE) % 8000 + 1 + 8000 * channel).astype(np.int16)
 
 
 def write_meeting(folder, meeting):
-    """Audio of three channels: headsets 0 and 1, distant microphone 2."""
+    """Write the audio of a meeting: a file for each microphone."""
     audio = folder / "wav_db" / meeting / "audio"
     audio.mkdir(parents=True)
     for channel, name in enumerate(MICROPHONES):
@@ -43,7 +43,7 @@ ROOT = '<nite:root nite:id="x" xmlns:nite="http://nite.sourceforge.net/">'
 
 
 def write_annotations(folder, meetings):
-    """corpusResources, words and segments as in ami_public_manual_1.6.2."""
+    """Write corpusResources, words and segments as in ami_public_manual_1.6.2."""
     for name in ("corpusResources", "words", "segments"):
         (folder / name).mkdir(parents=True)
     people = "".join(
@@ -73,7 +73,7 @@ def write_annotations(folder, meetings):
 
 
 def write_ami(folder):
-    """wav_db and the archive of annotations."""
+    """Write wav_db and the archive of annotations."""
     meetings = [meeting for part in MEETINGS.values() for meeting in part]
     for meeting in meetings:
         write_meeting(folder, meeting)

@@ -1,4 +1,4 @@
-"""Fixtures: a brain of either kind, ready for its first step."""
+"""Fixtures: a BiRQBrain and a CTCBrain, ready for their first step."""
 
 import pytest
 import torch

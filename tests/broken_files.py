@@ -1,4 +1,4 @@
-"""Recordings and transcripts with a fault, for test_faults.py and the soak."""
+"""Recordings with a fault, for test_faults.py and the soak test."""
 
 import os
 from pathlib import Path
@@ -13,14 +13,14 @@ FLAC_RATE, FLAC_TOTAL = slice(18, 21), slice(21, 26)  # bytes of the STREAMINFO 
 
 
 class Fault(NamedTuple):
-    """One kind of fault in a recording."""
+    """Kind of fault in a recording, and what the log says about it."""
 
-    make: object  # (path without suffix) -> Path
-    told: str | None  # regular expression of its line in the log, after the name
+    make: object  # function: path without suffix -> path of the file
+    told: str | None  # regular expression of its log line, after the name
 
 
 def audio(samples=SPEECH, suffix=".wav", rate=RATE, subtype=None, **options):
-    """A maker of a file with these samples."""
+    """Return a maker of a file with these samples."""
 
     def make(stem):
         path = stem.with_name(stem.name + suffix)
@@ -31,7 +31,7 @@ def audio(samples=SPEECH, suffix=".wav", rate=RATE, subtype=None, **options):
 
 
 def raw(data, suffix=".flac"):
-    """A maker of a file with these bytes."""
+    """Return a maker of a file with these bytes."""
 
     def make(stem):
         path = stem.with_name(stem.name + suffix)
@@ -42,7 +42,7 @@ def raw(data, suffix=".flac"):
 
 
 def damaged(make, change):
-    """A maker of a good file whose bytes are changed afterwards."""
+    """Return a maker of a valid file whose bytes are then changed."""
 
     def made(stem):
         path = make(stem)
@@ -53,14 +53,14 @@ def damaged(make, change):
 
 
 def with_sample(value, subtype):
-    """A maker of a WAV file one sample of which has this value."""
+    """Return a maker of a WAV file in which one sample has this value."""
     samples = SPEECH.copy()
     samples[5] = value
     return audio(samples, subtype=subtype)
 
 
 def set_bytes(where, value):
-    """A change of bytes at one place."""
+    """Return a function that overwrites bytes at one place."""
 
     def change(data):
         data[where] = value
@@ -70,19 +70,19 @@ def set_bytes(where, value):
 
 
 def noise_inside(data):
-    """Overwrite the middle."""
+    """Overwrite the middle of the data with noise."""
     middle = slice(len(data) // 2, len(data) // 2 + 200)
     data[middle] = np.random.default_rng(0).bytes(200)
     return data
 
 
 def half(data):
-    """Cut."""
+    """Return the first half of the data."""
     return data[: len(data) // 2]
 
 
 def hour(stem):
-    """3600 s of silence, a sparse file."""
+    """Make a sparse file of 3600 s of silence."""
     path = audio()(stem)
     size = 3600 * RATE * 2
     data = bytearray(path.read_bytes()[:44])
@@ -93,7 +93,7 @@ def hour(stem):
 
 
 def link(target):
-    """A maker of a symbolic link; {name} in the target is its own name."""
+    """Return a maker of a symbolic link; {name} in the target is its own name."""
 
     def make(stem):
         path = stem.with_name(stem.name + ".flac")
@@ -104,28 +104,28 @@ def link(target):
 
 
 def folder(stem):
-    """A folder with a recording's name."""
+    """Make a folder with the name of a recording."""
     path = stem.with_name(stem.name + ".flac")
     path.mkdir()
     return path
 
 
 def fifo(stem):
-    """A pipe: opening it would wait for ever."""
+    """Make a named pipe: opening it would block forever."""
     path = stem.with_name(stem.name + ".flac")
     os.mkfifo(path)
     return path
 
 
 def latin_1(stem):
-    """A file whose name is no UTF-8."""
+    """Make a file whose name is not UTF-8."""
     path = Path(os.fsdecode(os.fsencode(stem) + b"-caf\xe9.flac"))
     audio(suffix=".flac")(stem).rename(path)
     return path
 
 
 def twin(stem):
-    """The second of two files with one name; the first is good."""
+    """Make two files with one name; return the second. The first is valid."""
     audio(suffix=".flac")(stem)
     return audio(suffix=".wav")(stem)
 
@@ -135,7 +135,7 @@ OGG = audio(suffix=".ogg", format="OGG", subtype="VORBIS")
 OPUS = audio(suffix=".opus", format="OGG", subtype="OPUS")
 UNREADABLE = r": unreadable \(.*\)"
 
-# Not used, and told before training.
+# Skipped before training, and logged.
 REFUSED = {
     "empty": Fault(raw(b""), ": empty file"),
     "text": Fault(raw(b"this is no audio\n" * 100), UNREADABLE),
@@ -171,7 +171,7 @@ REFUSED = {
     "Latin-1 name": Fault(latin_1, UNREADABLE),
     "same name": Fault(twin, ": .* has the same name"),
 }
-# Not used: the header is good, the rest is not.
+# Skipped when read: the header is valid, the rest is not.
 UNUSABLE = {
     "cut after the header": Fault(damaged(FLAC, lambda data: data[:100]), UNREADABLE),
     "half a FLAC": Fault(damaged(FLAC, half), UNREADABLE),
@@ -181,13 +181,13 @@ UNUSABLE = {
     "beyond float32": Fault(with_sample(1e308, "DOUBLE"), r": .*1 of its samples are"),
     "15,991 Hz": Fault(audio(rate=15991), ": .*15991 Hz cannot be resampled"),
 }
-# Left out by its length, and told with the others.
+# Skipped because of their length, and logged together.
 LEFT_OUT = {
     "one sample": Fault(audio(SPEECH[:1]), None),
     "a tenth of a second": Fault(audio(SPEECH[:1600]), None),
     "one hour": Fault(hour, None),
 }
-# Used, and told.
+# Used, and logged.
 ODD = {
     "silent": Fault(audio(0 * SPEECH), " is silent but used"),
     "DC only": Fault(audio(0 * SPEECH + 0.25), " is constant but used"),
@@ -200,7 +200,7 @@ ODD = {
     "44.1 kHz": Fault(audio(np.tile(SPEECH, 3), rate=44100), ": 44100 Hz, resampled"),
     "96 kHz": Fault(audio(np.tile(SPEECH, 6), rate=96000), ": 96000 Hz, resampled"),
 }
-# Used, and nothing to tell.
+# Used, and not logged.
 GOOD = {
     "8 bits": Fault(audio(subtype="PCM_U8"), None),
     "24 bits": Fault(audio(suffix=".flac", subtype="PCM_24"), None),

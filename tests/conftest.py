@@ -25,7 +25,7 @@ pytest_plugins = ["brain_fixtures"]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems():
-    """Keep hypothesis, which asks every module for its file, from loading lazy ones."""
+    """Give lazy modules a file, because hypothesis reads it and would load them."""
     for module in list(sys.modules.values()):
         if isinstance(module, LazyModule):
             module.__file__ = None
@@ -38,13 +38,13 @@ def _corpus_template(tmp_path_factory):
 
 @pytest.fixture
 def corpus(_corpus_template, tmp_path):
-    """Folder in LibriSpeech's layout with the splits train, dev and test."""
+    """Corpus in LibriSpeech's layout with the splits train, dev and test."""
     return shutil.copytree(_corpus_template, tmp_path / "corpus")
 
 
 @pytest.fixture
 def make_encoder():
-    """make_encoder(kind="conformer", num_layers=2, **keywords), seeded, in eval."""
+    """make_encoder(kind="conformer", num_layers=2, **keywords): seeded, eval mode."""
 
     def make(kind="conformer", num_layers=2, *, seed=0, **keywords):
         size = dict(
@@ -145,11 +145,11 @@ def fails(capsys):
         with pytest.raises(SystemExit) as caught:
             call()
         assert caught.value.code == 2
-        told = capsys.readouterr().err
-        assert "Traceback" not in told
-        errors = [line for line in told.splitlines() if line.startswith("error: ")]
-        assert len(errors) == 1, told
-        assert told.splitlines()[-1] == errors[0]
+        printed = capsys.readouterr().err
+        assert "Traceback" not in printed
+        errors = [line for line in printed.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1, printed
+        assert printed.splitlines()[-1] == errors[0]
         assert len(errors[0]) < 500
         for word in words:
             assert word in errors[0], errors[0]
@@ -176,7 +176,7 @@ encoder: !new:speechbrain_birq.models.encoders.encoder.SpeechBrainEncoder
 
 @pytest.fixture
 def make_run_folder(tmp_path):
-    """make_run_folder(normalize): a fine-tuned run, its model untrained."""
+    """make_run_folder(normalize): a fine-tuned run with an untrained model."""
 
     def make(normalize="utterance"):
         folder = tmp_path / "run"
@@ -199,5 +199,5 @@ def make_run_folder(tmp_path):
 
 @pytest.fixture
 def run_folder(make_run_folder):
-    """A fine-tuned run as finetune.py leaves it, its model untrained."""
+    """Folder of a fine-tuned run, like finetune.py's, with an untrained model."""
     return make_run_folder()

@@ -1,4 +1,4 @@
-"""A hub on 127.0.0.1 with a made-up YODAS, which can be told to fail."""
+"""Hub on 127.0.0.1 with a made-up YODAS, which can fail on request."""
 
 import hashlib
 import io
@@ -14,16 +14,17 @@ import soundfile
 
 COMMIT = "c0ffee" + 34 * "0"
 REPO = "espnet/yodas"
-PAGE = 5  # entries of a listing; the real hub has 1,000
+PAGE = 5  # entries on a page of a listing; the real hub has 1,000
 
 
 class LocalHub:
-    """What huggingface_hub asks of a hub; ``files`` is path -> bytes.
+    """Server with the part of the hub's API that huggingface_hub uses.
 
-    ``faults`` is path -> list of (kind, bytes), one used up by each GET of the file:
-    "cut" closes the connection after so many bytes, "short" says and sends so many,
-    "wrong" changes the byte there, "gone" answers 404. ``served`` lists (path, first
-    byte, bytes sent) of each GET.
+    ``files`` is {path: bytes}. ``faults`` is {path: list of (kind, number)}; each GET
+    of the file uses up one of them: "cut" closes the connection after this number of
+    bytes, "short" announces and sends this number of bytes, "wrong" changes the byte at
+    this position, "gone" answers 404. ``served`` lists (path, first byte, bytes sent)
+    of each GET.
     """
 
     def __init__(self, files):
@@ -34,7 +35,9 @@ class LocalHub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # header and body in one packet: each else waits 40 ms
+            wbufsize = (
+                -1
+            )  # header and body in one packet: separate ones take 40 ms each
 
             def do_GET(self):
                 hub.answer(self, unquote(urlsplit(self.path).path))
@@ -65,7 +68,7 @@ class LocalHub:
             self._list(handler, path.removeprefix(f"{api}/tree/{COMMIT}/"))
         elif path.startswith(f"/datasets/{REPO}/resolve/{COMMIT}/"):
             path = path.removeprefix(f"/datasets/{REPO}/resolve/{COMMIT}/")
-            if path.endswith(".gz"):  # large files lie elsewhere
+            if path.endswith(".gz"):  # the real hub redirects for large files
                 send(handler, b"", 302, Location=f"{self.endpoint}/elsewhere/{path}")
             else:
                 self._file(handler, path)
@@ -130,7 +133,7 @@ class LocalHub:
             handler.close_connection = True
 
     def times(self, path):
-        """How often a file was asked for."""
+        """Return how often a file was requested."""
         return sum(served == path for served, _, _ in self.served)
 
 
@@ -144,7 +147,7 @@ def send(handler, body, status=200, **headers):
 
 
 def describe(path, data):
-    """An entry of the hub's listing."""
+    """Return the entry of a file in the hub's listing."""
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     entry = {"type": "file", "oid": blob, "size": len(data), "path": path}
     if path.endswith(".gz"):
@@ -154,7 +157,7 @@ def describe(path, data):
 
 
 def sound(seconds, rate=24000, seed=0):
-    """A wav file of noise."""
+    """Return the bytes of a WAV file of noise."""
     samples = np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * rate))
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
@@ -162,7 +165,7 @@ def sound(seconds, rate=24000, seed=0):
 
 
 def tar_gz(members):
-    """A tar.gz of (name, bytes) or (``TarInfo``, bytes)."""
+    """Return the bytes of a tar.gz of (name, bytes) or (``TarInfo``, bytes)."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
         for info, data in members:
@@ -174,7 +177,7 @@ def tar_gz(members):
 
 
 def utterances(video, count, seconds=1.0):
-    """{name: seconds} of a video, as YODAS names them."""
+    """Return {name: seconds} of a video's utterances, named as in YODAS."""
     return {
         f"{video}-{number:05d}-{100 * number:08d}-{100 * number + 90:08d}": (
             seconds + 0.05 * number
@@ -184,7 +187,7 @@ def utterances(video, count, seconds=1.0):
 
 
 def made_up_yodas(languages=("en000", "en001"), archives=2, videos=4, count=3):
-    """path -> bytes, in YODAS' layout."""
+    """Return {path: bytes} of a small corpus in YODAS' layout."""
     files = {}
     for language in languages:
         for number in range(archives):
@@ -196,7 +199,7 @@ def made_up_yodas(languages=("en000", "en001"), archives=2, videos=4, count=3):
 
 
 def add_archive(files, name, seconds):
-    """Audio, text and duration of an archive; every second file is of 16 kHz."""
+    """Add audio, text and durations of an archive; every second file has 16 kHz."""
     language, number = name.split("/")
     files[f"data/{language}/audio/{number}.tar.gz"] = tar_gz(
         (f"{number}/{utterance}.wav", sound(length, (24000, 16000)[i % 2], i))

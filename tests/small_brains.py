@@ -1,4 +1,4 @@
-"""Brains of a tiny model, their batches and a log in memory."""
+"""What tests of Brains share: batches, hparams, and a log in memory."""
 
 import speechbrain as sb
 import torch
@@ -15,7 +15,7 @@ HOP = 160
 
 
 class Log:
-    """A RunLog that keeps everything in memory."""
+    """RunLog that keeps its rows in memory."""
 
     def __init__(self):
         self.rows = []
@@ -32,14 +32,14 @@ def constant(step, epochs):
 
 
 class Batches(torch.utils.data.DataLoader):
-    """Ready batches as a loader."""
+    """Loader of given batches."""
 
     def __init__(self, batches):
         super().__init__(batches, batch_size=None, collate_fn=lambda batch: batch)
 
 
 def example(number, seconds=0.3, text=None):
-    """One utterance with a mask over a third of its frames."""
+    """Return an utterance with about a third of its frames masked."""
     generator = torch.Generator().manual_seed(number)
     time = torch.arange(round(seconds * 16000)) / 16000
     pitch = 200 + 100 * torch.rand((), generator=generator)
@@ -59,7 +59,7 @@ def batch_of(*examples):
 
 
 def pretraining():
-    """``hparams`` of a ``BiRQBrain`` in its first epoch."""
+    """Return the ``hparams`` of a ``BiRQBrain`` in its first epoch."""
     hparams = dict(
         seed=1,
         enhanced_weight=Ramp(value=0.7),
@@ -92,7 +92,7 @@ def no_speech():
 
 
 def prepared(brain):
-    """As ``fit`` leaves a brain before its first batch."""
+    """Bring a Brain into the state that ``fit`` has before its first batch."""
     brain.on_fit_start()
     brain.nonfinite_count = 0
     brain.num_batches = 10**6
@@ -103,7 +103,7 @@ def prepared(brain):
 
 
 def feed(brain, *batches):
-    """Micro-batches, as ``_fit_train`` counts them."""
+    """Train on micro-batches, counted as ``_fit_train`` counts them."""
     losses = []
     for batch in batches:
         brain.step += 1

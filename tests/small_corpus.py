@@ -1,4 +1,4 @@
-"""A corpus of gliding tones in LibriSpeech's layout."""
+"""Corpus of gliding tones in LibriSpeech's layout."""
 
 import numpy as np
 import soundfile
@@ -29,7 +29,7 @@ TONES = {
 
 
 def tone(seconds, rate, seed, channels=1):
-    """Gliding harmonics with a little noise, (samples,) or (samples, channels)."""
+    """Return gliding harmonics with some noise, (samples,) or (samples, channels)."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * rate)) / rate
     pitch = rng.uniform(90, 220) * (1 + 0.2 * np.sin(2 * np.pi * 2 * time))
@@ -43,7 +43,7 @@ def tone(seconds, rate, seed, channels=1):
 
 
 def write_corpus(folder):
-    """<split>/<speaker>/1/<speaker>-1-<number>.<suffix> with transcripts."""
+    """Write <split>/<speaker>/1/<speaker>-1-<number>.<suffix> with transcripts."""
     for split, files in TONES.items():
         for seed, (speaker, number, seconds, suffix, rate, channels) in enumerate(
             files
@@ -62,9 +62,9 @@ def write_corpus(folder):
 
 
 def piped(path):
-    """Take the length out of a FLAC's header: encoders that write to a pipe lack it.
+    """Clear the length in a FLAC's header, as encoders do that write to a pipe.
 
-    It is the last 36 bits of bytes 18 to 25.
+    The length is the last 36 bits of bytes 18 to 25.
     """
     data = bytearray(path.read_bytes())
     data[21] &= 0xF0

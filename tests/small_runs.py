@@ -1,4 +1,4 @@
-"""Runs of seconds in this process: a tiny model on the tiny corpus of conftest.py."""
+"""Runs of a tiny model on the tiny corpus, in this process, in seconds."""
 
 import contextlib
 import csv
@@ -34,7 +34,7 @@ FINETUNE = {k: v for k, v in TINY.items() if k != "n_mels"} | dict(
 
 @contextlib.contextmanager
 def process_wide_settings_restored():
-    """An experiment installs log handlers and an exception hook, for good."""
+    """Restore log handlers, exception hook and random state after an experiment."""
     root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     state = torch.get_rng_state()
@@ -50,7 +50,7 @@ def process_wide_settings_restored():
 
 
 def run(main, yaml, settings, **more):
-    """Call pretrain or finetune in this process; None leaves a setting out."""
+    """Call pretrain or finetune in this process; None removes a setting."""
     settings = settings | more
     argv = [str(ROOT / "hparams" / yaml), "--noprogressbar"]
     for key, value in settings.items():

@@ -1,4 +1,4 @@
-"""Shards of 12 utterances of noise, and what is read from them."""
+"""Shards of 12 utterances of noise, their loaders, and checks of what is read."""
 
 import logging
 
@@ -16,7 +16,7 @@ COUNT = 12
 
 
 def recording(number):
-    """(name, samples of 16 bits): 0.3 to 0.85 s."""
+    """Return (name, samples of 16 bits) of a recording of 0.3 to 0.85 s."""
     rng = np.random.default_rng(number)
     samples = rng.integers(-9000, 9000, 4800 + 800 * number).astype(np.float32)
     return f"s-1-{number:04d}", samples / 32768
@@ -56,7 +56,7 @@ def loader_of(dataset, num_workers=0, batch_seconds=2.0, ranks=(0, 1), epoch=1):
 
 
 def heard(loader):
-    """[(name, samples)], padding removed."""
+    """Read a loader; return [(name, samples)] without padding."""
     found = []
     for batch in loader:
         sizes = (batch.sig.lengths * batch.sig.data.shape[1]).round().int().tolist()
@@ -66,7 +66,7 @@ def heard(loader):
 
 
 def assert_complete(found, numbers=range(COUNT)):
-    """Every utterance once, with the samples that were written."""
+    """Check that every utterance was read once, with the samples that were written."""
     assert sorted(name for name, _ in found) == [recording(n)[0] for n in numbers]
     samples = dict(found)
     for number in numbers:

@@ -1,4 +1,4 @@
-"""Public signatures say their types."""
+"""Public signatures are annotated."""
 
 import ast
 
@@ -12,7 +12,7 @@ models
 
 
 def public_functions(tree, prefix=""):
-    """(name, node) of the functions and methods that do not begin with "_"."""
+    """Yield (name, node) of the functions and methods without a leading "_"."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield from public_functions(node, f"{node.name}.")
@@ -22,7 +22,7 @@ def public_functions(tree, prefix=""):
 
 
 def unannotated(node):
-    """Names of the arguments without a type; "return" if there is none of that."""
+    """Return the names of arguments without a type, and "return" if it has none."""
     arguments = node.args
     everything = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     everything += [a for a in (arguments.vararg, arguments.kwarg) if a]

@@ -1,4 +1,4 @@
-"""Layering: thirteen rooms, imports go one way, every module says what it is for."""
+"""Layering: thirteen rooms, imports in one direction, a docstring in every module."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ ROOT = PACKAGE.parent
 NAME = PACKAGE.name
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# room -> the rooms next below it; it may import these and all that they may import.
+# Room -> the rooms next below it. It may import these and all rooms below them.
 BELOW = {
     "cli": "experiment",
     "experiment": "brains diagnostics",
@@ -30,7 +30,7 @@ BELOW = {
     "distributed": "errors",
     "errors": "",
 }
-# The same for the parts of models.
+# The same for the parts of models/.
 PARTS = {
     "probe": "ctc",
     "birq": "encoders labels objectives masking",
@@ -45,7 +45,7 @@ PARTS = {
 
 
 def imports(path):
-    """Full dotted names of everything that a file imports, lazily or not."""
+    """Return the dotted names of everything that a file imports, lazily or not."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -57,7 +57,7 @@ def imports(path):
 
 
 def reachable(below, room):
-    """A room and every one that it may import."""
+    """Return a room and every room that it may import."""
     found = {room}
     for lower in below[room].split():
         found |= reachable(below, lower)
@@ -65,7 +65,7 @@ def reachable(below, room):
 
 
 def violations(folder, below, room):
-    """Imports of a room's files that go to a room which is not below it."""
+    """Return the imports of a room's files that go to a room not below it."""
     prefix = ".".join([NAME, *folder.relative_to(PACKAGE).parts])
     allowed = reachable(below, room)
     paths = [*(folder / room).rglob("*.py"), *folder.glob(f"{room}.py")]
@@ -129,7 +129,7 @@ def test_recipes_know_experiments_and_corpora_only():
 
 
 def test_errors_import_no_torch():
-    """A sentence about a wrong path should not take seconds to appear."""
+    """Because a message about a wrong path should not take seconds to appear."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
     code += f"; import {NAME}.errors; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Arms of label experiments: pretrain, fine-tune, keep the figures, compare.
+"""Run label experiments: pretrain and fine-tune each arm, store and compare figures.
 
     birq minispeech corpus --hours 1
     cd experiments/labels; python compare.py minispeech.yaml --data_folder corpus
@@ -6,10 +6,10 @@
         --arms best_rq anchor_centroids --seeds 1234 --jobs 2
     python compare.py minispeech.yaml --table
 
-One piece is one arm and one seed, a core each: a pretraining and ``finetunings`` (1) of
-it, each with a seed of its own. What is done is kept beside the YAML as
-``<name>/<arm>-<seed>.json`` and not done again; a piece that was stopped goes on where
-its training was. The table is made of what is kept, ``<name>.png`` is its picture.
+A piece is one arm with one seed, on one core: a pretraining and ``finetunings``
+(default: 1) of it, each with its own seed. Finished pieces are stored beside the YAML
+file as ``<name>/<arm>-<seed>.json`` and not run again; a stopped piece resumes its
+training. The table is made from the stored pieces, and ``<name>.png`` shows it.
 """
 
 import argparse
@@ -28,7 +28,7 @@ RECIPES = ROOT / "recipes/LibriSpeech"
 
 
 def main():
-    """Run what is missing, print the table of what is there."""
+    """Run the missing pieces, then print the table of the stored ones."""
     options = arguments()
     plan = ruamel.yaml.YAML(typ="safe").load(options.plan)
     kept = options.plan.with_suffix("")
@@ -40,16 +40,18 @@ def main():
 
 
 def arguments():
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", type=Path, help="YAML of the arms")
-    parser.add_argument("--data_folder", help="the corpus")
+    parser.add_argument("--data_folder", help="folder of the corpus")
     parser.add_argument("--output_folder", type=Path, default=Path("results/labels"))
     parser.add_argument("--arms", nargs="+", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: all")
     parser.add_argument("--jobs", type=int, default=1, help="pieces side by side")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument(
+        "--table", action="store_true", help="run nothing, only make the table"
+    )
     options = parser.parse_args()
     if not options.plan.is_file():
         parser.error(f"no YAML file {options.plan}")
@@ -59,7 +61,7 @@ def arguments():
 
 
 def run_missing(plan, kept, options):
-    """Every piece that is asked for and not kept yet, seed by seed."""
+    """Run every requested piece that is not stored yet, seed by seed."""
     kept.mkdir(exist_ok=True)
     arms = options.arms or list(plan["arms"])
     for arm in set(arms) - set(plan["arms"]):
@@ -76,7 +78,7 @@ def run_missing(plan, kept, options):
 
 
 def missing(path, plan) -> bool:
-    """Whether a piece was not run, or fine-tuned too seldom."""
+    """Return whether a piece was not run, or has too few fine-tunings."""
     if not path.exists():
         return True
     return len(json.loads(path.read_text())["scores"]) < plan.get("finetunings", 1)
@@ -109,7 +111,7 @@ def run_piece(arm, seed, plan, path, options):
 
 
 def add_scores(record, run, split):
-    """A fine-tuning's rates, and its errors to those of the others."""
+    """Append the rates of a fine-tuning, and add its errors to those of the others."""
     record["scores"].append(json.loads((run / "results.json").read_text())[split])
     for name, counts in table.read_errors(run, split).items():
         so_far = record["errors"].get(name, (0, 0))
@@ -119,12 +121,12 @@ def add_scores(record, run, split):
 
 
 def plan_name(options):
-    """Of the folder of its runs."""
+    """Return the name of the plan, which is also that of the folder of its runs."""
     return options.plan.stem
 
 
 def train(recipe, run, settings, common) -> float:
-    """Start a recipe as a user would, unless it has ended; its CPU seconds."""
+    """Start a recipe as a user would, unless it is finished; return its CPU seconds."""
     if (run / "results.json").exists():
         return add_seconds(run / "cpu_seconds.txt", 0.0)
     settings = dict(settings)
@@ -150,7 +152,7 @@ def train(recipe, run, settings, common) -> float:
 
 
 def add_seconds(path, seconds) -> float:
-    """Sum up the seconds of a run's starts."""
+    """Add the seconds of this start to those of the earlier ones."""
     seconds += float(path.read_text()) if path.exists() else 0.0
     path.write_text(str(seconds))
     return round(seconds, 1)

@@ -1,4 +1,4 @@
-"""The kept figures of label experiments as a table and a picture."""
+"""Table and picture of the stored figures of label experiments."""
 
 import csv
 import statistics
@@ -15,7 +15,7 @@ HEADER = (
 
 
 def read_errors(run, split) -> dict:
-    """id -> [character errors, characters] of a scored split."""
+    """Read {id: [character errors, characters]} of a scored split."""
     with open(run / f"errors_{split}.csv", newline="", encoding="utf-8") as file:
         return {
             row["id"]: [int(row["character_errors"]), int(row["characters"])]
@@ -24,7 +24,7 @@ def read_errors(run, split) -> dict:
 
 
 def table(plan, records) -> str:
-    """One row an arm, as Markdown."""
+    """Format a Markdown table with one row for each arm."""
     arms = by_arm(plan, records)
     baseline = arms.get(plan["baseline"], {})
     header = HEADER.format(plan["baseline"])
@@ -47,12 +47,12 @@ def table(plan, records) -> str:
 
 
 def rate(piece) -> float:
-    """CER in percent, over all fine-tunings of a pretraining."""
+    """Return the mean CER in percent over all fine-tunings of a pretraining."""
     return statistics.mean(scores["cer"] for scores in piece["scores"])
 
 
 def by_arm(plan, records) -> dict:
-    """arm -> seed -> record, in the plan's order; arms without one are left out."""
+    """Return {arm: {seed: record}} in the plan's order; skip arms without a record."""
     found = defaultdict(dict)
     for record in sorted(records, key=lambda record: record["seed"]):
         found[record["arm"]][record["seed"]] = record
@@ -60,10 +60,10 @@ def by_arm(plan, records) -> dict:
 
 
 def against(pieces, baseline) -> str:
-    """Difference to the baseline: paired bootstrap over the utterances of all seeds.
+    """Format the difference to the baseline with its bootstrap interval.
 
-    An utterance is drawn with the errors of every seed, since those are not
-    independent of each other; of several fine-tunings the mean counts.
+    The bootstrap draws utterances, each with the errors of all seeds, because these are
+    not independent of each other. Several fine-tunings enter with their mean.
     """
     seeds = sorted(pieces.keys() & baseline.keys())
     if not seeds:
@@ -78,13 +78,13 @@ def against(pieces, baseline) -> str:
 
 
 def errors(piece):
-    """(utterances, 2) character errors and characters, means over its fine-tunings."""
+    """Return (utterances, 2): mean character errors and characters of a pretraining."""
     counts = [piece["errors"][name] for name in sorted(piece["errors"])]
     return np.array(counts) / len(piece["scores"])
 
 
 def cost(pieces, baseline) -> str:
-    """CPU time of pretraining in that of the baseline, over the seeds of both."""
+    """Format the CPU time relative to the baseline, over the seeds that both have."""
     seeds = pieces.keys() & baseline.keys()
     ours, theirs = (
         sum(found[seed]["cpu_seconds"] for seed in seeds)
@@ -94,7 +94,7 @@ def cost(pieces, baseline) -> str:
 
 
 def labels(pieces) -> list:
-    """Means over seeds of what validation said of the labels at the end."""
+    """Format the label figures of the last validation, as means over seeds."""
     figures = [piece["pretraining"] or {} for piece in pieces.values()]
     cells = []
     for names in (("G",), _usage("anchor"), _usage("enhanced")):
@@ -110,7 +110,7 @@ def _usage(kind):
 
 
 def picture(plan, records, path) -> None:
-    """A point for each seed, a bar for the mean."""
+    """Draw a bar for the mean of each arm and a point for each seed."""
     from matplotlib.figure import Figure
 
     arms = by_arm(plan, records)
@@ -122,5 +122,5 @@ def picture(plan, records, path) -> None:
         axes.plot(rates, [row] * len(rates), "o", color="C0", markersize=5)
     axes.set_yticks(range(len(arms)), arms)
     axes.invert_yaxis()
-    axes.set_xlabel("CER on test, %; points are seeds")
+    axes.set_xlabel("CER on test, %; points: seeds")
     figure.savefig(path, dpi=130)

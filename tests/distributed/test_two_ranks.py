@@ -1,4 +1,4 @@
-"""The recipes under torchrun, two gloo ranks on one machine."""
+"""Recipes under torchrun with two gloo ranks on one machine."""
 
 import json
 import subprocess
