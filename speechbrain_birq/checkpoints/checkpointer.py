@@ -1,6 +1,7 @@
 """Checkpoints: atomic, verified, counted, and never running code."""
 
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,6 @@ from speechbrain.utils.checkpoints import (
     DEFAULT_SAVE_HOOKS,
     Checkpoint,
     Checkpointer,
-    ckpt_recency,
     get_default_hook,
     torch_save,
 )
@@ -23,12 +23,14 @@ from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.files import load_tensors, save_tensors
 from speechbrain_birq.checkpoints.rank_states import RankStates
 from speechbrain_birq.checkpoints.recovery import (
+    SAVE_NUMBER,
     describe,
     first_complete,
     read_checkpoint,
+    save_order,
     smallness,
 )
-from speechbrain_birq.checkpoints.run_folder import load_state
+from speechbrain_birq.checkpoints.run_folder import check_state, load_state
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,12 @@ class AtomicCheckpointer(Checkpointer):
             saved = self._saved(args, kwargs) if if_main_process() else None
         ddp_barrier()
         return saved
+
+    def _save_checkpoint_metafile(self, fpath, meta_to_include, end_of_epoch):
+        newest = self.find_checkpoint()
+        number = 1 if newest is None else newest.meta[SAVE_NUMBER] + 1
+        meta = {**meta_to_include, SAVE_NUMBER: number}
+        return super()._save_checkpoint_metafile(fpath, meta, end_of_epoch)
 
     def _saved(self, args, kwargs):
         self._clear_away()
@@ -145,12 +153,8 @@ class AtomicCheckpointer(Checkpointer):
 
     def _keep(self, newest, min_keys, at_most):
         """Delete all but the newest and the best, and of those the oldest."""
-        found = sorted(self.list_checkpoints(), key=ckpt_recency, reverse=True)
-        kept = [
-            min(found, key=lambda c: (smallness(c, key), -ckpt_recency(c)))
-            for key in min_keys
-            if found
-        ]
+        found = self.find_checkpoints()
+        kept = [min(found, key=lambda c: smallness(c, k)) for k in min_keys if found]
         kept += [checkpoint for checkpoint in found[:newest] if checkpoint not in kept]
         paths = {checkpoint.path for checkpoint in kept[:at_most]}
         for folder in self._list_checkpoint_dirs():
@@ -163,6 +167,41 @@ class AtomicCheckpointer(Checkpointer):
     def list_checkpoints(self) -> list[Checkpoint]:
         """Return the checkpoints whose description can be read."""
         return describe(self._list_checkpoint_dirs())
+
+    def find_checkpoints(
+        self,
+        importance_key: Callable[[Checkpoint], Any] | None = None,
+        max_key: str | None = None,
+        min_key: str | None = None,
+        ckpt_predicate: Callable[[Checkpoint], bool] | None = None,
+        max_num_checkpoints: int | None = None,
+    ) -> list[Checkpoint]:
+        """Return checkpoints, the best or the newest first; of equals, the newest.
+
+        SpeechBrain's takes the one of the latest time for the newest, this one the
+        one that was saved last.
+
+        Arguments
+        ---------
+        importance_key : callable, optional
+            Returns what is largest for the best checkpoint.
+        max_key, min_key : str, optional
+            Key of ``meta`` whose value is largest or smallest for the best checkpoint;
+            checkpoints without such a number are left out.
+        ckpt_predicate : callable, optional
+            Returns whether a checkpoint counts; by default all do.
+        max_num_checkpoints : int, optional
+            At most this number is returned.
+        """
+        found = list(filter(ckpt_predicate, self.list_checkpoints()))
+        found.sort(key=save_order, reverse=True)
+        key = max_key or min_key
+        if key is not None:
+            found = [c for c in found if math.isfinite(smallness(c, key))]
+            found.sort(key=lambda c: smallness(c, key) * (-1 if max_key else 1))
+        elif importance_key is not None:
+            found.sort(key=importance_key, reverse=True)
+        return found[:max_num_checkpoints]
 
     def recover_if_possible(
         self,
@@ -208,7 +247,9 @@ def _save_state(recoverable, path):
 
 def _load_state(recoverable, path, end_of_epoch):
     folder = path.parents[1]  # .../save/CKPT+time/model.ckpt
-    load_state(recoverable, load_tensors(path), folder, path.stem)
+    state = load_tensors(path)
+    check_state(state, path)
+    load_state(recoverable, state, folder, path.stem)
 
 
 def _delete(folder):

@@ -4,7 +4,9 @@ import hashlib
 import os
 import pickle
 import shutil
+import stat
 import uuid
+import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,16 @@ import torch
 
 from speechbrain_birq.errors import BadInput
 
+# What torch raises for a corrupt file.
+CORRUPT = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 SUMS = "SHA256SUMS"
 
 
@@ -273,13 +285,26 @@ def load_tensors(path: str | Path) -> Any:
     {'steps': 3}
     """
     try:
+        _check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     # torch has one class for corrupt pickles and for those that would run code.
-    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+    except (*CORRUPT, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise BadInput(
             f"{path} is corrupt or would run code ({_first_line(error)}): take another "
             f"run folder, one that you trust"
         ) from error
+
+
+def _check_archive(path):
+    """Refuse what loading could take more memory for than the file has bytes."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    size = sum(member.file_size for member in members)
+    if size > status.st_size or any(member.compress_type for member in members):
+        raise ValueError(f"{status.st_size} bytes that unpack to {size}")
 
 
 def _first_line(error):

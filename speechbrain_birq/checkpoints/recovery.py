@@ -5,11 +5,13 @@ import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import ruamel.yaml
 from speechbrain.utils.checkpoints import METAFNAME, Checkpoint
 
 from speechbrain_birq.checkpoints import files
+from speechbrain_birq.checkpoints.plain_files import corruption_named, read_yaml
 from speechbrain_birq.errors import BadInput
+
+SAVE_NUMBER = "save-number"  # in CKPT.yaml: 1, 2, ... within a run folder
 
 logger = logging.getLogger(__name__)
 
@@ -23,20 +25,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         If it is corrupt.
     """
     path = folder / METAFNAME
-    try:
-        meta = ruamel.yaml.YAML(typ="safe", pure=True).load(path)
+    meta = read_yaml(path)
+    with corruption_named(path):
         meta["unixtime"] = float(meta["unixtime"])
         meta["end-of-epoch"] = bool(meta["end-of-epoch"])
-    except (
-        ruamel.yaml.YAMLError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is corrupt ({reason})") from error
+        meta["step"] = int(meta.get("step", 0))
+        meta[SAVE_NUMBER] = int(meta.get(SAVE_NUMBER, 0))
     return Checkpoint(folder, meta, {file.stem: file for file in folder.glob("*.ckpt")})
 
 
@@ -61,12 +55,24 @@ def describe(
     return found
 
 
+def save_order(checkpoint: Checkpoint) -> tuple[int, int, float]:
+    """Return what the checkpoints of a run are sorted by, the newest last.
+
+    The number of the save decides, because the clock may be set back, and because a
+    run that resumes from an older checkpoint comes to the same steps again. Folders
+    of earlier versions have no such number: their steps decide, then their time.
+    """
+    meta = checkpoint.meta
+    return meta[SAVE_NUMBER], meta["step"], meta["unixtime"]
+
+
 def smallness(checkpoint: Checkpoint, key: str) -> float:
-    """Return the value of a key in the description, infinite if it has none."""
+    """Return the value of a key in the description, infinite if it has no number."""
     try:
-        return float(checkpoint.meta.get(key, math.inf))
+        value = float(checkpoint.meta.get(key, math.inf))
     except (TypeError, ValueError):
         return math.inf
+    return math.inf if math.isnan(value) else value
 
 
 def first_complete(

@@ -11,10 +11,21 @@ from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.files import load_tensors
-from speechbrain_birq.checkpoints.recovery import describe, first_complete, smallness
+from speechbrain_birq.checkpoints.plain_files import (
+    corruption_named,
+    read_tagged_yaml,
+    read_yaml_text,
+)
+from speechbrain_birq.checkpoints.recovery import (
+    describe,
+    first_complete,
+    save_order,
+    smallness,
+)
 from speechbrain_birq.checkpoints.trust import check_tags
 from speechbrain_birq.errors import BadInput
 
+TRAIN_AGAIN = "train again, or take another run folder"
 ARCHITECTURE = ("frontend", "encoder")
 
 # A resumed run may differ from its start in these keys.
@@ -47,10 +58,8 @@ def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
     before = Path(folder) / "hyperparams.yaml"
     if not before.is_file() or not list(Path(folder).glob("save/CKPT+*")):
         return
-    old, new = (
-        ruamel.yaml.YAML().load(text)
-        for text in (before.read_text(encoding="utf-8"), resolved_yaml)
-    )
+    old = read_tagged_yaml(before, "give another --output_folder")
+    new = ruamel.yaml.YAML().load(resolved_yaml)
     for key in sorted(new.keys() - MAY_CHANGE):
         values = old.get(key), new[key]
         plain = all(isinstance(v, (str, int, float, type(None))) for v in values)
@@ -105,14 +114,11 @@ def load_architecture(
             f"{run_folder} is not a run folder (no architecture.yaml in it): give the "
             f"output_folder of a finished training"
         )
-    try:
-        text = path.read_text(encoding="utf-8")
+    text = read_yaml_text(path, TRAIN_AGAIN)
+    with corruption_named(path, TRAIN_AGAIN):
         check_tags(text, path, trust)
         parts = load_hyperpyyaml(text)
         return {name: parts[name] for name in ARCHITECTURE}
-    except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is corrupt ({reason}): train again") from error
 
 
 def best_checkpoint(run_folder: str | Path) -> Path:
@@ -134,9 +140,8 @@ def best_checkpoint(run_folder: str | Path) -> Path:
     folders = sorted(save.glob("CKPT+*"))
     if not folders:
         raise BadInput(f"no checkpoint in {save}: the run did not get that far")
-    ranked = sorted(
-        describe(folders), key=lambda c: (smallness(c, "cer"), -c.meta["unixtime"])
-    )
+    newest_first = sorted(describe(folders), key=save_order, reverse=True)
+    ranked = sorted(newest_first, key=lambda c: smallness(c, "cer"))
     return first_complete(ranked, folders, names=["CKPT.yaml", "model.ckpt"]).path
 
 
@@ -159,7 +164,9 @@ def load_weights(
     BadInput
         If the file is corrupt or the weights belong to another architecture.
     """
-    weights = load_tensors(checkpoint / "model.ckpt")
+    path = checkpoint / "model.ckpt"
+    weights = load_tensors(path)
+    check_state(weights, path)
     for part, module in modules.items():
         prefix = f"{part}."
         mine = {
@@ -168,6 +175,19 @@ def load_weights(
             if key.startswith(prefix)
         }
         load_state(module, mine, run_folder, part)
+
+
+def check_state(state: Any, path: str | Path) -> None:
+    """Refuse what is no state of a module or an optimiser.
+
+    Raises
+    ------
+    BadInput
+        If it is no dictionary whose keys are texts.
+    """
+    with corruption_named(path, TRAIN_AGAIN):
+        if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
+            raise ValueError(f"a {type(state).__name__} that holds no state")
 
 
 def load_state(
@@ -188,12 +208,11 @@ def load_state(
     Raises
     ------
     BadInput
-        If the state does not fit: torch raises a RuntimeError for a module, a
-        ValueError for an optimiser.
+        If the state does not fit.
     """
     try:
         part.load_state_dict(state)
-    except (RuntimeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         lines = str(error).splitlines()
         reason = (lines[1] if len(lines) > 1 else str(error)).strip()
         raise BadInput(

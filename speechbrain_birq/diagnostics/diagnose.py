@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-import ruamel.yaml
 import torch
 from tqdm import tqdm
 
+from speechbrain_birq.checkpoints.recovery import describe, save_order
 from speechbrain_birq.checkpoints.run_folder import load_weights
 from speechbrain_birq.data.corpora.librispeech import find_utterances
 from speechbrain_birq.data.manifest import write_manifest
@@ -152,9 +152,8 @@ def _label_sets(run, trust):
 
 def _checkpoints(run):
     """Folders of a run's checkpoints, oldest first."""
-    read = ruamel.yaml.YAML(typ="safe", pure=True).load
-    found = run.glob("save/CKPT*/CKPT.yaml")
-    return [p.parent for p in sorted(found, key=lambda p: read(p)["unixtime"])]
+    found = describe(sorted(run.glob("save/CKPT+*")))
+    return [checkpoint.path for checkpoint in sorted(found, key=save_order)]
 
 
 def _row(sets, key, truth, num_codes, before):

@@ -6,7 +6,9 @@ from pathlib import Path
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml
 
+from speechbrain_birq.checkpoints.plain_files import read_tagged_yaml
 from speechbrain_birq.checkpoints.run_folder import (
+    TRAIN_AGAIN,
     best_checkpoint,
     load_weights,
 )
@@ -64,13 +66,9 @@ def pretraining_settings(run):
             f"{run} is not a run folder (no hyperparams.yaml in it): give the "
             f"output_folder of a pretraining"
         )
-    try:
-        settings = ruamel.yaml.YAML().load(path.read_text(encoding="utf-8"))
-        keys = (*PARTS, "label_layer", "train_split", "valid_split")
-        lacking = [key for key in keys if key not in settings]
-    except (ruamel.yaml.YAMLError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}): train again") from error
+    settings = read_tagged_yaml(path, TRAIN_AGAIN)
+    keys = (*PARTS, "label_layer", "train_split", "valid_split")
+    lacking = [key for key in keys if key not in settings]
     if lacking:
         raise BadInput(
             f"{run} is no pretraining (no {lacking[0]} in hyperparams.yaml): its "

@@ -1,4 +1,4 @@
-"""Figures: use of codes, quality of labels, significance, curves of a run."""
+"""Measure how codes are used and what labels say; compare runs; draw their curves."""
 
 from speechbrain_birq.metrics.codebook import agreement, code_usage, mutual_information
 from speechbrain_birq.metrics.curves import plot_training, read_metrics

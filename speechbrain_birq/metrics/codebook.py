@@ -1,4 +1,4 @@
-"""How a set of labels uses its codes, and what two sets have in common."""
+"""Measure how a set of labels uses its codes, and what two sets have in common."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from speechbrain_birq.models.objectives import code_counts
 
 
 class CodeUsage(NamedTuple):
-    """Usage of one set of labels, each figure a mean over its codebooks."""
+    """Usage of the codes in one set of labels, averaged over its codebooks."""
 
     used_codes: float  # codes that occur at all
     perplexity: float  # exp of the entropy of the code distribution
@@ -16,7 +16,7 @@ class CodeUsage(NamedTuple):
 
 
 def code_usage(codes: torch.Tensor, num_codes: int) -> CodeUsage:
-    """Usage of codes (M, G).
+    """Measure how codes (M, G) are used.
 
     Example
     -------
@@ -34,15 +34,15 @@ def code_usage(codes: torch.Tensor, num_codes: int) -> CodeUsage:
 
 
 def agreement(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Share of frames with the same code in both sets (M, G)."""
+    """Return the share of frames with the same code in both sets (M, G)."""
     return (first == second).double().mean().item()
 
 
 def mutual_information(first: torch.Tensor, second: torch.Tensor) -> float:
-    """I(first; second) in nats, from the joint counts of (M, G), mean over codebooks.
+    """Estimate I(first; second) in nats from two sets (M, G), averaged over codebooks.
 
-    A finite sample gives too much: about (N₁ − 1)(N₂ − 1) / 2M nats for independent
-    labels with N₁ and N₂ used codes.
+    A finite sample biases the estimate upwards: independent labels with N₁ and N₂ used
+    codes have about (N₁ - 1)(N₂ - 1) / 2M nats.
 
     Example
     -------

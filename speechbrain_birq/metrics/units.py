@@ -1,28 +1,30 @@
-"""What labels say about phones, frame by frame: PNMI, purities, run length."""
+"""Measure what labels say about phones, frame by frame: PNMI, purities, run length."""
 
+from collections.abc import Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
 
 
 class UnitQuality(NamedTuple):
-    """Labels against phones, each figure a mean over the codebooks."""
+    """Labels against phones; each figure is a mean over the codebooks."""
 
-    pnmi: float  # I(phone; code) / H(phone): share of the phones that the codes tell
+    pnmi: float  # I(phone; code) / H(phone)
     phone_purity: float  # frames whose phone is the most frequent one of their code
     cluster_purity: float  # frames whose code is the most frequent one of their phone
     silent_share: float  # frames in codes that mostly stand for silence
     run_length: float  # frames that a code lasts
 
 
-def joint_counts(codes, phones, num_codes, num_phones) -> torch.Tensor:
-    """How often each code meets each phone.
+def joint_counts(
+    codes: torch.Tensor, phones: torch.Tensor, num_codes: int, num_phones: int
+) -> torch.Tensor:
+    """Count how often each code meets each phone.
 
     Arguments
     ---------
-    codes : torch.Tensor
-        (M,) int64
-    phones : torch.Tensor
+    codes, phones : torch.Tensor
         (M,) int64
     num_codes, num_phones : int
 
@@ -43,10 +45,10 @@ def joint_counts(codes, phones, num_codes, num_phones) -> torch.Tensor:
 
 
 def pnmi(counts: torch.Tensor) -> float:
-    """Phone-normalised mutual information I(phone; code) / H(phone).
+    """Return the phone-normalised mutual information, I(phone; code) / H(phone).
 
-    A finite sample gives too much, by about the number of used codes times that of
-    phones over 2M H(phone): compare only labels with as many codes on the same frames.
+    A finite sample of M frames biases it upwards, by about (used codes) x (phones) /
+    2M H(phone): compare only labels with equally many codes on the same frames.
 
     Arguments
     ---------
@@ -58,7 +60,7 @@ def pnmi(counts: torch.Tensor) -> float:
     >>> pnmi(torch.tensor([[5, 0], [0, 5]]))
     1.0
     """
-    # Marginals of counts, not of shares: these may add up to a little less than 1.
+    # Sum counts, not shares, because rounded shares may add up to less than 1.
     tables = counts.sum(0), counts.sum(1), counts
     phones, codes, joint = (
         torch.special.entr(table.double() / counts.sum()).sum() for table in tables
@@ -68,7 +70,7 @@ def pnmi(counts: torch.Tensor) -> float:
 
 
 def phone_purity(counts: torch.Tensor) -> float:
-    """Frames whose phone a table from code to most frequent phone would name.
+    """Return the share of frames whose phone is the most frequent one of their code.
 
     Example
     -------
@@ -79,7 +81,7 @@ def phone_purity(counts: torch.Tensor) -> float:
 
 
 def cluster_purity(counts: torch.Tensor) -> float:
-    """Frames whose code a table from phone to most frequent code would name.
+    """Return the share of frames whose code is the most frequent one of their phone.
 
     Example
     -------
@@ -90,7 +92,7 @@ def cluster_purity(counts: torch.Tensor) -> float:
 
 
 def silent_share(counts: torch.Tensor, silence: int) -> float:
-    """Frames in codes whose most frequent phone is silence.
+    """Return the share of frames in codes whose most frequent phone is silence.
 
     Example
     -------
@@ -101,13 +103,13 @@ def silent_share(counts: torch.Tensor, silence: int) -> float:
     return (counts[silent].sum().double() / counts.sum()).item()
 
 
-def run_length(utterances) -> float:
-    """Mean number of frames that a code lasts.
+def run_length(utterances: Sequence[torch.Tensor]) -> float:
+    """Return the mean number of frames that a code lasts.
 
     Arguments
     ---------
-    utterances : list
-        Of codes (T, G) int64.
+    utterances : sequence of torch.Tensor
+        (T, G) codes of each utterance.
 
     Example
     -------
@@ -120,31 +122,34 @@ def run_length(utterances) -> float:
     return frames / (changes + starts)
 
 
-def unit_quality(utterances, phones, num_codes, num_phones, silence) -> UnitQuality:
-    """All figures of one set of labels.
+def unit_quality(
+    utterances: Sequence[torch.Tensor],
+    phones: Sequence[torch.Tensor],
+    num_codes: int,
+    num_phones: int,
+    silence: int,
+) -> UnitQuality:
+    """Measure one set of labels.
 
     Arguments
     ---------
-    utterances : list
-        Of codes (T, G) int64.
-    phones : list
-        Of (T,) int64, silence among them.
+    utterances : sequence of torch.Tensor
+        (T, G) codes of each utterance.
+    phones : sequence of torch.Tensor
+        (T,) phones of each utterance, silence included.
     num_codes, num_phones : int
     silence : int
         Number of the phone that stands for silence.
-
-    Returns
-    -------
-    UnitQuality
     """
     codes, spoken = torch.cat(list(utterances)), torch.cat(list(phones))
     tables = [
         joint_counts(column, spoken, num_codes, num_phones)
         for column in codes.unbind(1)
     ]
-    figures = [
-        (pnmi(t), phone_purity(t), cluster_purity(t), silent_share(t, silence))
-        for t in tables
-    ]
-    means = torch.tensor(figures, dtype=torch.float64).mean(0).tolist()
-    return UnitQuality(*means, run_length(utterances))
+    return UnitQuality(
+        pnmi=fmean(map(pnmi, tables)),
+        phone_purity=fmean(map(phone_purity, tables)),
+        cluster_purity=fmean(map(cluster_purity, tables)),
+        silent_share=fmean(silent_share(table, silence) for table in tables),
+        run_length=run_length(utterances),
+    )

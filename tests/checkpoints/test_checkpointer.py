@@ -289,24 +289,6 @@ def test_a_run_without_checkpoint_is_refused(tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-    "metas, expected",
-    [
-        ([{"cer": 30}, {"cer": 9.5}, {"cer": 20}], 1),
-        ([{"cer": 30}, {"cer": 9.5}, {"cer": 9.5}], 2),
-        ([{"cer": 30}, {"cer": 9.5}, {}], 1),
-        ([{"loss": 3}, {"loss": 1}, {"loss": 2}], 2),
-    ],
-    ids=["smallest", "newest of equals", "of those with one", "newest"],
-)
-def test_the_best_checkpoint_has_the_smallest_cer_or_is_the_newest(
-    tmp_path, metas, expected
-):
-    checkpointer, _ = make_checkpointer(tmp_path / "save")
-    saved = [checkpointer.save_checkpoint(meta=meta).path for meta in metas]
-    assert best_checkpoint(tmp_path) == saved[expected]
-
-
-@pytest.mark.parametrize(
     "damage",
     [b"", b"\xff\xfe\x00", b"{", b"- 1", b"cer: 1", b"cer: x\nunixtime: 1"],
 )

@@ -1,0 +1,225 @@
+"""Read text, JSON and YAML: whatever is wrong with a file is one sentence."""
+
+import json
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import ruamel.yaml
+
+from speechbrain_birq.errors import BadInput
+
+MAX_DEPTH = 100
+YAML_BYTES = 2**18  # ruamel.yaml needs seconds for these; a run folder's have 10 kB
+JSON_BYTES = 2**24  # at worst (empty objects) these become 400 MB of memory
+JSON_LINES_BYTES = 2**28  # metrics.jsonl of a run with millions of steps
+
+# What the parsers raise, and code that expects another shape than the file has.
+CORRUPT = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    ruamel.yaml.YAMLError,
+)
+
+
+@contextmanager
+def corruption_named(path: str | Path, advice: str = "") -> Iterator[None]:
+    """Turn what goes wrong with the content of a file into one sentence.
+
+    Arguments
+    ---------
+    path : str or Path
+    advice : str
+        How the message ends: what to do about it.
+
+    Raises
+    ------
+    BadInput
+
+    Example
+    -------
+    >>> with corruption_named("results.json", "delete it"):
+    ...     {"wer": 1.0}["cer"]
+    Traceback (most recent call last):
+    speechbrain_birq.errors.BadInput: results.json is corrupt (KeyError: 'cer'): \
+delete it
+    """
+    try:
+        yield
+    except CORRUPT as error:
+        reason = " ".join(str(error).split())[:200]
+        if isinstance(error, OSError):
+            reason = error.strerror or reason
+        elif isinstance(error, RecursionError):
+            reason = "nested too deeply"
+        elif isinstance(error, LookupError | AttributeError | TypeError):
+            reason = f"{type(error).__name__}: {reason}"
+        end = f": {advice}" if advice else ""
+        raise BadInput(f"{path} is corrupt ({reason}){end}") from error
+
+
+def read_text(path: str | Path, advice: str, max_bytes: int = YAML_BYTES) -> str:
+    """Read a regular file in UTF-8.
+
+    Arguments
+    ---------
+    path : str or Path
+    advice : str
+        How the message ends.
+    max_bytes : int
+        A longer file is refused before it is read.
+
+    Raises
+    ------
+    BadInput
+        If the file is missing, too long, not regular (a pipe, a device) or no text.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "hyperparams.yaml"
+    >>> _ = path.write_bytes(b"\\xff")
+    >>> read_text(path, "train again")
+    Traceback (most recent call last):
+    speechbrain_birq.errors.BadInput: ...hyperparams.yaml is corrupt ('utf-8' codec \
+can't decode byte 0xff in position 0: invalid start byte): train again
+    """
+    with corruption_named(path, advice):
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        if status.st_size > max_bytes:
+            raise ValueError(f"{status.st_size} bytes, at most {max_bytes} are read")
+        return Path(path).read_text(encoding="utf-8")
+
+
+def read_json(
+    path: str | Path, advice: str, kind: type = dict, max_bytes: int = JSON_BYTES
+) -> Any:
+    """Read a JSON file.
+
+    Arguments
+    ---------
+    path : str or Path
+    advice : str
+        How the message ends.
+    kind : type
+        What the file must hold: a ``dict`` or a ``list``.
+    max_bytes : int
+
+    Raises
+    ------
+    BadInput
+        As for ``read_text``; if it is no JSON, or of another kind.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "results.json"
+    >>> _ = path.write_text("[1, 2]")
+    >>> read_json(path, "delete it", kind=list)
+    [1, 2]
+    >>> read_json(path, "delete it")
+    Traceback (most recent call last):
+    speechbrain_birq.errors.BadInput: ...results.json is corrupt (a list, not a dict): \
+delete it
+    """
+    text = read_text(path, advice, max_bytes)
+    with corruption_named(path, advice):
+        return _checked(json.loads(text), kind)
+
+
+def read_json_lines(path: str | Path, advice: str) -> list[dict[str, Any]]:
+    """Read a file with a JSON object in each line.
+
+    A last line without its end is skipped: whatever wrote it was killed meanwhile.
+
+    Raises
+    ------
+    BadInput
+        As for ``read_text``; if another line is no object.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "metrics.jsonl"
+    >>> _ = path.write_text('{"step": 1}\\n{"step": 2}\\n{"st')
+    >>> read_json_lines(path, "delete it")
+    [{'step': 1}, {'step': 2}]
+    """
+    lines = read_text(path, advice, JSON_LINES_BYTES).split("\n")[:-1]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        with corruption_named(f"line {number} of {path}", advice):
+            rows.append(_checked(json.loads(line), dict))
+    return rows
+
+
+def read_yaml(path: str | Path, advice: str = "") -> dict[str, Any]:
+    """Read a YAML mapping of plain values; tags are refused.
+
+    Raises
+    ------
+    BadInput
+        As for ``read_text``; if it is no YAML, or no mapping.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "CKPT.yaml"
+    >>> _ = path.write_text("cer: 3.5")
+    >>> read_yaml(path, "delete it")
+    {'cer': 3.5}
+    """
+    return _parsed(path, advice, ruamel.yaml.YAML(typ="safe", pure=True))
+
+
+def read_tagged_yaml(path: str | Path, advice: str) -> dict[str, Any]:
+    """Read a YAML mapping and keep its tags, which run nothing.
+
+    Raises
+    ------
+    BadInput
+        As for ``read_yaml``.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "hyperparams.yaml"
+    >>> _ = path.write_text("encoder: !new:os.system [ls]")
+    >>> read_tagged_yaml(path, "train again")["encoder"].tag.value
+    '!new:os.system'
+    """
+    return _parsed(path, advice, ruamel.yaml.YAML())
+
+
+def read_yaml_text(path: str | Path, advice: str) -> str:
+    """Read a YAML file as text; the time to parse it is bounded.
+
+    Raises
+    ------
+    BadInput
+        As for ``read_text``; if it is nested too deeply.
+    """
+    text = read_text(path, advice)
+    with corruption_named(path, advice):
+        # The time to parse brackets grows with the square of their depth.
+        steps = ((c in "[{") - (c in "]}") for c in text)
+        if max(accumulate(steps), default=0) > MAX_DEPTH:
+            raise RecursionError
+    return text
+
+
+def _parsed(path, advice, yaml):
+    text = read_yaml_text(path, advice)
+    with corruption_named(path, advice):
+        return _checked(yaml.load(text), dict)
+
+
+def _checked(value, kind):
+    if not isinstance(value, kind):
+        raise ValueError(f"a {type(value).__name__}, not a {kind.__name__}")
+    return value

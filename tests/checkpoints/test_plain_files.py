@@ -1,0 +1,123 @@
+"""Whatever is wrong with a plain file is one sentence, soon."""
+
+import json
+import os
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from speechbrain_birq.checkpoints.plain_files import (
+    read_json,
+    read_json_lines,
+    read_tagged_yaml,
+    read_text,
+    read_yaml,
+)
+from speechbrain_birq.errors import BadInput
+
+READERS = [read_text, read_json, read_json_lines, read_yaml, read_tagged_yaml]
+
+
+def sentence(read, path):
+    """The sentence, in which the file and the advice stand; it comes in time."""
+    start = time.monotonic()
+    with pytest.raises(BadInput) as caught:
+        read(path, "do this")
+    text = str(caught.value)
+    assert str(path) in text and text.endswith("do this") and "\n" not in text
+    assert len(text) < len(str(path)) + 300 and time.monotonic() - start < 10
+    assert caught.value.__cause__ is not None
+    return text
+
+
+def written(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_what_is_no_text_in_a_regular_file_is_named(read, tmp_path):
+    assert "No such file" in sentence(read, tmp_path / "missing")
+    assert "not a regular file" in sentence(read, tmp_path)
+    assert "utf-8" in sentence(read, written(tmp_path / "a", b"\xff\xfe\x00"))
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
+    assert "not a regular file" in sentence(read, tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    assert "not a regular file" in sentence(read, tmp_path / "zero")
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_file_that_is_too_long_is_not_read(read, tmp_path):
+    path = written(tmp_path / "long", "")
+    os.truncate(path, 2**40)  # sparse
+    assert f"{2**40} bytes" in sentence(read, path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "nul", '{"a": 1} x', "[" * 100_000])
+def test_what_is_no_json_is_named(tmp_path, content):
+    sentence(read_json, written(tmp_path / "a.json", content))
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "1", '"text"'])
+@pytest.mark.parametrize("read", [read_json, read_yaml, read_tagged_yaml])
+def test_another_kind_of_content_is_named(tmp_path, read, content):
+    assert "not a dict" in sentence(read, written(tmp_path / "a", content))
+
+
+NO_YAML = {
+    "cut": "a: [1, ",
+    "tabs": "a:\n\t- b",
+    "key twice": "a: 1\na: 2",
+    "no alias": "a: *b",
+    "two documents": "a: 1\n--- \nb: 2",
+    "lists": "[" * 100_000,
+    "deep blocks": "- " * 50_000,
+    "deep mappings": "{a: " * 3000,
+    "deep keys": "? " * 3000,
+    "directive": "%TAG ! !\n%TAG ! !\n---\na: 1",
+    "control characters": "a: \x01",
+}
+
+
+@pytest.mark.parametrize("content", NO_YAML.values(), ids=NO_YAML)
+@pytest.mark.parametrize("read", [read_yaml, read_tagged_yaml])
+def test_what_is_no_yaml_is_named(tmp_path, read, content):
+    sentence(read, written(tmp_path / "a.yaml", content))
+
+
+def test_plain_yaml_refuses_tags(tmp_path):
+    content = "a: !!python/object/apply:os.system [ls]"
+    assert "python/object" in sentence(read_yaml, written(tmp_path / "a", content))
+
+
+def test_a_cut_last_line_is_skipped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = "".join(json.dumps({"step": i, "text": "ä"}) + "\n" for i in range(3))
+    for length in range(len(lines) + 1):
+        rows = read_json_lines(written(path, lines[:length]), "do this")
+        assert [row["step"] for row in rows] == list(range(lines[:length].count("\n")))
+
+
+@pytest.mark.parametrize("line", ["", "[1]", "{", '{"a": 1}{"b": 2}', "\0\0"])
+def test_another_bad_line_is_named_by_its_number(tmp_path, line):
+    path = written(tmp_path / "metrics.jsonl", f'{{"step": 0}}\n{line}\n')
+    assert sentence(read_json_lines, path).startswith("line 2 of ")
+
+
+@pytest.mark.parametrize("read", [read_json, read_yaml, read_tagged_yaml])
+@given(
+    content=st.binary(max_size=60) | st.text("[]{}:-,&*!?|>%@'\"#\n a1", max_size=40)
+)
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_content_is_a_mapping_or_one_sentence(tmp_path, read, content):
+    path = written(tmp_path / "a", content)
+    try:
+        assert isinstance(read(path, "do this"), dict)
+    except BadInput as error:
+        assert str(path) in str(error)
