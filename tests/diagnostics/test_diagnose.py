@@ -139,7 +139,7 @@ def test_churn_counts_labels_that_changed_since_the_checkpoint_before(
     older = shutil.copytree(newest, newest.with_name("CKPT+older"))
     yaml = ruamel.yaml.YAML(typ="safe", pure=True)
     meta = yaml.load(older / "CKPT.yaml")
-    yaml.dump(meta | {"unixtime": meta["unixtime"] - 60}, older / "CKPT.yaml")
+    yaml.dump(meta | {"save-number": 0}, older / "CKPT.yaml")
     files.seal(older)
     now = [labels.enhanced[0] for labels, _ in measured(run, phones)]
     weights = torch.load(newest / "model.ckpt", weights_only=True)
