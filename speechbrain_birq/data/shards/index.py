@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ def _check_index(index):
         if type(count) is not int or not 0 <= count < 2**32:
             raise ValueError(f"{count!r} utterances")
         # The name becomes a part of paths.
-        if not isinstance(name, str) or not name.replace("-", "").isalnum():
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
             raise ValueError(f"a shard called {name!r}")
 
 

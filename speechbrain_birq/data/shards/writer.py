@@ -1,4 +1,4 @@
-"""Writes shards: a few large files, in lhotse's Shar format, for millions of small.
+"""Writes shards: a few large files, in lhotse's Shar format, hold many recordings.
 
     <folder>/index.json                  shards with their utterances and seconds
     <folder>/samples.npy, texts.npy      of every utterance: length, has a transcript
@@ -13,21 +13,28 @@ import gzip
 import io
 import json
 import logging
-import os
 import shutil
 import tarfile
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 
+from speechbrain_birq.checkpoints.files import flush, replacing, write
+from speechbrain_birq.data.manifest import Utterance
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
 # One row an utterance: bytes of its FLAC in the tar file, samples, has a transcript.
 TABLE = np.dtype([("start", "u8"), ("size", "u4"), ("samples", "u4"), ("text", "?")])
+
+
+# An utterance, of which ``wav`` and ``duration`` are unused, and its samples: (S,)
+# float32 in [-1, 1], a tensor or an array.
+Recording = tuple[Utterance, Any]
 
 
 class ShardSummary(NamedTuple):
@@ -40,9 +47,13 @@ class ShardSummary(NamedTuple):
 
 
 def write_shards(
-    recordings, folder, *, sample_rate=16000, shard_hours=1.0
+    recordings: Iterable[Recording],
+    folder: str | Path,
+    *,
+    sample_rate: int = 16000,
+    shard_hours: float = 1.0,
 ) -> ShardSummary:
-    """Write recordings as shards; each appears whole or not at all.
+    """Write recordings as shards; each shard is written atomically.
 
     Called again after a kill, or with more recordings, it keeps the shards that are
     finished and skips the utterances in them. Empty recordings, numbers that are not
@@ -51,17 +62,13 @@ def write_shards(
     Arguments
     ---------
     recordings : iterable
-        Of (``Utterance``, samples); samples (S,) float32 in [-1, 1], a tensor or an
-        array, at ``sample_rate``. ``wav`` and ``duration`` of the utterance are unused.
+        (``Utterance``, samples), all at ``sample_rate``.
     folder : str or Path
+        It is made if it does not exist.
     sample_rate : int
         Hz.
     shard_hours : float
         A shard is closed once it holds so much.
-
-    Returns
-    -------
-    ShardSummary
 
     Raises
     ------
@@ -69,29 +76,83 @@ def write_shards(
         If lhotse is missing, nothing could be written, or the folder holds shards at
         another rate.
     """
-    find_lhotse()
-    folder = Path(folder)
-    shutil.rmtree(folder / "partial", ignore_errors=True)
-    for name in ("partial", "tables", "shar"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    shard, skipped = None, []
+    folder = _prepared(folder)
+    shard: _Shard | None = None
+    skipped: list[str] = []
     names = written_names(folder, sample_rate)
     try:
         for utterance, pcm in _new(recordings, names, skipped):
-            shard = shard or _Shard(folder, len(_tables(folder)), sample_rate)
+            if shard is None:
+                name = f"{len(_tables(folder)):06d}"
+                shard = _Shard(Path(folder), name, sample_rate)
             shard.add(utterance, pcm)
             if shard.seconds >= shard_hours * 3600:
-                shard = shard.finish()
-        shard = shard and shard.finish()
+                shard.finish()
+                shard = None
+        if shard is not None:
+            shard.finish()
     finally:
-        if shard:
+        if shard is not None:
             shard.close()
     if skipped:
         logger.warning("skipped %d recordings", len(skipped))
     return write_index(folder, sample_rate)._replace(skipped=len(skipped))
 
 
-def _new(recordings, finished, skipped):
+def write_shard(
+    recordings: Iterable[Recording],
+    folder: str | Path,
+    name: str,
+    *,
+    sample_rate: int = 16000,
+) -> None:
+    """Write recordings as one shard, atomically: ``has_shard`` is true afterwards.
+
+    Call ``write_index`` after the last shard.
+
+    Arguments
+    ---------
+    recordings : iterable
+        As for ``write_shards``.
+    folder : str or Path
+        It is made if it does not exist.
+    name : str
+        Letters, digits, "-" and "_".
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    BadInput
+        If lhotse is missing.
+    """
+    folder = _prepared(folder)
+    shard = _Shard(Path(folder), name, sample_rate)
+    try:
+        for utterance, pcm in _new(recordings, (), []):
+            shard.add(utterance, pcm)
+        shard.finish()
+    finally:
+        shard.close()
+
+
+def has_shard(folder: str | Path, name: str) -> bool:
+    """Whether a shard was finished."""
+    return _table(Path(folder), name).exists()
+
+
+def _prepared(folder: str | Path) -> Path:
+    find_lhotse()
+    folder = Path(folder)
+    shutil.rmtree(folder / "partial", ignore_errors=True)
+    for name in ("partial", "tables", "shar"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _new(
+    recordings: Iterable[Recording], finished: Collection[str], skipped: list[str]
+) -> Iterator[tuple[Utterance, np.ndarray]]:
     """(utterance, samples (S,) int16) of those that can be written and are not yet."""
     seen = set(finished)
     for utterance, samples in recordings:
@@ -107,20 +168,23 @@ def _new(recordings, finished, skipped):
         yield utterance, pcm
 
 
-def written_names(folder, sample_rate=16000) -> set[str]:
-    """Names of the utterances in finished shards: they need not be decoded again.
+def written_names(folder: str | Path, sample_rate: int = 16000) -> set[str]:
+    """Return the names of utterances in finished shards, not to be decoded again.
 
     Raises
     ------
     BadInput
         If the shards have another rate.
     """
-    names = set()
+    names: set[str] = set()
+    rate = sample_rate
     for table in _tables(Path(folder)):
+        if len(np.load(table, mmap_mode="r")) == 0:
+            continue
         with gzip.open(Path(folder) / "shar" / f"cuts.{table.stem}.jsonl.gz") as lines:
             for cut in map(json.loads, lines):
                 names.add(cut["id"])
-        rate = cut["recording"]["sampling_rate"]
+                rate = cut["recording"]["sampling_rate"]
         if rate != sample_rate:
             raise BadInput(
                 f"{folder} holds shards at {rate} Hz, not {sample_rate} Hz: give "
@@ -129,45 +193,45 @@ def written_names(folder, sample_rate=16000) -> set[str]:
     return names
 
 
-def write_index(folder, sample_rate) -> ShardSummary:
-    """Sum up the finished shards for readers.
+def write_index(folder: str | Path, sample_rate: int = 16000) -> ShardSummary:
+    """Sum up the finished shards for readers; shards without an utterance are left out.
 
     Raises
     ------
     BadInput
-        If there is none.
+        If there is no utterance.
     """
     folder = Path(folder)
-    paths = _tables(folder)
-    if not paths:
+    tables = {path.stem: np.load(path) for path in _tables(folder)}
+    tables = {name: table for name, table in tables.items() if len(table)}
+    if not tables:
         raise BadInput(f"no recording for the shards in {folder}: give readable audio")
-    tables = [np.load(path) for path in paths]
     shards = [
         {
-            "name": path.stem,
+            "name": name,
             "utterances": len(table),
             "seconds": int(table["samples"].sum(dtype=np.int64)) / sample_rate,
         }
-        for path, table in zip(paths, tables, strict=True)
+        for name, table in tables.items()
     ]
-    for name, column in (("samples.npy", "samples"), ("texts.npy", "text")):
-        whole = np.concatenate([table[column] for table in tables])
-        _save_whole(folder / name, whole)
+    for file, column in (("samples.npy", "samples"), ("texts.npy", "text")):
+        _save(
+            folder / file, np.concatenate([table[column] for table in tables.values()])
+        )
     index = {"sample_rate": sample_rate, "shards": shards}
-    partial = folder / "index.json.partial"
-    partial.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / "index.json")
-    (folder / "partial").rmdir()
+    write(folder / "index.json", json.dumps(index, indent=1) + "\n")
+    shutil.rmtree(folder / "partial", ignore_errors=True)
     seconds = sum(shard["seconds"] for shard in shards)
-    return ShardSummary(len(shards), sum(map(len, tables)), seconds, 0)
+    return ShardSummary(len(shards), sum(map(len, tables.values())), seconds, 0)
 
 
 def find_lhotse() -> None:
-    """Refuse to go on without lhotse.
+    """Import lhotse, which writes the shards.
 
     Raises
     ------
     BadInput
+        If it is not installed.
     """
     try:
         import lhotse  # noqa: F401
@@ -180,15 +244,17 @@ def find_lhotse() -> None:
 class _Shard:
     """One shard in the making, in ``<folder>/partial``."""
 
-    def __init__(self, folder, number, sample_rate):
+    def __init__(self, folder: Path, name: str, sample_rate: int):
         from lhotse.shar.writers import JsonlShardWriter, TarWriter
 
-        self.folder, self.name, self.sample_rate = folder, f"{number:06d}", sample_rate
+        self.folder, self.name, self.sample_rate = folder, name, sample_rate
         self.files = (f"recording.{self.name}.tar", f"cuts.{self.name}.jsonl.gz")
         tar, cuts = (str(folder / "partial" / file) for file in self.files)
         self.audio = TarWriter(tar, shard_size=None)
         self.cuts = JsonlShardWriter(cuts, shard_size=None)
-        self.samples, self.texts, self.seconds = [], [], 0.0
+        self.samples: list[int] = []
+        self.texts: list[bool] = []
+        self.seconds = 0.0
 
     def add(self, utterance, pcm):
         """Append one utterance; pcm (S,) int16."""
@@ -207,19 +273,25 @@ class _Shard:
         self.audio.close()
         self.cuts.close()
 
-    def finish(self):
+    def finish(self) -> None:
         """Move the files to their places; the table comes last and makes it a shard."""
         self.close()
-        partial, shar = self.folder / "partial", self.folder / "shar"
         table = np.zeros(len(self.samples), TABLE)
         table["samples"], table["text"] = self.samples, self.texts
+        if self.samples:  # otherwise lhotse has made no file
+            table["start"], table["size"] = self._moved()
+        _save(_table(self.folder, self.name), table)
+
+    def _moved(self):
+        """Move audio and cuts; return where each FLAC starts, and its bytes."""
+        partial, shar = self.folder / "partial", self.folder / "shar"
         with tarfile.open(partial / self.files[0]) as tar:
             audio = tar.getmembers()[::2]
-        table["start"] = [member.offset_data for member in audio]
-        table["size"] = [member.size for member in audio]
         for file in self.files:
-            _flushed(partial / file).replace(shar / file)
-        _save_whole(self.folder / "tables" / f"{self.name}.npy", table)
+            flush(partial / file)
+            (partial / file).replace(shar / file)
+        flush(shar)
+        return [m.offset_data for m in audio], [m.size for m in audio]
 
 
 def _cut(utterance, num_samples, sample_rate):
@@ -252,15 +324,10 @@ def _tables(folder):
     return sorted((folder / "tables").glob("*.npy"))
 
 
-def _save_whole(path, array):
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
+def _table(folder, name):
+    return folder / "tables" / f"{name}.npy"
+
+
+def _save(path, array):
+    with replacing(path) as partial, open(partial, "wb") as file:
         np.save(file, array)
-    _flushed(partial).replace(path)
-
-
-def _flushed(path):
-    """The file, on the disk and not only on its way there."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
-    return path

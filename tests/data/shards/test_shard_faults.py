@@ -10,100 +10,100 @@ from speechbrain_birq.data.shards.reader import Shards, find_shards
 from speechbrain_birq.errors import BadInput
 
 
-def test_a_missing_shard_is_named_once_and_the_others_are_read(folder, caplog):
-    lost = len(np.load(folder / "train" / "tables" / "000001.npy"))
-    tar(folder, 1).unlink()
-    assert len(survivors(folder, caplog)) == COUNT - lost
+def test_a_missing_shard_is_named_once_and_the_others_are_read(shards, caplog):
+    lost = len(np.load(shards / "train" / "tables" / "000001.npy"))
+    tar(shards, 1).unlink()
+    assert len(survivors(shards, caplog)) == COUNT - lost
     assert lost > 1
     assert caplog.text.count("recording.000001.tar: unreadable") == 1
 
 
-def test_a_damaged_utterance_is_named_and_counted(folder, caplog):
-    row = np.load(folder / "train" / "tables" / "000001.npy")[0]
-    with open(tar(folder, 1), "rb+") as file:
+def test_a_damaged_utterance_is_named_and_counted(shards, caplog):
+    row = np.load(shards / "train" / "tables" / "000001.npy")[0]
+    with open(tar(shards, 1), "rb+") as file:
         file.seek(int(row["start"]))
         file.write(bytes(100))
-    assert len(survivors(folder, caplog)) == COUNT - 1
+    assert len(survivors(shards, caplog)) == COUNT - 1
     assert "recording.000001.tar (utterance 0): unreadable" in caplog.text
     assert "; 1 now" in caplog.text
 
 
-def test_a_shard_that_was_cut_short_loses_its_end_only(folder, caplog):
-    row = np.load(folder / "train" / "tables" / "000001.npy")[-1]
-    with open(tar(folder, 1), "rb+") as file:
+def test_a_shard_that_was_cut_short_loses_its_end_only(shards, caplog):
+    row = np.load(shards / "train" / "tables" / "000001.npy")[-1]
+    with open(tar(shards, 1), "rb+") as file:
         file.truncate(int(row["start"]) + 10)
-    assert len(survivors(folder, caplog)) == COUNT - 1
+    assert len(survivors(shards, caplog)) == COUNT - 1
     assert "ends before byte" in caplog.text
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no table"])
-def test_a_missing_or_damaged_table_loses_its_shard_only(folder, caplog, content):
-    path = folder / "train" / "tables" / "000002.npy"
+def test_a_missing_or_damaged_table_loses_its_shard_only(shards, caplog, content):
+    path = shards / "train" / "tables" / "000002.npy"
     lost = len(np.load(path))
     path.unlink() if content is None else path.write_bytes(content)
-    assert len(survivors(folder, caplog)) == COUNT - lost
+    assert len(survivors(shards, caplog)) == COUNT - lost
     assert caplog.text.count("recording.000002.tar: unreadable (its table") == 1
 
 
 @pytest.mark.parametrize(
     "content", [None, b"", b"no gzip", gzip.compress(b'{"id": 1}')]
 )
-def test_audio_without_its_cuts_is_still_heard(folder, caplog, content):
-    path = folder / "train" / "shar" / "cuts.000000.jsonl.gz"
-    count = len(np.load(folder / "train" / "tables" / "000000.npy"))
+def test_audio_without_its_cuts_is_still_heard(shards, caplog, content):
+    path = shards / "train" / "shar" / "cuts.000000.jsonl.gz"
+    count = len(np.load(shards / "train" / "tables" / "000000.npy"))
     path.unlink() if content is None else path.write_bytes(content)
-    names = survivors(folder, caplog)
+    names = survivors(shards, caplog)
     assert len(names) == COUNT
     assert names[:count] == [f"000000-{row}" for row in range(count)]
     assert caplog.text.count("cuts of shard 000000") == 1
 
 
-def test_transcripts_that_cannot_be_listed_are_refused(folder):
-    (folder / "train" / "shar" / "cuts.000000.jsonl.gz").unlink()
+def test_transcripts_that_cannot_be_listed_are_refused(shards):
+    (shards / "train" / "shar" / "cuts.000000.jsonl.gz").unlink()
     with pytest.raises(BadInput, match="cuts of shard 000000 unreadable"):
-        list(Shards([f"{folder}/train"]).texts())
+        list(Shards([f"{shards}/train"]).texts())
 
 
 @pytest.mark.parametrize(
     "content", ["", "{}", "[]", '{"sample_rate": 1, "shards": [1]}']
 )
-def test_a_damaged_index_is_refused(folder, content):
-    (folder / "train" / "index.json").write_text(content)
+def test_a_damaged_index_is_refused(shards, content):
+    (shards / "train" / "index.json").write_text(content)
     with pytest.raises(BadInput, match=r"its index.json cannot be read .*birq shard"):
-        find_shards(folder, "train")
+        find_shards(shards, "train")
 
 
-def test_shards_that_are_not_finished_are_refused(folder):
-    (folder / "train" / "index.json").unlink()
+def test_shards_that_are_not_finished_are_refused(shards):
+    (shards / "train" / "index.json").unlink()
     with pytest.raises(BadInput, match="are not finished"):
-        find_shards(folder, "train")
+        find_shards(shards, "train")
 
 
-def test_an_index_of_other_lengths_is_refused(folder):
-    np.save(folder / "train" / "samples.npy", np.ones(3, np.uint32))
+def test_an_index_of_other_lengths_is_refused(shards):
+    np.save(shards / "train" / "samples.npy", np.ones(3, np.uint32))
     with pytest.raises(BadInput, match="do not belong together"):
-        find_shards(folder, "train")
+        find_shards(shards, "train")
 
 
-def test_missing_lengths_are_refused(folder):
-    (folder / "train" / "samples.npy").unlink()
+def test_missing_lengths_are_refused(shards):
+    (shards / "train" / "samples.npy").unlink()
     with pytest.raises(BadInput, match=r"samples.npy of the shards in .* unreadable"):
-        find_shards(folder, "train")
+        find_shards(shards, "train")
 
 
-def test_shards_and_files_do_not_join(folder):
-    (folder / "files").mkdir()
+def test_shards_and_files_do_not_join(shards):
+    (shards / "files").mkdir()
     with pytest.raises(BadInput, match="joins shards and folders of audio files"):
-        find_shards(folder, "train+files")
+        find_shards(shards, "train+files")
 
 
-def test_splits_of_several_rates_do_not_join(folder):
-    write(folder / "low", range(2), rate=8000)
+def test_splits_of_several_rates_do_not_join(shards):
+    write(shards / "low", range(2), rate=8000)
     with pytest.raises(BadInput, match="several rates"):
-        find_shards(folder, "train+low")
+        find_shards(shards, "train+low")
 
 
-def test_another_rate_is_resampled(folder):
-    write(folder / "low", [3], rate=8000)
-    dataset = dataset_of(folder, "low", low=0.89, high=0.91)  # 7200 samples at 8 kHz
+def test_another_rate_is_resampled(shards):
+    write(shards / "low", [3], rate=8000)
+    dataset = dataset_of(shards, "low", low=0.89, high=0.91)  # 7200 samples at 8 kHz
     assert len(dataset[0]["sig"]) == 2 * 7200

@@ -25,14 +25,14 @@ from speechbrain_birq.models.masking import SpanMasking
 # The same from everywhere
 
 
-def test_a_folder_of_shards_is_found_and_one_of_files_is_not(folder, tmp_path):
-    assert len(find_shards(folder, "train")) == COUNT
+def test_a_folder_of_shards_is_found_and_one_of_files_is_not(shards, tmp_path):
+    assert len(find_shards(shards, "train")) == COUNT
     (tmp_path / "data" / "files").mkdir()
-    assert find_shards(folder, "files") is None
+    assert find_shards(shards, "files") is None
 
 
-def test_items_are_what_was_written(folder):
-    dataset = dataset_of(folder)
+def test_items_are_what_was_written(shards):
+    dataset = dataset_of(shards)
     dataset.set_output_keys(["id", "sig", "speaker", "text"])
     assert len(dataset) == COUNT
     for number in range(COUNT):
@@ -42,29 +42,29 @@ def test_items_are_what_was_written(folder):
         assert np.array_equal(item["sig"].numpy(), samples)
 
 
-def test_joined_splits_are_read_one_after_the_other(folder):
-    write(folder / "more", range(20, 23))
-    dataset = dataset_of(folder, "train+more")
+def test_joined_splits_are_read_one_after_the_other(shards):
+    write(shards / "more", range(20, 23))
+    dataset = dataset_of(shards, "train+more")
     names = [dataset[number]["id"] for number in range(len(dataset))]
     assert names == [recording(n)[0] for n in [*range(COUNT), 20, 21, 22]]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_loader_gives_every_utterance_once(folder, num_workers):
-    assert_complete(heard(loader_of(dataset_of(folder), num_workers)))
+def test_a_loader_gives_every_utterance_once(shards, num_workers):
+    assert_complete(heard(loader_of(dataset_of(shards), num_workers)))
 
 
-def test_two_ranks_with_two_workers_give_every_utterance_once(folder):
+def test_two_ranks_with_two_workers_give_every_utterance_once(shards):
     found = []
     for rank in (0, 1):
-        found += heard(loader_of(dataset_of(folder), 2, ranks=(rank, 2)))
+        found += heard(loader_of(dataset_of(shards), 2, ranks=(rank, 2)))
     assert_complete(found)
 
 
-def test_shards_are_read_from_an_object_store(folder):
+def test_shards_are_read_from_an_object_store(shards):
     """fsspec's store in memory stands for s3:// and the like."""
     store = fsspec.filesystem("memory")
-    store.put(str(folder), "/bucket", recursive=True)
+    store.put(str(shards), "/bucket", recursive=True)
     assert_complete(heard(loader_of(dataset_of("memory://bucket"))))
     store.rm("/bucket", recursive=True)
 
@@ -74,21 +74,21 @@ def test_a_store_that_needs_a_package_is_told_in_one_sentence():
         find_shards("nostore://bucket", "train")
 
 
-def test_the_cache_keeps_decoded_audio(folder):
-    dataset = dataset_of(folder, cache_gb=1)
+def test_the_cache_keeps_decoded_audio(shards):
+    dataset = dataset_of(shards, cache_gb=1)
     first = heard(loader_of(dataset))
-    for path in (folder / "train" / "shar").glob("*.tar"):
+    for path in (shards / "train" / "shar").glob("*.tar"):
         path.unlink()
     again = heard(loader_of(dataset))
     assert_complete(first)
     assert_complete(again)
 
 
-def test_masks_are_those_of_the_same_utterance_in_a_file(folder):
+def test_masks_are_those_of_the_same_utterance_in_a_file(shards):
     masking = SpanMasking(mask_prob=0.1, mask_length_ms=60)
     frontend = FrontEnd()
     item = MaskItem(frontend, masking)
-    dataset = dataset_of(folder, items=[(item, ["sig", "id"], "mask")])
+    dataset = dataset_of(shards, items=[(item, ["sig", "id"], "mask")])
     for number in range(COUNT):
         name, samples = recording(number)
         expected = masking(frontend.num_frames(len(samples)), name, 0)
@@ -96,8 +96,8 @@ def test_masks_are_those_of_the_same_utterance_in_a_file(folder):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_rank_too_many_gets_nothing_instead_of_a_batch(folder, num_workers):
-    dataset = dataset_of(folder)
+def test_a_rank_too_many_gets_nothing_instead_of_a_batch(shards, num_workers):
+    dataset = dataset_of(shards)
     ranks = (COUNT, COUNT + 1)
     loader = loader_of(dataset, num_workers, batch_seconds=0.1, ranks=ranks)
     assert list(loader) == [None]
@@ -106,26 +106,26 @@ def test_a_rank_too_many_gets_nothing_instead_of_a_batch(folder, num_workers):
 # What is left out
 
 
-def test_short_and_long_utterances_are_left_out_and_counted(folder, caplog):
+def test_short_and_long_utterances_are_left_out_and_counted(shards, caplog):
     with caplog.at_level(logging.WARNING):
-        dataset = dataset_of(folder, low=0.4, high=0.6)  # 4800 + 800 n samples
+        dataset = dataset_of(shards, low=0.4, high=0.6)  # 4800 + 800 n samples
     numbers = [n for n in range(COUNT) if 6400 <= 4800 + 800 * n <= 9600]
     assert f"left out {COUNT - len(numbers)} of {COUNT} utterances" in caplog.text
     assert_complete(heard(loader_of(dataset)), numbers)
 
 
-def test_utterances_without_text_are_left_out_where_text_is_needed(folder):
-    dataset = dataset_of(folder, needs_text=True)
+def test_utterances_without_text_are_left_out_where_text_is_needed(shards):
+    dataset = dataset_of(shards, needs_text=True)
     assert_complete(heard(loader_of(dataset)), [n for n in range(COUNT) if n % 3])
 
 
-def test_nothing_left_is_refused(folder):
+def test_nothing_left_is_refused(shards):
     with pytest.raises(BadInput, match=r"no utterance of .* is left: all 12"):
-        dataset_of(folder, low=50)
+        dataset_of(shards, low=50)
 
 
-def test_all_transcripts_can_be_listed(folder):
-    texts = list(Shards([f"{folder}/train"]).texts())
+def test_all_transcripts_can_be_listed(shards):
+    texts = list(Shards([f"{shards}/train"]).texts())
     assert texts == [f"T {n}" for n in range(COUNT) if n % 3]
 
 
@@ -134,14 +134,14 @@ def test_all_transcripts_can_be_listed(folder):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("seen", [1, 3])
-def test_a_loader_continues_where_it_was_saved(folder, tmp_path, seen, num_workers):
-    whole = [batch.id for batch in loader_of(dataset_of(folder))]
-    first = loader_of(dataset_of(folder), num_workers)
+def test_a_loader_continues_where_it_was_saved(shards, tmp_path, seen, num_workers):
+    whole = [batch.id for batch in loader_of(dataset_of(shards))]
+    first = loader_of(dataset_of(shards), num_workers)
     iterator = iter(first)
     for _ in range(seen):
         next(iterator)
     first._speechbrain_save(tmp_path / "loader.ckpt")
-    second = loader_of(dataset_of(folder), num_workers)
+    second = loader_of(dataset_of(shards), num_workers)
     second._speechbrain_load(tmp_path / "loader.ckpt", end_of_epoch=False)
     assert [batch.id for batch in second] == whole[seen:]
     assert len(whole) > seen

@@ -59,11 +59,11 @@ def test_a_server_that_fails_now_and_then_is_asked_again(server):
 
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("fault", ["missing", "failing"])
-def test_a_shard_that_the_server_does_not_give_is_named(server, folder, caplog, fault):
+def test_a_shard_that_the_server_does_not_give_is_named(server, shards, caplog, fault):
     url, handler = server
-    lost = len(np.load(folder / "train" / "tables" / "000001.npy"))
+    lost = len(np.load(shards / "train" / "tables" / "000001.npy"))
     if fault == "missing":
-        tar(folder, 1).unlink()
+        tar(shards, 1).unlink()
     else:
         handler.failures["recording.000001.tar"] = 10_000
     assert len(survivors(url, caplog)) == COUNT - lost

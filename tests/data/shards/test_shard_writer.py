@@ -227,10 +227,10 @@ def test_a_process_killed_amid_a_shard_leaves_whole_shards_only(tmp_path):
 
 def test_a_table_that_was_not_written_makes_no_shard(tmp_path, monkeypatch):
     """The table comes last: killed just before it, the shard is written anew."""
-    whole = shards._save_whole
-    monkeypatch.setattr(shards, "_save_whole", lambda *_: 1 / 0)
+    whole = shards._save
+    monkeypatch.setattr(shards, "_save", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_shards(recordings(2), tmp_path)
-    monkeypatch.setattr(shards, "_save_whole", whole)
+    monkeypatch.setattr(shards, "_save", whole)
     assert written_names(tmp_path) == set()
     assert write_shards(recordings(2), tmp_path)[:2] == (1, 2)

@@ -1,12 +1,13 @@
-"""Files of a dataset on the Hugging Face hub: listed, continued where cut, verified."""
+"""Files of a dataset on the Hugging Face hub: listed, resumed where cut, verified."""
 
 import errno
 import hashlib
 import logging
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from speechbrain_birq.errors import BadInput
 
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 TRIES = 5  # without a new byte, or with a wrong hash, before a file is given up
 FULL = (errno.ENOSPC, errno.EDQUOT)
-WAIT = 5.0  # seconds after the first try that brought nothing, then twice, three times
+WAIT = 5.0  # seconds after a first try that brought nothing, then twice, three times
 
 
 class RemoteFile(NamedTuple):
@@ -33,7 +34,7 @@ class HubDataset:
     repo : str
         ``owner/name``.
     revision : str
-        Branch, tag or commit; ``self.commit`` is the commit that it meant.
+        Branch, tag or commit; ``self.commit`` is the commit that it means today.
     endpoint : str, optional
         Another address than huggingface_hub's.
 
@@ -44,7 +45,7 @@ class HubDataset:
         dataset or the revision.
     """
 
-    def __init__(self, repo, revision="main", endpoint=None):
+    def __init__(self, repo: str, revision: str = "main", endpoint: str | None = None):
         try:
             from huggingface_hub import HfApi
             from huggingface_hub.utils import disable_progress_bars
@@ -52,17 +53,17 @@ class HubDataset:
             raise BadInput(
                 'files come with huggingface_hub: pip install "speechbrain_birq[large]"'
             ) from error
-        disable_progress_bars()  # there is one of hours
+        disable_progress_bars()  # the preparation shows one of hours
         self.repo, self.endpoint = repo, endpoint
         self._api = HfApi(endpoint=endpoint)
         self.commit = self._ask(self._api.dataset_info, revision=revision).sha
 
-    def folders(self, folder) -> list[str]:
-        """Names of the folders in a folder."""
+    def folders(self, folder: str) -> list[str]:
+        """List the names of the folders in a folder."""
         return [Path(entry.path).name for entry in self._tree(folder) if _is_dir(entry)]
 
-    def files(self, folder) -> dict[str, RemoteFile]:
-        """path -> file, for all files under a folder."""
+    def files(self, folder: str) -> dict[str, RemoteFile]:
+        """List all files below a folder: path -> file."""
         tree = self._tree(folder, recursive=True)
         return {
             entry.path: RemoteFile(
@@ -75,24 +76,24 @@ class HubDataset:
         }
 
     def fetch(self, file: RemoteFile, path: Path) -> Path:
-        """Download to ``path``, which is there whole and verified, or not at all.
+        """Download a file; ``path`` exists only once it is complete and verified.
 
-        What a cut connection or a killed run has left in ``<path>.partial`` is
-        continued; a file of the wrong hash is fetched again.
+        The download resumes what a cut connection or a killed run has left in
+        ``<path>.partial``; a file of the wrong hash is fetched again.
 
         Raises
         ------
         BadInput
-            If the disk is full, or nothing better came in ``TRIES`` tries.
+            If the disk is full, or ``TRIES`` tries brought nothing new or a wrong hash.
         """
         if path.exists():
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.partial")
-        stalled = damaged = 0
-        while max(stalled, damaged) < TRIES:
+        stalled = wrong = 0
+        while max(stalled, wrong) < TRIES:
             before = _size(partial)
-            problem = self._continue(file, partial)
+            problem = self._resume(file, partial)
             after = _size(partial)
             if after < file.size:
                 stalled = 0 if after > before else stalled + 1
@@ -100,24 +101,23 @@ class HubDataset:
             elif _digest(partial, len(file.digest)) == file.digest:
                 return partial.replace(path)
             else:
-                damaged += 1
+                wrong += 1
                 problem = "what came has the wrong hash"
                 partial.unlink()
-            logger.warning("%s: %s; once more", file.path, problem)
+            logger.warning("%s: %s; trying again", file.path, problem)
         raise BadInput(
             f"gave up {file.path} of {self.repo} after {TRIES} tries ({problem}): "
-            f"check the connection and give the same command again, it goes on from "
-            f"here"
+            f"check the connection and give the same command again to resume"
         )
 
-    def _continue(self, file, partial):
-        """Fetch what is missing; returns what went wrong, if anything did."""
+    def _resume(self, file, partial):
+        """Fetch what is missing; return what went wrong, if anything did."""
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers
 
-        # hf_hub_download starts a file afresh after a killed run (huggingface_hub 2),
-        # and does not check hashes.
+        # Not hf_hub_download: it starts a file anew after a killed run
+        # (huggingface_hub 2), and does not check hashes.
         url = hf_hub_url(
             self.repo,
             file.path,
@@ -150,7 +150,7 @@ class HubDataset:
             repo_type="dataset",
         )
 
-    def _ask(self, question, **options):
+    def _ask(self, question: Callable[..., Any], **options: Any) -> Any:
         try:
             return question(self.repo, **options)
         except Exception as error:  # as above
@@ -161,11 +161,11 @@ class HubDataset:
             ) from error
 
 
-def no_space(folder) -> str:
-    """The sentence for a disk that is full."""
+def no_space(folder: str | Path) -> str:
+    """Return the sentence for a disk that is full."""
     return (
         f"no space left on the disk of {folder}: free some and give the same command "
-        f"again, it goes on from here"
+        f"again to resume"
     )
 
 

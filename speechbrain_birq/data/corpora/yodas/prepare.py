@@ -1,16 +1,20 @@
 """YODAS: a seeded subset of its English speech, downloaded and kept as 16 kHz shards.
 
 Beside the shards ``train`` and ``dev`` lie ``selection.json`` and ``selection.tsv.gz``
-(the utterances, chosen before any audio), ``prepared.json`` (which archives are done)
-and, while it runs, ``downloads``.
+(the utterances, chosen before any audio) and, while it runs, ``downloads``. Each
+archive becomes one shard of each split that it has utterances of.
 """
 
-import fcntl
+import json
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
-from speechbrain_birq.data.corpora.yodas.archives import ArchiveReader, Prepared
+from speechbrain_birq.checkpoints.files import check_free_space
+from speechbrain_birq.checkpoints.run_lock import locked
+from speechbrain_birq.data.corpora.yodas.archives import ArchiveReader, counted
 from speechbrain_birq.data.corpora.yodas.hub import FULL, HubDataset, no_space
 from speechbrain_birq.data.corpora.yodas.sampling import (
     draw,
@@ -18,43 +22,45 @@ from speechbrain_birq.data.corpora.yodas.sampling import (
     read_durations,
 )
 from speechbrain_birq.data.corpora.yodas.utterance_list import UtteranceList
-from speechbrain_birq.data.shards.writer import find_lhotse, write_shards
+from speechbrain_birq.data.shards.writer import find_lhotse, write_index
 from speechbrain_birq.errors import BadInput
 
 REPO = "espnet/yodas"
-LICENCE = "YODAS is published under CC BY 3.0: name its authors where you use it"
+SPLITS = ("dev", "train")
+LICENSE = "YODAS is published under CC BY 3.0: name its authors where you use it"
 # Read speech measured 65 as shards (speechocean762); noise and music take more, 16-bit
 # samples are 115.
 FLAC_MB_PER_HOUR = 80
 
 
 def prepare_yodas(
-    output_folder,
+    output_folder: str | Path,
     *,
-    hours=5000.0,
-    dev_hours=5.0,
-    seed=0,
-    languages=(),
-    min_seconds=0.5,
-    max_seconds=30.0,
-    revision="main",
-    endpoint=None,
-) -> dict:
+    hours: float = 5000.0,
+    dev_hours: float = 5.0,
+    seed: int = 0,
+    languages: Sequence[str] = (),
+    min_seconds: float = 0.5,
+    max_seconds: float = 30.0,
+    revision: str = "main",
+    endpoint: str | None = None,
+) -> dict[str, int]:
     """Draw a subset of YODAS, download it and write it as shards ``train`` and ``dev``.
 
-    Called again after whatever stopped it, it continues. No video is in both.
+    Called again after whatever stopped it, it resumes. No video is in both.
 
     Arguments
     ---------
     output_folder : str or Path
+        Where the shards go.
     hours, dev_hours : float
-        Of train and dev, by the dataset's own durations.
+        Hours of train and dev, by the dataset's own durations.
     seed : int
-        Of the draw.
-    languages : list
+        Seed of the draw.
+    languages : sequence of str
         Folders below ``data``; none: all named ``en`` and a number.
     min_seconds, max_seconds : float
-        Utterances outside are left out, by the list and by their samples.
+        Shorter and longer utterances are left out, by the list and by their samples.
     revision : str
         Branch, tag or commit of the dataset. The commit is kept with the list.
     endpoint : str, optional
@@ -69,8 +75,8 @@ def prepare_yodas(
     Raises
     ------
     BadInput
-        If an argument, the disk, the hub or what an earlier call has left does not
-        allow it.
+        If an argument cannot be met, the disk is too small, the hub fails, or the
+        folder holds something else.
     """
     settings = {
         "hours": hours,
@@ -84,25 +90,29 @@ def prepare_yodas(
     _check(settings)
     find_lhotse()
     folder = Path(output_folder)
-    with _full_disk(folder), _alone(folder):
-        prepared = Prepared(folder)
+    with _full_disk(folder), locked(folder):
         selection = UtteranceList(folder)
         if not selection.exists():
             _select(folder, selection, settings, endpoint)
         summary = selection.load()
         _check_same(folder, summary["settings"], settings)
-        if not prepared.finished:
-            _write(folder, selection, summary, prepared, endpoint)
-        return prepared.counts()
+        hours_of = {s: sum(a["hours"][s] for a in summary["archives"]) for s in SPLITS}
+        splits = [split for split in SPLITS if hours_of[split]]
+        if not all((folder / split / "index.json").exists() for split in splits):
+            _refuse_old_layout(folder)
+            _write(folder, selection, summary, hours_of, endpoint)
+        return _counts(folder, splits)
 
 
-def find_yodas(data_folder, splits, manifest_folder):
-    """What pretraining asks for splits that are not there as shards: refuses.
+def find_yodas(
+    data_folder: str | Path, splits: Sequence[str], manifest_folder: str | Path
+) -> NoReturn:
+    """Refuse splits that do not exist as shards; pretraining calls it for these.
 
     Raises
     ------
     BadInput
-        Always; it tells whether the preparation has begun.
+        Always; the message says whether the preparation has begun.
     """
     names = " and ".join(splits)
     command = f"python recipes/YODAS/prepare.py --output_folder {data_folder}"
@@ -136,9 +146,8 @@ def _check_same(folder, saved, settings):
 def _select(folder, selection, settings, endpoint):
     dataset = HubDataset(REPO, settings["revision"], endpoint)
     archives = find_archives(dataset, settings["languages"])
-    largest = sorted(archive.audio.size for archive in archives)[-2:]
-    wanted = settings["hours"] + settings["dev_hours"]
-    _check_disk(folder, wanted, sum(largest))
+    largest = max(archive.audio.size for archive in archives)
+    _check_disk(folder, settings["hours"] + settings["dev_hours"], largest)
     lists = folder / "downloads" / "durations"
 
     def durations(archive):
@@ -152,66 +161,64 @@ def _select(folder, selection, settings, endpoint):
     shutil.rmtree(lists)
 
 
-def _write(folder, selection, summary, prepared, endpoint):
+def _write(
+    folder: Path,
+    selection: UtteranceList,
+    summary: Mapping[str, Any],
+    hours: Mapping[str, float],
+    endpoint: str | None,
+) -> None:
     archives = summary["archives"]
-    hours = {s: sum(a["hours"][s] for a in archives) for s in ("dev", "train")}
-    sizes = sorted(archive["audio"].size for archive in archives)
+    sizes = [archive["audio"].size for archive in archives]
     print(
         f"{hours['train']:.1f} h for train and {hours['dev']:.1f} h for dev from "
         f"{len(archives)} archives of {REPO} at {summary['commit'][:12]}, "
-        f"{sum(sizes) / 1e9:.1f} GB to download. {LICENCE}."
+        f"{sum(sizes) / 1e9:.1f} GB to download. {LICENSE}."
     )
-    # Two on their way into a shard, and those of dev, which train reads again.
-    dev = sum(a["audio"].size for a in archives if a["hours"]["dev"])
-    left = sum(hours.values()) - prepared.hours(archives)
-    _check_disk(folder, left, sum(sizes[-2:]) + dev)
     dataset = HubDataset(REPO, summary["commit"], endpoint)
-    reader = ArchiveReader(folder, dataset, selection, prepared)
+    reader = ArchiveReader(folder, dataset, summary)
+    _check_disk(folder, reader.hours_left(), max(sizes))
     with reader.progress():
-        for split in ("dev", "train"):
-            if hours[split]:
-                write_shards(reader.recordings(split), folder / split)
-                reader.settle(everything=True)
+        for name, splits in selection.utterances():
+            reader.write(name, splits)
     shutil.rmtree(folder / "downloads", ignore_errors=True)
-    prepared.finish()
+    for split in SPLITS:
+        if hours[split]:
+            write_index(folder / split)
+
+
+def _counts(folder, splits):
+    """What was written and left out, of all splits."""
+    total = {"written": 0, "without_text": 0}
+    for split in splits:
+        index = json.loads((folder / split / "index.json").read_text(encoding="utf-8"))
+        total["written"] += sum(shard["utterances"] for shard in index["shards"])
+        for name, count in counted(folder / split).items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _refuse_old_layout(folder):
+    """Refuse shards of an hour, beside which all utterances would be written again."""
+    if (folder / "prepared.json").exists():
+        raise BadInput(
+            f"{folder} was begun by an earlier version that wrote other shards: give "
+            f"another --output_folder, or delete it"
+        )
 
 
 def _check_disk(folder, hours, archive_bytes):
     needed = hours * FLAC_MB_PER_HOUR * 1e6 + archive_bytes
-    free = shutil.disk_usage(folder).free
     print(
         f"disk: about {needed / 1e9:.1f} GB needed ({hours:.1f} h of FLAC at "
-        f"{FLAC_MB_PER_HOUR} MB and {archive_bytes / 1e9:.1f} GB of archives at a "
-        f"time), {free / 1e9:.1f} GB free"
+        f"{FLAC_MB_PER_HOUR} MB and {archive_bytes / 1e9:.1f} GB for the largest "
+        f"archive)"
     )
-    if needed > free:
-        raise BadInput(
-            f"{folder} has {free / 1e9:.1f} GB free and the shards need about "
-            f"{needed / 1e9:.1f} GB: give another --output_folder, or fewer --hours"
-        )
+    check_free_space(folder, needed, "give another --output_folder, or fewer --hours")
 
 
 @contextmanager
-def _alone(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise BadInput(
-            f"cannot write {folder} ({error.strerror}): give another --output_folder"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadInput(
-                f"another run prepares {folder}: wait for it, or end it"
-            ) from error
-        yield
-
-
-@contextmanager
-def _full_disk(folder):
+def _full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -1,18 +1,23 @@
 """Which utterances of YODAS: drawn from the list of durations, before any audio.
 
-Whole videos in a seeded order of archives: nearly all that is downloaded is used. The
-price is that the hours come from as few archives as hold them.
+Whole videos are drawn, in a seeded order of archives, so that nearly all that is
+downloaded is used. The price is that the hours come from as few archives as hold them.
 """
 
 import random
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from speechbrain_birq.data.corpora.yodas.hub import RemoteFile
+from speechbrain_birq.data.corpora.yodas.hub import HubDataset, RemoteFile
 from speechbrain_birq.errors import BadInput
 
 PARTS = {"audio": ".tar.gz", "text": ".txt", "duration": ".txt"}
 UTTERANCE = re.compile(r"([\w-]+)-[^-]+-[^-]+-[^-]+", re.ASCII)  # video-index-start-end
+
+
+Sortable = TypeVar("Sortable", str, "Archive")
 
 
 class Archive(NamedTuple):
@@ -33,8 +38,10 @@ class Drawn(NamedTuple):
     seconds: float  # as the dataset's list has it
 
 
-def find_archives(dataset, languages=()) -> list[Archive]:
-    """All archives of the languages; all English ones if none is named.
+def find_archives(
+    dataset: HubDataset, languages: Collection[str] = ()
+) -> list[Archive]:
+    """Find the archives of the languages; all English ones if none is named.
 
     Raises
     ------
@@ -66,8 +73,8 @@ def _archives(dataset, language):
         yield Archive(f"{language}/{number}", *(files[path] for path in paths))
 
 
-def read_table(path) -> dict[str, str]:
-    """``<utterance> <value>`` lines, spaces or a comma between; blank lines are none.
+def read_table(path: str | Path) -> dict[str, str]:
+    """Read lines ``<utterance> <value>``, separated by spaces or a comma.
 
     Raises
     ------
@@ -86,14 +93,14 @@ def read_table(path) -> dict[str, str]:
     return table
 
 
-def read_durations(path, name) -> dict[str, float]:
-    """Seconds of each utterance; a first line without a number is a header.
+def read_durations(path: str | Path, name: str) -> dict[str, float]:
+    """Read the seconds of each utterance; a first line without a number is a header.
 
     Arguments
     ---------
     path : str or Path
     name : str
-        What to call it in a complaint.
+        Name of the file in messages.
 
     Raises
     ------
@@ -119,32 +126,43 @@ def read_durations(path, name) -> dict[str, float]:
     return durations
 
 
-def video(utterance) -> str:
-    """The video that an utterance is of.
+def video(utterance: str) -> str:
+    """Return the video that an utterance comes from.
 
     Example
     -------
     >>> video("dQw4w9-gXcQ-00001-00000220-00000460")
     'dQw4w9-gXcQ'
     """
-    return UTTERANCE.fullmatch(utterance)[1]
+    match = UTTERANCE.fullmatch(utterance)
+    assert match is not None  # ``read_durations`` has checked the names
+    return match[1]
 
 
-def draw(archives, durations, *, seed, hours, dev_hours, min_seconds, max_seconds):
+def draw(
+    archives: Sequence[Archive],
+    durations: Callable[[Archive], Mapping[str, float]],
+    *,
+    seed: int,
+    hours: float,
+    dev_hours: float,
+    min_seconds: float,
+    max_seconds: float,
+) -> Iterator[Drawn]:
     """Draw utterances: ``dev_hours`` of some videos, then ``hours`` of others.
 
     Arguments
     ---------
-    archives : list
-        Of ``Archive``.
+    archives : sequence of Archive
+        All that may be drawn from.
     durations : callable
-        archive -> {utterance: seconds}; asked in the order drawn, until it is enough.
+        archive -> {utterance: seconds}; called in the order drawn, until it is enough.
     seed : int
-        Of the order of the archives and of the videos in each.
+        Seed of the order of the archives, and of the videos in each.
     hours, dev_hours : float
-        Of train and dev; overshot by less than one utterance.
+        Hours of train and dev; overshot by less than one utterance.
     min_seconds, max_seconds : float
-        Utterances outside are left out.
+        Shorter and longer utterances are left out.
 
     Yields
     ------
@@ -156,9 +174,9 @@ def draw(archives, durations, *, seed, hours, dev_hours, min_seconds, max_second
         At the end, if the archives hold less.
     """
     missing = {"dev": dev_hours * 3600, "train": hours * 3600}
-    dev_videos = set()
+    dev_videos: set[str] = set()
     for archive in _shuffled(archives, f"{seed}"):
-        videos = {}
+        videos: dict[str, list[tuple[str, float]]] = {}
         for utterance, seconds in durations(archive).items():
             if min_seconds <= seconds <= max_seconds:
                 videos.setdefault(video(utterance), []).append((utterance, seconds))
@@ -166,7 +184,7 @@ def draw(archives, durations, *, seed, hours, dev_hours, min_seconds, max_second
             split = "dev" if missing["dev"] > 0 else "train"
             if split == "dev":
                 dev_videos.add(name)
-            elif name in dev_videos:  # it goes on in another archive
+            elif name in dev_videos:  # a video may lie in several archives
                 continue
             for utterance, seconds in videos[name]:
                 if missing[split] <= 0:
@@ -183,7 +201,7 @@ def draw(archives, durations, *, seed, hours, dev_hours, min_seconds, max_second
     )
 
 
-def _shuffled(names, seed):
+def _shuffled(names: Iterable[Sortable], seed: str) -> list[Sortable]:
     order = sorted(names)
     random.Random(seed).shuffle(order)
     return order

@@ -5,7 +5,8 @@ import io
 import logging
 import tarfile
 import zlib
-from pathlib import PurePosixPath
+from collections.abc import Container, Iterator
+from pathlib import Path, PurePosixPath
 
 logger = logging.getLogger(__name__)
 
@@ -13,19 +14,20 @@ MAX_RATIO = 200  # unpacked to packed bytes; gzip reaches 1000, speech 1.2 to 3
 MAX_MEMBER = 2**28  # bytes: more than half an hour at 24 kHz in floats
 
 
-class DamagedArchive(Exception):
+class CorruptArchive(Exception):
     """The rest of an archive cannot be read."""
 
 
-def read_members(path, wanted):
-    """Contents of the wanted files of a tar.gz, in its order, one at a time in memory.
+def read_members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the wanted files of a tar.gz, in its order, one at a time in memory.
 
-    Only plain files count whose name stays within the archive: one with ``..`` or a
-    leading ``/``, a link or a device is named in the log and passed over.
+    A name with ``..`` or a leading ``/``, a link or a device is named in the log and
+    skipped.
 
     Arguments
     ---------
-    path : str or Path
+    path : Path
+        The archive.
     wanted : container of str
         Names without folders and suffix.
 
@@ -36,7 +38,7 @@ def read_members(path, wanted):
 
     Raises
     ------
-    DamagedArchive
+    CorruptArchive
         Where the archive ends early, is no tar.gz, or unpacks to more than
         ``MAX_RATIO`` times its size; what came before is good.
     """
@@ -46,7 +48,7 @@ def read_members(path, wanted):
             with tarfile.open(fileobj=bounded, mode="r|") as tar:
                 yield from _wanted(tar, wanted, path)
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
-        raise DamagedArchive(str(error) or type(error).__name__) from error
+        raise CorruptArchive(str(error) or type(error).__name__) from error
 
 
 def _wanted(tar, wanted, path):
@@ -56,7 +58,7 @@ def _wanted(tar, wanted, path):
         if name.stem not in wanted:
             continue
         if problem := _refused(member, name):
-            logger.warning("%s: passed over %s: %s", path, member.name, problem)
+            logger.warning("%s: skipped %s: %s", path, member.name, problem)
             continue
         yield name.stem, tar.extractfile(member).read()
 
@@ -72,7 +74,7 @@ def _refused(member, name):
 
 
 class _Bounded(io.RawIOBase):
-    """Reads on until so many bytes have come."""
+    """Refuses to read more than so many bytes."""
 
     def __init__(self, file, limit):
         self.file, self.left = file, limit

@@ -4,7 +4,7 @@ import gzip
 import json
 
 import pytest
-from test_yodas_sampling import ARCHIVES, DURATIONS, RULES, drawn, seconds
+from test_sampling import ARCHIVES, DURATIONS, RULES, drawn, seconds
 
 from speechbrain_birq.data.corpora.yodas.sampling import draw
 from speechbrain_birq.data.corpora.yodas.utterance_list import UtteranceList
@@ -65,12 +65,12 @@ def test_the_list_is_text(saved):
 @pytest.mark.parametrize("end", [0, 5, 100])
 def test_a_list_that_was_cut_short_is_one_sentence(saved, end):
     saved.list_file.write_bytes(saved.list_file.read_bytes()[:end] + b"x")
-    with pytest.raises(BadInput, match=r"selection.tsv.gz is damaged"):
+    with pytest.raises(BadInput, match=r"selection.tsv.gz is corrupt"):
         list(saved.utterances())
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", json.dumps({"archives": [{}]})])
 def test_a_damaged_list_is_one_sentence(saved, text):
     saved.summary_file.write_text(text)
-    with pytest.raises(BadInput, match=r"selection.json is damaged"):
+    with pytest.raises(BadInput, match=r"selection.json is corrupt"):
         saved.load()

@@ -1,4 +1,4 @@
-"""Archives: read as streams, nothing leaves them, damage is told from good members."""
+"""Archives: read as streams, nothing leaves them, what is corrupt is left out."""
 
 import gzip
 import logging
@@ -9,7 +9,7 @@ import pytest
 from local_hub import tar_gz
 
 from speechbrain_birq.data.corpora.yodas import tar_audio as archives
-from speechbrain_birq.data.corpora.yodas.tar_audio import DamagedArchive, read_members
+from speechbrain_birq.data.corpora.yodas.tar_audio import CorruptArchive, read_members
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_name_that_leads_out_is_passed_over(archive, tmp_path, caplog, name):
     before = sorted(tmp_path.rglob("*"))
     with caplog.at_level(logging.WARNING):
         assert list(read_members(path, {"evil", "good"})) == [("good", b"good")]
-    assert f"passed over {name}: its name leads out" in caplog.text
+    assert f"skipped {name}: its name leads out" in caplog.text
     assert sorted(tmp_path.rglob("*")) == before
     assert not (tmp_path.parent / "evil.wav").exists()
 
@@ -57,7 +57,7 @@ def test_links_and_devices_are_passed_over(archive, tmp_path, caplog, kind):
     path = archive([special("evil.wav", kind, str(secret)), ("good.wav", b"good")])
     with caplog.at_level(logging.WARNING):
         assert list(read_members(path, {"evil", "good"})) == [("good", b"good")]
-    assert "passed over evil.wav: no plain file" in caplog.text
+    assert "skipped evil.wav: no plain file" in caplog.text
 
 
 def test_a_member_too_large_for_an_utterance_is_passed_over(archive, monkeypatch):
@@ -73,7 +73,7 @@ def test_an_archive_that_unpacks_without_end_is_left(tmp_path):
     with gzip.open(path, "wb", 9) as file:
         file.write(bomb.tobuf())
         file.write(bytes(2**26))
-    with pytest.raises(DamagedArchive, match="more than 200 times its size"):
+    with pytest.raises(CorruptArchive, match="more than 200 times its size"):
         list(read_members(path, {"bomb2"}))
 
 
@@ -84,7 +84,7 @@ def test_what_lies_before_the_damage_is_read(archive, end, whole):
     path = archive(members)
     path.write_bytes(path.read_bytes()[: int(end * path.stat().st_size)])
     read = []
-    with pytest.raises(DamagedArchive):
+    with pytest.raises(CorruptArchive):
         for name, data in read_members(path, {str(n) for n in range(9)}):
             read.append((f"{name}.wav", data))
     assert read == members[:whole]
@@ -94,7 +94,7 @@ def test_what_lies_before_the_damage_is_read(archive, end, whole):
 def test_what_is_no_archive_is_told(tmp_path, content):
     path = tmp_path / "archive.tar.gz"
     path.write_bytes(content)
-    with pytest.raises(DamagedArchive):
+    with pytest.raises(CorruptArchive):
         list(read_members(path, {"a"}))
 
 

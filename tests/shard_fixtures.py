@@ -13,14 +13,14 @@ from speechbrain_birq.data.shards import storage
 
 @pytest.fixture(scope="session")
 def _template(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shards")
-    write(folder / "train")
-    return folder
+    shards = tmp_path_factory.mktemp("shards")
+    write(shards / "train")
+    return shards
 
 
 @pytest.fixture
-def folder(_template, tmp_path):
-    """<folder>/train: 12 utterances in 5 shards."""
+def shards(_template, tmp_path):
+    """<shards>/train: 12 utterances in 5 shards."""
     return shutil.copytree(_template, tmp_path / "data")
 
 
@@ -69,10 +69,10 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(folder):
-    """(URL of ``folder``, the class that answers)."""
+def server(shards):
+    """(URL of ``shards``, the class that answers)."""
     handler = type("H", (Handler,), {"failures": {}, "sent": 0})
-    serve = functools.partial(handler, directory=str(folder))
+    serve = functools.partial(handler, directory=str(shards))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
