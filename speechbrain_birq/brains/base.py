@@ -166,7 +166,7 @@ class SumBrain(sb.Brain):
         """Evaluate as SpeechBrain does; skip a batch of which nothing could be read."""
         if batch is None:
             return torch.tensor(math.nan)
-        return super().evaluate_batch(batch.to(self.device), stage)
+        return super().evaluate_batch(batch, stage)
 
     def accumulate(
         self, loss_sum: torch.Tensor, num_items: torch.Tensor, batch: PaddedBatch

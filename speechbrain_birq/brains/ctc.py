@@ -19,6 +19,7 @@ from speechbrain_birq.decoding.decoders import ErrorCounter, GreedyDecoder
 from speechbrain_birq.distributed import total
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.metrics.significance import interval, interval_text
+from speechbrain_birq.models.ctc import CTCOutput
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class CTCBrain(SumBrain):
             if batch is None:
                 return self.backward_silence()
             with self.training_ctx:
-                outputs = self.compute_forward(batch.to(self.device), sb.Stage.TRAIN)
+                outputs = self.compute_forward(batch, sb.Stage.TRAIN)
                 loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
             num_tokens = num_targets(batch).sum()
             self.accumulate(loss, num_tokens, batch)
@@ -115,8 +116,9 @@ class CTCBrain(SumBrain):
         """Return 0 times what the model says to silence."""
         return 0.0 * self.modules.model(wavs, wav_lens).log_probs.sum()
 
-    def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Any:
+    def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> CTCOutput:
         """Return log probabilities and lengths."""
+        batch = batch.to(self.device)
         if stage == sb.Stage.TRAIN:
             return self.modules.model(*batch.sig)
         # DDP would wait, because in evaluation ranks have different numbers of batches.
@@ -124,7 +126,7 @@ class CTCBrain(SumBrain):
         return self.model(*batch.sig, chunk=chunk)
 
     def compute_objectives(
-        self, outputs: Any, batch: PaddedBatch, stage: sb.Stage
+        self, outputs: CTCOutput, batch: PaddedBatch, stage: sb.Stage
     ) -> torch.Tensor:
         """Return the summed CTC loss; a text too long for its audio counts 0.
 

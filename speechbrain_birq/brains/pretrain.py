@@ -76,7 +76,7 @@ class BiRQBrain(SumBrain):
         with self.accumulation():
             if batch is None:
                 return self.backward_silence()
-            objective = self.inner_step(batch.to(self.device))
+            objective = self.inner_step(batch)
             loss = self.outer_step(objective, batch)
         return loss.cpu()
 
@@ -93,8 +93,11 @@ class BiRQBrain(SumBrain):
 
     def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Objective:
         """Return the objective of a batch: F, G and what the labels were."""
+        # Counted on the CPU: the model would synchronise with the GPU to count them.
+        num_masked = int(batch.mask.data.sum())
+        batch = batch.to(self.device)
         stored = batch.targets.data if hasattr(batch, "targets") else None
-        inputs = (*batch.sig, batch.mask.data, self.enhanced, stored)
+        inputs = (*batch.sig, batch.mask.data, self.enhanced, stored, num_masked)
         if stage == sb.Stage.TRAIN:
             return self.modules.model(*inputs, generator=self.generator)
         # Noise follows the batch, whichever rank it falls to. DDP would wait, because

@@ -1,0 +1,43 @@
+"""SpeechBrain's run options, from the YAML or the command line, reach the Brain."""
+
+import pytest
+import torch
+from speechbrain.utils.run_opts import RunOptions
+
+from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
+
+OPTIONS = dict(
+    precision="bf16",
+    grad_accumulation_factor=3,
+    max_grad_norm=10.0,
+    optimizer_step_limit=77,
+    nonfinite_patience=9,
+    ckpt_interval_minutes=4,
+)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_run_options_of_the_yaml_reach_the_brain(make_brain, name):
+    untouched = RunOptions.from_dictionary({})
+    brain = make_brain(run_opts=untouched, **OPTIONS)
+    assert getattr(brain, name) == OPTIONS[name]
+
+
+def test_the_command_line_beats_the_yaml(make_brain):
+    options = RunOptions.from_dictionary({"max_grad_norm": 1.0, "precision": "fp32"})
+    brain = make_brain(run_opts=options, **OPTIONS)
+    assert brain.max_grad_norm == 1.0
+    assert brain.precision == "fp32"
+    assert brain.grad_accumulation_factor == 3
+
+
+def test_compile_takes_the_encoder_for_every_length(make_brain, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        SpeechBrainEncoder, "compile", lambda _, **how: told.append(how)
+    )
+    brain = make_brain(run_opts=RunOptions.from_dictionary({"compile": True}))
+    assert told == [{"mode": "default", "dynamic": True}]
+    assert not isinstance(brain.modules.model, torch._dynamo.OptimizedModule)
+    make_brain()
+    assert len(told) == 1
