@@ -158,8 +158,7 @@ class FrontEnd(torch.nn.Module):
         Frame t is centered at sample ``t * hop_samples``; before the first sample and
         after the last one there are zeros.
         """
-        with torch.autocast(wavs.device.type, enabled=False):
-            return self.fbank(wavs.float())
+        return self.fbank(wavs.float())  # switches autocast off itself
 
     def estimate(self, signals: Iterable[torch.Tensor], seconds: float) -> None:
         """Estimate the statistics of ``normalize: global``; they are frozen afterwards.

@@ -121,7 +121,22 @@ def test_gradient_reaches_the_encoder_unless_it_is_frozen(make_ctc_model, wavs):
     assert model.head.weight.grad is not None
 
 
-# Trap 2: one front end in every stage.
+def test_the_heads_dropout_acts_in_training_only(make_ctc_model, wavs):
+    model = make_ctc_model(dropout=0.5)  # the encoder has none
+    model.train()
+    assert not torch.equal(model(*wavs).log_probs, model(*wavs).log_probs)
+    model.eval()
+    assert torch.equal(model(*wavs).log_probs, model(*wavs).log_probs)
+
+
+def test_the_heads_dropout_acts_before_the_linear_layer(make_ctc_model, wavs):
+    """All states are dropped: the bias alone is left."""
+    model = make_ctc_model(dropout=1.0).train()
+    expected = model.head.bias.log_softmax(-1).expand(2, 15, TOKENS)
+    torch.testing.assert_close(model(*wavs).log_probs, expected)
+
+
+# One front end in every stage.
 
 ARCHITECTURE = """
 frontend: !new:speechbrain_birq.models.frontend.FrontEnd

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechbrain_birq.models.masking import SpanMasking, fill_masked
+from speechbrain_birq.models.masking import SpanMasking, fill_masked, masked_rows, take
 
 NUM_FRAMES = st.integers(1, 300)
 PROBS = st.floats(0.001, 1.0)
@@ -145,9 +145,10 @@ def test_a_span_longer_than_the_utterance_is_cut():
 
 
 @pytest.mark.parametrize(
-    ("ms", "frame_ms", "span"), [(400, 20, 20), (400, 40, 10), (5, 20, 1), (50, 20, 2)]
+    ("ms", "frame_ms", "span"),
+    [(400, 20, 20), (400, 40, 10), (5, 20, 1), (110, 40, 3), (90, 40, 2), (190, 40, 5)],
 )
-def test_a_span_is_given_in_milliseconds(ms, frame_ms, span):
+def test_a_span_in_milliseconds_is_rounded_to_frames(ms, frame_ms, span):
     assert SpanMasking(mask_length_ms=ms, frame_ms=frame_ms).span == span
 
 
@@ -204,3 +205,18 @@ def test_the_same_generator_fills_with_the_same_noise():
 def test_no_frames_are_filled_without_complaint():
     empty = fill_masked(torch.zeros(2, 0, 3), torch.zeros(2, 0, dtype=torch.bool))
     assert empty.shape == (2, 0, 3)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_masked_frames_are_taken_in_order(given):
+    mask = torch.tensor([[False, True, True], [True, False, False]])
+    rows = masked_rows(mask, 3 if given else None)
+    assert rows.tolist() == [1, 2, 3]
+    frames = torch.arange(12).reshape(2, 3, 2)
+    assert torch.equal(take(frames, rows), frames[mask])
+
+
+def test_a_number_of_masked_frames_above_the_true_one_is_an_error():
+    mask = torch.tensor([[True, False]])
+    with pytest.raises(IndexError):
+        take(torch.zeros(1, 2, 3), masked_rows(mask, 2))

@@ -9,6 +9,7 @@ import torch
 from speechbrain_birq.brains.ctc import CTCBrain
 from speechbrain_birq.brains.probe import ProbeBrain
 from speechbrain_birq.metrics.curves import plot_layer_weights
+from speechbrain_birq.models.encoders.chunking import make_chunk
 from speechbrain_birq.models.frontend import FrontEnd
 from speechbrain_birq.models.probe import LayerMixture, ProbeModel
 
@@ -60,6 +61,30 @@ def test_the_encoder_gets_no_gradient_and_no_dropout(probe, wavs):
     first.sum().backward()
     assert all(p.grad is None for p in probe.encoder.parameters())
     assert probe.head.scores.grad is not None
+
+
+def test_the_encoder_stays_frozen_whatever_is_thawed(probe):
+    for frozen in (True, False):
+        probe.freeze_encoder(frozen)
+        assert probe.frozen is frozen
+        for mode in (True, False):
+            probe.train(mode)
+            assert probe.head.training is mode
+            assert not any(module.training for module in probe.encoder.modules())
+
+
+@torch.no_grad()
+def test_chunks_reach_every_layer(make_encoder):
+    encoder = make_encoder(num_layers=3)
+    frontend = FrontEnd(n_mels=20, stack=2, normalize="global")
+    frontend.estimate([torch.randn(8000)], seconds=1)
+    probe = ProbeModel(frontend=frontend, encoder=encoder, num_tokens=7)
+    frames, chunk = frontend(0.1 * torch.randn(1, 4800), torch.ones(1)), make_chunk(4)
+    states = probe.encode(*frames, chunk)
+    for k in (1, 2, 3):
+        expected = encoder(*frames, num_layers=k, chunk=chunk)
+        assert torch.equal(states[k], expected)
+    assert not torch.equal(states[3], probe.encode(*frames)[3])
 
 
 def test_the_weights_of_the_layers_are_learnt(probe, wavs):
