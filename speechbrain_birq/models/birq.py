@@ -134,7 +134,8 @@ class BiRQ(torch.nn.Module):
         targets : torch.Tensor, optional
             (B, T, G) int64 stored codes in place of the anchor labels.
         num_masked : int, optional
-            M, if the caller knows it: then nothing synchronizes with the GPU.
+            M, the number of masked frames without padding. If it is given, nothing
+            synchronizes with the GPU.
         generator : torch.Generator, optional
             Draws mask noise and Gumbel noise, on the waveforms' device; by default
             torch's own.

@@ -81,13 +81,13 @@ def test_enhanced_weight_zero_is_a_best_rq_step(make_model, batch, num_codebooks
     projection = twin.anchor_quantizer.projection  # Xavier, from the module's buffers
     codebook = twin.anchor_quantizer.codebook.codes
     frames, lengths = twin.frontend(wavs, wav_lens)
-    filled, targets, hidden = frames.clone(), [], []
+    filled, targets, masked = frames.clone(), [], []
     noise = torch.empty_like(frames).normal_(0.0, 0.1, generator=seeded())
     for b in range(2):
         for t in range(int(lengths[b])):
             if not mask[b, t]:
                 continue
-            hidden.append((b, t))
+            masked.append((b, t))
             filled[b, t] = noise[b, t]
             nearest = []
             for matrix, codes in zip(projection, codebook, strict=True):
@@ -96,8 +96,8 @@ def test_enhanced_weight_zero_is_a_best_rq_step(make_model, batch, num_codebooks
                 nearest.append(squares.index(min(squares)))
             targets.append(nearest)
     output = twin.encoder(filled, lengths)
-    logits = torch.stack([twin.heads.anchor(output[b, t]) for b, t in hidden])
-    logits = logits.reshape(len(hidden), num_codebooks, -1)
+    logits = torch.stack([twin.heads.anchor(output[b, t]) for b, t in masked])
+    logits = logits.reshape(len(masked), num_codebooks, -1)
     losses = [
         torch.nn.functional.cross_entropy(logits[:, g], torch.tensor(targets)[:, g])
         for g in range(num_codebooks)

@@ -52,10 +52,10 @@ def reference(model, wavs, wav_lens, mask, generator):
         [argmin(distances(model.enhanced_quantizer, z[b][t], g)) for g in range(groups)]
         for b, t in inside
     ]
-    hidden = x.clone()
+    masked = x.clone()
     for b, t in inside:
-        hidden[b, t] = fill[b, t].double()
-    output = encoder(hidden, lengths)
+        masked[b, t] = fill[b, t].double()
+    output = encoder(masked, lengths)
 
     lower, upper = [0.0] * groups, [0.0] * groups
     for (b, t), y, y_k in zip(inside, hard, soft, strict=True):

@@ -89,8 +89,8 @@ def test_a_dropped_mel_channel_is_dropped_in_all_stacked_frames(stack):
     identity = torch.nn.Identity()
     augment = SpecAugment(stack=stack, time_drop=identity, freq_drop=drop(2))
     out = augment(torch.ones(2, 6, stack * 20)).reshape(2, 6, stack, 20)
-    hidden = out == 0
-    for utterance in hidden:
+    dropped = out == 0
+    for utterance in dropped:
         assert 3 <= utterance[0, 0].sum() <= 5
         assert (utterance == utterance[0, 0]).all()
 

@@ -20,10 +20,10 @@ def masking(prob=0.02, span=20, seed=0):
 def runs(mask):
     """(start, length) of every masked run."""
     found, start = [], None
-    for t, hidden in enumerate([*mask.tolist(), False]):
-        if hidden and start is None:
+    for t, masked in enumerate([*mask.tolist(), False]):
+        if masked and start is None:
             start = t
-        if not hidden and start is not None:
+        if not masked and start is not None:
             found.append((start, t - start))
             start = None
     return found
@@ -181,7 +181,7 @@ def test_filled_frames_are_noise_of_the_given_deviation(std):
     assert abs(filled.mean() / std) < 0.03
 
 
-def test_the_deviation_is_a_tenth_unless_told():
+def test_the_deviation_is_a_tenth_by_default():
     filled = fill_masked(torch.ones(4, 500, 10), torch.ones(4, 500, dtype=torch.bool))
     assert abs(filled.std() - 0.1) < 0.005
 

@@ -37,17 +37,17 @@ def loop_cross_entropy(logits, labels):
 
 
 def case(groups=1, frames=M, shared=True, seed=0):
-    """hidden, heads, codes, soft labels; leaves with gradients."""
+    """states, heads, codes, soft labels; leaves with gradients."""
     generator = torch.Generator().manual_seed(seed)
     heads = PredictionHeads(
         input_dim=H, num_codebooks=groups, num_codes=N, shared=shared
     )
     for parameter in heads.parameters():
         torch.nn.init.normal_(parameter, generator=generator)
-    hidden = torch.randn(frames, H, generator=generator, requires_grad=True)
+    states = torch.randn(frames, H, generator=generator, requires_grad=True)
     codes = torch.randint(N, (frames, groups), generator=generator)
     soft = torch.randn(frames, groups, N, generator=generator).softmax(-1)
-    return hidden, heads, codes, soft.requires_grad_()
+    return states, heads, codes, soft.requires_grad_()
 
 
 def assert_sums(values, expected):
@@ -113,11 +113,11 @@ def test_cross_entropy_of_bfloat16_logits_is_float32():
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_objective_holds_the_sums_of_both_losses(groups, shared):
-    hidden, heads, codes, soft = case(groups, shared=shared)
-    result = masked_objective(hidden, heads, codes, soft)
+    states, heads, codes, soft = case(groups, shared=shared)
+    result = masked_objective(states, heads, codes, soft)
     upper = heads.anchor if shared else heads.enhanced
     logits, upper_logits = (
-        layer(hidden).detach().reshape(M, groups, N) for layer in (heads.anchor, upper)
+        layer(states).detach().reshape(M, groups, N) for layer in (heads.anchor, upper)
     )
     assert_sums(result.anchor_loss, loop_cross_entropy(logits, codes.tolist()))
     assert_sums(result.enhanced_loss, loop_cross_entropy(upper_logits, soft.tolist()))
@@ -125,14 +125,14 @@ def test_the_objective_holds_the_sums_of_both_losses(groups, shared):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_objective_counts_correct_codes(shared):
-    hidden, heads, codes, soft = case(3, frames=40, shared=shared)
-    result = masked_objective(hidden, heads, codes, soft, chunk=7)
+    states, heads, codes, soft = case(3, frames=40, shared=shared)
+    result = masked_objective(states, heads, codes, soft, chunk=7)
     upper = heads.anchor if shared else heads.enhanced
     right, upper_right = [0] * 3, [0] * 3
     for t in range(40):
         for g in range(3):
             rows = [
-                layer(hidden[t]).tolist()[g * N : g * N + N]
+                layer(states[t]).tolist()[g * N : g * N + N]
                 for layer in (heads.anchor, upper)
             ]
             best, upper_best = (row.index(max(row)) for row in rows)
@@ -144,17 +144,17 @@ def test_the_objective_counts_correct_codes(shared):
 
 
 def test_the_objective_reports_codes_and_frames():
-    hidden, heads, codes, soft = case(2)
-    result = masked_objective(hidden, heads, codes, soft, chunk=3)
+    states, heads, codes, soft = case(2)
+    result = masked_objective(states, heads, codes, soft, chunk=3)
     assert result.num_frames.item() == M
     assert torch.equal(result.anchor_codes, codes)
     assert torch.equal(result.enhanced_codes, soft.argmax(-1))
 
 
 def test_without_enhanced_labels_only_the_anchor_counts():
-    hidden, heads, codes, soft = case(2)
-    alone = masked_objective(hidden, heads, codes, None)
-    both = masked_objective(hidden, heads, codes, soft)
+    states, heads, codes, soft = case(2)
+    alone = masked_objective(states, heads, codes, None)
+    both = masked_objective(states, heads, codes, soft)
     torch.testing.assert_close(alone.anchor_loss, both.anchor_loss)
     assert alone.enhanced_loss.tolist() == [0, 0]
     assert alone.enhanced_correct.tolist() == [0, 0]
@@ -166,10 +166,10 @@ def test_without_enhanced_labels_only_the_anchor_counts():
 def test_chunks_change_neither_values_nor_gradients(chunk, shared):
     results = []
     for size in (chunk, 2048):
-        hidden, heads, codes, soft = case(4, shared=shared)
-        objective = masked_objective(hidden, heads, codes, soft, chunk=size)
+        states, heads, codes, soft = case(4, shared=shared)
+        objective = masked_objective(states, heads, codes, soft, chunk=size)
         penalty_sum(objective, 0.3, 0.7).backward()
-        gradients = [hidden.grad, soft.grad, *(p.grad for p in heads.parameters())]
+        gradients = [states.grad, soft.grad, *(p.grad for p in heads.parameters())]
         results.append([*objective[:5], *gradients])
     for mine, whole in zip(*results, strict=True):
         torch.testing.assert_close(mine, whole, rtol=1e-6, atol=1e-6)
@@ -177,7 +177,7 @@ def test_chunks_change_neither_values_nor_gradients(chunk, shared):
 
 @pytest.mark.parametrize(("chunk", "kept"), [(8, False), (64, True)])
 def test_chunks_do_not_keep_logits_for_the_backward_pass(chunk, kept):
-    hidden, heads, codes, _ = case(1, frames=64)
+    states, heads, codes, _ = case(1, frames=64)
     shapes = []
 
     def pack(tensor):
@@ -185,56 +185,56 @@ def test_chunks_do_not_keep_logits_for_the_backward_pass(chunk, kept):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        masked_objective(hidden, heads, codes, None, chunk=chunk)
+        masked_objective(states, heads, codes, None, chunk=chunk)
     assert ((chunk, 1, N) in shapes) is kept
 
 
 def test_without_gradients_chunks_give_the_same_values():
-    hidden, heads, codes, soft = case(2)
+    states, heads, codes, soft = case(2)
     with torch.no_grad():
-        few = masked_objective(hidden, heads, codes, soft, chunk=2)
+        few = masked_objective(states, heads, codes, soft, chunk=2)
     torch.testing.assert_close(
-        few[:5], masked_objective(hidden, heads, codes, soft)[:5]
+        few[:5], masked_objective(states, heads, codes, soft)[:5]
     )
 
 
 @pytest.mark.parametrize("enhanced", [True, False])
 def test_no_masked_frame_gives_a_loss_of_zero_with_a_graph(enhanced):
-    hidden, heads, codes, soft = case(2, frames=0)
-    result = masked_objective(hidden, heads, codes, soft if enhanced else None)
+    states, heads, codes, soft = case(2, frames=0)
+    result = masked_objective(states, heads, codes, soft if enhanced else None)
     loss = penalty_sum(result, 0.1, 2.4)
     loss.backward()
     assert loss.item() == 0
     assert result.num_frames.item() == 0
-    assert hidden.grad.shape == (0, H)
+    assert states.grad.shape == (0, H)
     assert all(p.grad.abs().max() == 0 for p in heads.parameters())
 
 
 def test_the_gradient_flows_into_soft_labels():
-    hidden, heads, codes, soft = case(2)
-    masked_objective(hidden, heads, codes, soft).enhanced_loss.sum().backward()
-    expected = -heads.anchor_logits(hidden.detach()).log_softmax(-1).detach()
+    states, heads, codes, soft = case(2)
+    masked_objective(states, heads, codes, soft).enhanced_loss.sum().backward()
+    expected = -heads.anchor_logits(states.detach()).log_softmax(-1).detach()
     torch.testing.assert_close(soft.grad, expected)
 
 
 def test_a_shared_head_is_one_layer():
     heads = PredictionHeads(input_dim=H, num_codebooks=2, num_codes=N)
-    hidden = torch.randn(3, H)
+    states = torch.randn(3, H)
     assert len(list(heads.parameters())) == 2
-    assert torch.equal(heads.anchor_logits(hidden), heads.enhanced_logits(hidden))
+    assert torch.equal(heads.anchor_logits(states), heads.enhanced_logits(states))
 
 
 def test_separate_heads_learn_from_their_own_loss_only():
-    hidden, heads, codes, soft = case(2, shared=False)
-    masked_objective(hidden, heads, codes, soft).anchor_loss.sum().backward()
+    states, heads, codes, soft = case(2, shared=False)
+    masked_objective(states, heads, codes, soft).anchor_loss.sum().backward()
     assert heads.anchor.weight.grad.abs().max() > 0
     assert heads.enhanced.weight.grad is None or heads.enhanced.weight.grad.eq(0).all()
 
 
 @pytest.mark.parametrize("groups", [1, 4])
 def test_the_penalty_sum_weighs_the_mean_over_codebooks(groups):
-    hidden, heads, codes, soft = case(groups)
-    result = masked_objective(hidden, heads, codes, soft)
+    states, heads, codes, soft = case(groups)
+    result = masked_objective(states, heads, codes, soft)
     upper = sum(result.enhanced_loss.tolist()) / groups
     lower = sum(result.anchor_loss.tolist()) / groups
     assert penalty_sum(result, 0.1, 2.4).item() == pytest.approx(
@@ -243,10 +243,10 @@ def test_the_penalty_sum_weighs_the_mean_over_codebooks(groups):
 
 
 def test_sums_of_two_halves_are_the_sum_of_the_whole():
-    hidden, heads, codes, soft = case(2)
-    whole = penalty_sum(masked_objective(hidden, heads, codes, soft), 0.1, 2.4)
+    states, heads, codes, soft = case(2)
+    whole = penalty_sum(masked_objective(states, heads, codes, soft), 0.1, 2.4)
     halves = sum(
-        penalty_sum(masked_objective(hidden[h], heads, codes[h], soft[h]), 0.1, 2.4)
+        penalty_sum(masked_objective(states[h], heads, codes[h], soft[h]), 0.1, 2.4)
         for h in (slice(0, 2), slice(2, M))
     )
     torch.testing.assert_close(whole, halves)
