@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,12 @@ from speechbrain.utils.checkpoints import (
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.checkpoints import files
+from speechbrain_birq.checkpoints.plain_files import (
+    corruption_named,
+    read_json,
+    read_json_entries,
+)
+from speechbrain_birq.metrics.curves import read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +45,7 @@ class RunLog:
         self.tensorboard, self.writer = tensorboard, None
         self.unwritten, self.purge_step = [], None
         self.recovered = {"bytes": 0, "seconds": 0.0}
-        self.started = time.time()
+        self.started = time.monotonic()
 
     def report(self, stage: str, step: int, figures: dict) -> None:
         """Write the figures of one stage at one optimiser step."""
@@ -66,7 +71,7 @@ class RunLog:
     def seconds(self) -> float:
         """Since the start, of all starts: what a killed one did after its last
         checkpoint is not counted."""
-        return self.recovered["seconds"] + time.time() - self.started
+        return self.recovered["seconds"] + time.monotonic() - self.started
 
     @mark_as_saver
     def save(self, path):
@@ -79,16 +84,23 @@ class RunLog:
     @mark_as_loader
     def load(self, path, end_of_epoch):
         """Restore it; nothing happens to the files yet."""
-        self.recovered = json.loads(path.read_text(encoding="utf-8"))
+        state = read_json(path, "delete this checkpoint")
+        with corruption_named(path, "delete this checkpoint"):
+            self.recovered = {
+                "bytes": int(state["bytes"]),
+                "seconds": float(state["seconds"]),
+            }
 
     def go_on(self) -> None:
         """Drop the figures that no checkpoint knows: they come again."""
-        self.started = time.time()
+        self.started = time.monotonic()
         if not self.path.is_file():
             return
-        length = min(self.recovered["bytes"], self.path.stat().st_size)
-        os.truncate(self.path, length)
-        rows = [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
+        with open(self.path, "rb+") as file:
+            known = file.read(self.recovered["bytes"])
+            # A cut last line would spoil the line that is appended to it.
+            file.truncate(known.rfind(b"\n") + 1)
+        rows = read_metrics(self.path.parent)
         self.purge_step = rows[-1]["step"] if rows else 0
         for row in rows:  # purged with the others of its step
             if row["step"] == self.purge_step:
@@ -125,6 +137,6 @@ def _writer(folder, purge_step):
 def add_result(folder: str | Path, key: str, value: Any) -> None:
     """Add or replace one entry of a run folder's ``results.json``."""
     path = Path(folder) / "results.json"
-    results = json.loads(path.read_text()) if path.is_file() else {}
+    results = read_json_entries(path, "delete it") if path.exists() else {}
     results[key] = value
     files.write(path, json.dumps(results, indent=2) + "\n")

@@ -1,6 +1,8 @@
 """Read text, JSON and YAML: whatever is wrong with a file is one sentence."""
 
 import json
+import logging
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,12 @@ import ruamel.yaml
 
 from speechbrain_birq.errors import BadInput
 
+logger = logging.getLogger(__name__)
+
 MAX_DEPTH = 100
 YAML_BYTES = 2**18  # ruamel.yaml needs seconds for these; a run folder's have 10 kB
 JSON_BYTES = 2**24  # at worst (empty objects) these become 400 MB of memory
-JSON_LINES_BYTES = 2**28  # metrics.jsonl of a run with millions of steps
+JSON_LINES_BYTES = 2**26  # 100,000 reports of a run
 
 # What the parsers raise, and code that expects another shape than the file has.
 CORRUPT = (
@@ -91,13 +95,19 @@ def read_text(path: str | Path, advice: str, max_bytes: int = YAML_BYTES) -> str
     speechbrain_birq.errors.BadInput: ...hyperparams.yaml is corrupt ('utf-8' codec \
 can't decode byte 0xff in position 0: invalid start byte): train again
     """
+    data = _read_bytes(path, advice, max_bytes)
+    with corruption_named(path, advice):
+        return data.decode("utf-8")
+
+
+def _read_bytes(path, advice, max_bytes):
     with corruption_named(path, advice):
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a regular file")
         if status.st_size > max_bytes:
             raise ValueError(f"{status.st_size} bytes, at most {max_bytes} are read")
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_bytes()
 
 
 def read_json(
@@ -135,15 +145,54 @@ delete it
         return _checked(json.loads(text), kind)
 
 
-def read_json_lines(path: str | Path, advice: str) -> list[dict[str, Any]]:
-    """Read a file with a JSON object in each line.
+def read_json_entries(path: str | Path, advice: str) -> dict[str, Any]:
+    """Read a JSON object that was written with ``indent=2``, or what is left of it.
 
-    A last line without its end is skipped: whatever wrote it was killed meanwhile.
+    If the file is corrupt, its complete entries are returned, with a warning.
 
     Raises
     ------
     BadInput
-        As for ``read_text``; if another line is no object.
+        If it is no regular file, or too long.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "results.json"
+    >>> _ = path.write_text('{\\n  "dev": {"wer": 3.5},\\n  "test": {"we')
+    >>> read_json_entries(path, "delete it")
+    {'dev': {'wer': 3.5}}
+    """
+    data = _read_bytes(path, advice, JSON_BYTES)
+    text = data.decode("utf-8", errors="replace")
+    try:
+        return _checked(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        entries = _complete_entries(text)
+        logger.warning("%s is corrupt: it keeps %s", path, list(entries) or "nothing")
+        return entries
+
+
+def _complete_entries(text):
+    entries = {}
+    for key in re.finditer(r'^  ("[^"\n]*"): ', text, re.MULTILINE):
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, key.end())
+            if text[end : end + 1] in (",", "\n"):  # otherwise a number may be cut
+                entries[json.loads(key[1])] = value
+        except (ValueError, RecursionError):
+            continue
+    return entries
+
+
+def read_json_lines(path: str | Path, advice: str) -> list[dict[str, Any]]:
+    """Read a file with a JSON object in each line; skip other lines with a warning.
+
+    The last line is cut if the process that wrote it was killed.
+
+    Raises
+    ------
+    BadInput
+        If it is no regular file, or too long.
 
     Example
     -------
@@ -152,11 +201,18 @@ def read_json_lines(path: str | Path, advice: str) -> list[dict[str, Any]]:
     >>> read_json_lines(path, "delete it")
     [{'step': 1}, {'step': 2}]
     """
-    lines = read_text(path, advice, JSON_LINES_BYTES).split("\n")[:-1]
-    rows = []
+    rows, skipped = [], []
+    lines = _read_bytes(path, advice, JSON_LINES_BYTES).splitlines()
     for number, line in enumerate(lines, 1):
-        with corruption_named(f"line {number} of {path}", advice):
+        try:
             rows.append(_checked(json.loads(line), dict))
+        except (ValueError, RecursionError):
+            skipped.append(number)
+    if skipped:
+        logger.warning(
+            "%s: skipped %d lines that are no JSON objects, the first is line %d",
+            *(path, len(skipped), skipped[0]),
+        )
     return rows
 
 

@@ -13,9 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from speechbrain_birq.checkpoints import files
+from speechbrain_birq.checkpoints.plain_files import corruption_named, read_json
 from speechbrain_birq.errors import BadInput
 
 NAME = "labels.json"
+INDEX_BYTES = 2**27  # some 3 million utterances
+LABEL_AGAIN = "delete the folder, label again"
 
 
 def write_labels(folder, split, utterances, shape) -> int:
@@ -52,7 +56,7 @@ def write_labels(folder, split, utterances, shape) -> int:
         file.flush()
         os.fsync(file.fileno())
     (partial / "index.json").write_text(json.dumps(lengths), encoding="utf-8")
-    (folder / NAME).write_text(json.dumps(shape, indent=1) + "\n", encoding="utf-8")
+    files.write(folder / NAME, json.dumps(shape, indent=1) + "\n")
     partial.rename(folder / split)
     return sum(lengths.values())
 
@@ -83,14 +87,15 @@ class StoredLabels:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        try:
-            self.shape = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
-            self.num_codebooks = int(self.shape["num_codebooks"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        path = self.folder / NAME
+        if not path.is_file():
             raise BadInput(
                 f"no stored labels in {folder} ({NAME}): give a folder that "
                 f"recipes/LibriSpeech/relabel.py has finished"
-            ) from error
+            )
+        self.shape = read_json(path, LABEL_AGAIN)
+        with corruption_named(path, LABEL_AGAIN):
+            self.num_codebooks = int(self.shape["num_codebooks"])
 
     def fits(self, shape) -> None:
         """Refuse codes of another front end, of other codebooks or of another layer.
@@ -162,13 +167,17 @@ class SplitLabels:
 
     def __init__(self, folder, num_codebooks):
         index = folder / "index.json"
-        lengths = json.loads(index.read_text(encoding="utf-8"))
+        lengths = read_json(index, LABEL_AGAIN, max_bytes=INDEX_BYTES)
+        with corruption_named(index, LABEL_AGAIN):
+            if not all(type(n) is int and 0 <= n < 2**32 for n in lengths.values()):
+                raise ValueError("lengths that are no numbers of frames")
         ends = np.cumsum(list(lengths.values()), dtype=np.int64).tolist()
         starts = [0, *ends[:-1]]
         self.spans = dict(zip(lengths, zip(starts, ends, strict=True), strict=True))
         path = folder / "codes.u16"
         expected = 2 * num_codebooks * (ends[-1] if ends else 0)
-        if not expected or path.stat().st_size != expected:
+        size = path.stat().st_size if path.is_file() else 0
+        if not expected or size != expected:
             raise BadInput(f"{path} is cut off or empty: delete {folder}, label again")
         codes = np.memmap(path, dtype=np.uint16, mode="r")
         self.codes = codes.reshape(-1, num_codebooks)

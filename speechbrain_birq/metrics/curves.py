@@ -1,8 +1,9 @@
 """Read what a run has logged in its metrics.jsonl, and draw its curves."""
 
-import json
 import logging
 from pathlib import Path
+
+from speechbrain_birq.checkpoints.plain_files import read_json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,14 @@ def read_metrics(folder, stage=None) -> list[dict]:
     path = Path(folder) / "metrics.jsonl"
     if not path.is_file():
         return []
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    rows = filter(_is_report, read_json_lines(path, "delete it"))
     return [row for row in rows if stage in (None, row["stage"])]
+
+
+def _is_report(row):
+    figures = {name: value for name, value in row.items() if name != "stage"}
+    numbers = all(isinstance(value, int | float) for value in figures.values())
+    return numbers and "step" in figures and isinstance(row.get("stage"), str)
 
 
 def plot_training(folder) -> dict:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from speechbrain_birq.checkpoints.plain_files import (
     read_json,
+    read_json_entries,
     read_json_lines,
     read_tagged_yaml,
     read_text,
@@ -17,7 +18,7 @@ from speechbrain_birq.checkpoints.plain_files import (
 )
 from speechbrain_birq.errors import BadInput
 
-READERS = [read_text, read_json, read_json_lines, read_yaml, read_tagged_yaml]
+READERS = [read_text, read_json, read_yaml, read_tagged_yaml]
 
 
 def sentence(read, path):
@@ -38,17 +39,21 @@ def written(path, content):
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_what_is_no_text_in_a_regular_file_is_named(read, tmp_path):
+def test_what_is_no_text_is_named(read, tmp_path):
+    assert "utf-8" in sentence(read, written(tmp_path / "a", b"\xff\xfe\x00"))
+
+
+@pytest.mark.parametrize("read", [*READERS, read_json_entries, read_json_lines])
+def test_what_is_no_regular_file_is_named(read, tmp_path):
     assert "No such file" in sentence(read, tmp_path / "missing")
     assert "not a regular file" in sentence(read, tmp_path)
-    assert "utf-8" in sentence(read, written(tmp_path / "a", b"\xff\xfe\x00"))
     os.mkfifo(tmp_path / "pipe")  # to open it would wait for ever
     assert "not a regular file" in sentence(read, tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     assert "not a regular file" in sentence(read, tmp_path / "zero")
 
 
-@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("read", [*READERS, read_json_entries, read_json_lines])
 def test_a_file_that_is_too_long_is_not_read(read, tmp_path):
     path = written(tmp_path / "long", "")
     os.truncate(path, 2**40)  # sparse
@@ -92,18 +97,45 @@ def test_plain_yaml_refuses_tags(tmp_path):
     assert "python/object" in sentence(read_yaml, written(tmp_path / "a", content))
 
 
-def test_a_cut_last_line_is_skipped(tmp_path):
+def test_wherever_lines_are_cut_the_complete_ones_are_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    lines = "".join(json.dumps({"step": i, "text": "ä"}) + "\n" for i in range(3))
-    for length in range(len(lines) + 1):
-        rows = read_json_lines(written(path, lines[:length]), "do this")
-        assert [row["step"] for row in rows] == list(range(lines[:length].count("\n")))
+    text = "".join(json.dumps({"step": i, "text": "ä"}) + "\n" for i in range(3))
+    for length in range(len(text) + 1):
+        rows = read_json_lines(written(path, text[:length]), "do this")
+        complete = text[: length + 1].count("\n")  # the last one may lack its end
+        assert [row["step"] for row in rows] == list(range(complete))
 
 
-@pytest.mark.parametrize("line", ["", "[1]", "{", '{"a": 1}{"b": 2}', "\0\0"])
-def test_another_bad_line_is_named_by_its_number(tmp_path, line):
-    path = written(tmp_path / "metrics.jsonl", f'{{"step": 0}}\n{line}\n')
-    assert sentence(read_json_lines, path).startswith("line 2 of ")
+@pytest.mark.parametrize(
+    "line", ["", "[1]", "{", '{"a": 1}{"b": 2}', "\0\0", b"\xff", "[" * 100_000]
+)
+def test_bad_lines_are_skipped_and_counted(tmp_path, line, caplog):
+    line = line if isinstance(line, bytes) else line.encode()
+    content = b"\n".join([b'{"step": 0}', line, b'{"step": 1}', line, b""])
+    path = written(tmp_path / "metrics.jsonl", content)
+    assert read_json_lines(path, "do this") == [{"step": 0}, {"step": 1}]
+    (record,) = caplog.records
+    assert f"{path}: skipped 2 lines" in record.message
+    assert record.message.endswith("line 2")
+
+
+RESULTS = {"dev": {"wer": 3.5, "é": [1]}, "seconds": 7.5, "test": {"wer": 4.0}}
+
+
+def test_wherever_results_are_cut_the_complete_entries_are_read(tmp_path):
+    text, most = json.dumps(RESULTS, indent=2), []
+    for length in range(len(text)):
+        found = read_json_entries(written(tmp_path / "a", text[:length]), "do this")
+        assert found == {key: RESULTS[key] for key in found}
+        most.append(len(found))
+    assert most == sorted(most) and most[-1] == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{" * 100_000])
+def test_results_that_are_none_count_as_empty(tmp_path, content, caplog):
+    path = written(tmp_path / "results.json", content)
+    assert read_json_entries(path, "do this") == {}
+    assert f"{path} is corrupt" in caplog.text
 
 
 @pytest.mark.parametrize("read", [read_json, read_yaml, read_tagged_yaml])

@@ -1,5 +1,6 @@
 """Every corrupt file of a run folder is named in one sentence."""
 
+import json
 import pickle
 import shutil
 import zipfile
@@ -8,6 +9,7 @@ import pytest
 import torch
 from test_old_layout import OLD
 
+from speechbrain_birq.brains.run_log import RunLog, add_result
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.checkpointer import AtomicCheckpointer
 from speechbrain_birq.checkpoints.run_folder import (
@@ -19,6 +21,7 @@ from speechbrain_birq.checkpoints.run_folder import (
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import SpeechEncoder, load_labeller
 from speechbrain_birq.inference.pretrained import pretraining_settings
+from speechbrain_birq.metrics.curves import plot_training, read_metrics
 
 YAML_FAULTS = {
     "empty": b"",
@@ -131,3 +134,44 @@ def test_a_model_file_that_is_no_file_is_not_loaded(tmp_path):
     (tmp_path / "model.ckpt").symlink_to("/dev/zero")
     with pytest.raises(BadInput, match="not a regular file"):
         load_weights({}, tmp_path, tmp_path)
+
+
+def test_a_cut_last_line_of_the_metrics_stops_no_resume(tmp_path):
+    log, path = RunLog(tmp_path, tensorboard=False), tmp_path / "metrics.jsonl"
+    for step in (1, 2, 3):
+        log.report("train", step, {"loss": 0.5})
+    log.save(tmp_path / "state")
+    path.write_bytes(path.read_bytes()[:-5])
+    again = RunLog(tmp_path, tensorboard=False)
+    again.load(tmp_path / "state", end_of_epoch=True)
+    again.go_on()
+    again.report("train", 4, {"loss": 0.5})
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 4]
+
+
+@pytest.mark.parametrize("line", ["{", "7", '{"stage": "train"}', '{"step": "a"}'])
+def test_lines_that_are_no_reports_stop_neither_resume_nor_drawing(tmp_path, line):
+    log, path = RunLog(tmp_path, tensorboard=False), tmp_path / "metrics.jsonl"
+    log.report("valid", 1, {"loss": 0.5})
+    path.write_text(f"{line}\n{path.read_text()}")
+    log.save(tmp_path / "state")
+    log.load(tmp_path / "state", end_of_epoch=True)
+    log.go_on()
+    assert plot_training(tmp_path) == {"stage": "valid", "step": 1, "loss": 0.5}
+
+
+@pytest.mark.parametrize("content", ["[1]", "{}", "{", '{"bytes": 1}'])
+def test_a_corrupt_state_of_the_log_is_named(tmp_path, content):
+    (tmp_path / "run_log.ckpt").write_text(content)
+    log = RunLog(tmp_path, tensorboard=False)
+    sentence(tmp_path / "run_log.ckpt", log.load, tmp_path / "run_log.ckpt", True)
+
+
+def test_cut_results_keep_the_other_entries(tmp_path):
+    for split in ("dev", "test", "other"):
+        add_result(tmp_path, split, {"wer": 1.5})
+    path = tmp_path / "results.json"
+    path.write_text(path.read_text()[:-15])
+    add_result(tmp_path, "steps", 7)
+    expected = {"dev": {"wer": 1.5}, "test": {"wer": 1.5}, "steps": 7}
+    assert json.loads(path.read_text()) == expected
