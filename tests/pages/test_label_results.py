@@ -1,4 +1,4 @@
-"""Label experiments: what is kept, what is not done twice, and what the table says."""
+"""Label experiments: stored pieces are not run again, and the table is right."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def record(arm, seed, errors, seconds=10.0):
 
 @pytest.fixture(autouse=True)
 def _this_tree(monkeypatch):
-    """What is started imports this package, installed or not."""
+    """Let started processes import this package, installed or not."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
@@ -53,31 +53,31 @@ def cells(records, arm):
         found = [cell.strip() for cell in line.strip("|").split("|")]
         if found[0] == arm:
             return found
-    raise AssertionError(f"no row of {arm}")
+    raise AssertionError(f"no row for {arm}")
 
 
-def test_a_row_has_every_seed_their_mean_and_their_spread(records):
+def test_a_row_has_each_seed_the_mean_and_the_standard_deviation(records):
     assert cells(records, "new")[1:6] == ["2", "2", "10.0 15.0", "12.50", "3.54"]
 
 
-def test_a_row_has_cost_and_the_state_of_the_labels(records):
+def test_a_row_has_the_cost_and_the_figures_of_the_labels(records):
     assert cells(records, "new")[7:] == ["1.50", "3.50", "7, 5", ""]
 
 
 def test_an_arm_is_compared_with_the_same_seeds_of_the_baseline(records):
-    """With seed 2 gone from the new arm its 10 % face the baseline's 25 % of seed 1."""
+    """Without seed 2, the new arm's 10 % are compared with the 25 % of seed 1."""
     assert cells(records[:3], "new")[6].startswith("-15.00 ")
 
 
-def test_the_interval_is_of_utterances_with_all_their_seeds(records):
-    """Two utterances: every bootstrap sample is one of three, written out here."""
+def test_the_bootstrap_draws_utterances_with_all_their_seeds(records):
+    """Two utterances: a bootstrap sample is one of the three that are listed here."""
     rates = sorted([(2 - 6) / 20, (8 - 14) / 60, (10 - 20) / 80])
     low, high = cells(records, "new")[6].split("(")[1].strip(")").split(" to ")
     assert low == f"{100 * rates[0]:+.1f}" and high == f"{100 * rates[2]:+.1f}"
 
 
-def test_of_two_fine_tunings_the_mean_counts(records):
-    """The new arm's second ones make 3 and 6 errors more, of the same characters."""
+def test_two_fine_tunings_enter_with_their_mean(records):
+    """The new arm's second fine-tunings make 3 and 6 errors more."""
     for piece, more in zip(records[2:], (3, 6), strict=True):
         piece["errors"] = {
             n: [2 * e + more, 2 * c] for n, (e, c) in piece["errors"].items()
@@ -94,7 +94,7 @@ def test_an_arm_without_a_record_has_no_row(records):
 
 @pytest.mark.parametrize("name", ["minispeech", "minispeech_long", "so762", "trial"])
 def test_the_page_is_what_the_command_prints(name, monkeypatch, capsys, tmp_path):
-    """Of a copy: the picture is drawn anew."""
+    """The command runs on a copy, because it draws the picture again."""
     folder = ROOT / "experiments/labels"
     shutil.copytree(folder / name, tmp_path / name)
     plan = shutil.copy(folder / f"{name}.yaml", tmp_path)
@@ -104,7 +104,7 @@ def test_the_page_is_what_the_command_prints(name, monkeypatch, capsys, tmp_path
     assert capsys.readouterr().out.strip() in page
 
 
-def test_pieces_are_run_kept_and_not_run_again(corpus, tmp_path, monkeypatch, capsys):
+def test_pieces_are_run_stored_and_not_run_again(corpus, tmp_path, monkeypatch, capsys):
     small = {k: v for k, v in TINY.items() if k not in ("tensorboard", "device")}
     plan = {
         "pretrain": small | dict(train_split="train", num_codes=16, label_layer=1),
@@ -139,7 +139,7 @@ def test_pieces_are_run_kept_and_not_run_again(corpus, tmp_path, monkeypatch, ca
     labels.main()
 
 
-def test_a_piece_with_fewer_fine_tunings_is_missing(tmp_path):
+def test_a_piece_with_too_few_fine_tunings_is_missing(tmp_path):
     path = tmp_path / "base-1.json"
     path.write_text(json.dumps({"scores": [{}]}))
     assert [labels.missing(path, {"finetunings": n}) for n in (1, 2)] == [False, True]
