@@ -7,6 +7,8 @@ from test_layering import PACKAGE
 
 ROOMS = """
 checkpoints
+decoding
+metrics
 models
 """.split()
 

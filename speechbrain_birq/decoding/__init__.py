@@ -1,4 +1,4 @@
-"""Log probabilities to texts: tokens, decoders, language models."""
+"""Turn log probabilities into texts: tokens, decoders, language models."""
 
 from speechbrain_birq.decoding.decoders import (
     BeamDecoder,
@@ -10,6 +10,7 @@ from speechbrain_birq.decoding.ngram import estimate, write_arpa
 from speechbrain_birq.decoding.tokens import (
     CharacterTokens,
     SentencePieceTokens,
+    Tokens,
     load_tokens,
     make_tokens,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "ErrorCounter",
     "GreedyDecoder",
     "SentencePieceTokens",
+    "Tokens",
     "estimate",
     "load_tokens",
     "make_decoder",

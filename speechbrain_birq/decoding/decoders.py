@@ -1,25 +1,25 @@
-"""Log probabilities to texts, texts to error rates."""
+"""Turn log probabilities into texts, texts into error rates."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from speechbrain.decoders.ctc import CTCBeamSearcher, ctc_greedy_decode
 from speechbrain.utils.metric_stats import ErrorRateStats
 
+from speechbrain_birq.checkpoints import files
 from speechbrain_birq.decoding.language_model import find_words
+from speechbrain_birq.decoding.tokens import Tokens
 from speechbrain_birq.distributed import gathered
 from speechbrain_birq.errors import BadInput
 
 
 class GreedyDecoder:
-    """The most probable token of every frame, repetitions and blanks removed.
-
-    Arguments
-    ---------
-    tokens : CharacterTokens or SentencePieceTokens
+    """Take the most probable token of every frame, drop repetitions and blanks.
 
     Example
     -------
-    >>> import torch
     >>> from speechbrain_birq.decoding.tokens import CharacterTokens
     >>> log_probs = torch.eye(3)[torch.tensor([[2, 2, 0, 2, 1]])].log()
     >>> decode = GreedyDecoder(CharacterTokens(["<blank>", "A", "B"]))
@@ -27,11 +27,11 @@ class GreedyDecoder:
     ['BB']
     """
 
-    def __init__(self, tokens):
+    def __init__(self, tokens: Tokens) -> None:
         self.tokens = tokens
 
-    def __call__(self, log_probs, lengths) -> list[str]:
-        """(B, T, V), (B,) -> texts"""
+    def __call__(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[str]:
+        """Decode a batch: (B, T, V), (B,) -> texts."""
         relative = lengths / log_probs.shape[1]
         decoded = ctc_greedy_decode(log_probs, relative, blank_id=0)
         return [" ".join(self.tokens.decode(ids).split()) for ids in decoded]
@@ -45,18 +45,26 @@ class BeamDecoder:
     tokens : CharacterTokens or SentencePieceTokens
     beam_size : int
     lm_path : str, optional
-        ARPA or binary; needs the extra ``lm``.
+        ARPA or kenlm binary file; needs the extra ``lm``.
     alpha, beta : float
         Weights of the language model and of the number of words.
 
     Raises
     ------
     BadInput
-        If a language model is wanted and kenlm is not installed, or the language model
-        does not fit the tokens.
+        If a language model is given and kenlm is not installed, or if it does not fit
+        the tokens.
     """
 
-    def __init__(self, tokens, *, beam_size=100, lm_path=None, alpha=0.5, beta=1.5):
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        beam_size: int = 100,
+        lm_path: str | None = None,
+        alpha: float = 0.5,
+        beta: float = 1.5,
+    ) -> None:
         words = None if lm_path is None else find_words(lm_path, tokens)
         try:
             self.searcher = CTCBeamSearcher(
@@ -74,19 +82,35 @@ class BeamDecoder:
                 f"kenlm cannot read {lm_path} ({reason}): make it again"
             ) from error
 
-    def weigh(self, alpha, beta) -> None:
-        """Give the language model other weights; it is not read again."""
+    def weigh(self, alpha: float, beta: float) -> None:
+        """Set other weights of the language model; it is not read again."""
         self.searcher.lm.alpha, self.searcher.lm.beta = alpha, beta
 
-    def __call__(self, log_probs, lengths) -> list[str]:
-        """(B, T, V), (B,) -> texts"""
+    def __call__(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[str]:
+        """Decode a batch: (B, T, V), (B,) -> texts."""
         relative = lengths / log_probs.shape[1]
         hypotheses = self.searcher(log_probs.cpu(), relative.cpu())
         return [best[0].text for best in hypotheses]
 
 
-def make_decoder(kind, tokens, *, beam_size=100, lm_path=None, alpha=0.5, beta=1.5):
-    """``greedy`` or ``beam``.
+def make_decoder(
+    kind: str,
+    tokens: Tokens,
+    *,
+    beam_size: int = 100,
+    lm_path: str | None = None,
+    alpha: float = 0.5,
+    beta: float = 1.5,
+) -> GreedyDecoder | BeamDecoder:
+    """Make the decoder that is named.
+
+    Arguments
+    ---------
+    kind : str
+        ``greedy`` or ``beam``.
+    tokens : CharacterTokens or SentencePieceTokens
+    beam_size, lm_path, alpha, beta
+        As for ``BeamDecoder``.
 
     Raises
     ------
@@ -107,28 +131,38 @@ def make_decoder(kind, tokens, *, beam_size=100, lm_path=None, alpha=0.5, beta=1
 
 
 class ErrorRates(NamedTuple):
-    """In percent."""
+    """Error rates in percent."""
 
     wer: float
     cer: float
 
 
 class ErrorCounter:
-    """Word and character errors of a split, by SpeechBrain's edit distance."""
+    """Count the word and character errors of a split, by SpeechBrain's edit distance.
 
-    def __init__(self):
+    Example
+    -------
+    >>> errors = ErrorCounter()
+    >>> errors.append(["a"], hypotheses=["ONE TOO"], references=["ONE TWO"])
+    >>> errors.rates()
+    ErrorRates(wer=50.0, cer=14.285714285714286)
+    """
+
+    def __init__(self) -> None:
         self.words = ErrorRateStats()
         self.characters = ErrorRateStats(split_tokens=True)
 
-    def append(self, ids, hypotheses, references) -> None:
+    def append(
+        self, ids: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]
+    ) -> None:
         """Count the errors of a batch of texts."""
-        hypotheses = [text.split() for text in hypotheses]
-        references = [text.split() for text in references]
-        self.words.append(ids, hypotheses, references)
-        self.characters.append(ids, hypotheses, references)
+        decoded = [text.split() for text in hypotheses]
+        spoken = [text.split() for text in references]
+        self.words.append(ids, decoded, spoken)
+        self.characters.append(ids, decoded, spoken)
 
     def gather(self) -> None:
-        """Take the utterances of all ranks, in the order of their names."""
+        """Collect the utterances of all ranks, sorted by their ids."""
         for stats in (self.words, self.characters):
             found = gathered(stats.scores)
             if len(found) > 1:
@@ -136,13 +170,13 @@ class ErrorCounter:
                 stats.scores = sorted(scores, key=lambda score: score["key"])
 
     def rates(self) -> ErrorRates:
-        """WER and CER so far."""
+        """Return WER and CER of what was counted."""
         return ErrorRates(
             self.words.summarize("error_rate"), self.characters.summarize("error_rate")
         )
 
-    def utterances(self) -> list[dict]:
-        """Errors and lengths of each utterance, for confidence intervals."""
+    def utterances(self) -> list[dict[str, Any]]:
+        """Return errors and lengths of each utterance, for confidence intervals."""
         rows = zip(self.words.scores, self.characters.scores, strict=True)
         return [
             {
@@ -155,7 +189,10 @@ class ErrorCounter:
             for word, character in rows
         ]
 
-    def write(self, path) -> None:
-        """Word alignments of every utterance."""
-        with open(path, "w", encoding="utf-8") as file:
+    def write(self, path: str | Path) -> None:
+        """Write the word alignments of every utterance."""
+        with (
+            files.replacing(path) as partial,
+            open(partial, "w", encoding="utf-8") as file,
+        ):
             self.words.write_stats(file)

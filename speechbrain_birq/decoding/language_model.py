@@ -1,9 +1,11 @@
-"""A kenlm n-gram, ARPA or binary: refused early where it cannot help."""
+"""Check a kenlm n-gram (ARPA or binary) before it is used: words, alphabet."""
 
 import mmap
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from speechbrain_birq.decoding.tokens import Tokens
 from speechbrain_birq.errors import BadInput
 
 BINARY = b"mmap lm http://kheafield.com/code"  # kenlm's own first bytes
@@ -12,8 +14,8 @@ NOT_WORDS = {"<s>", "</s>", "<unk>", "<UNK>"}
 ENOUGH = 0.5  # share of the words that tokens must be able to spell
 
 
-def read_words(path) -> list[str]:
-    """The vocabulary of a language model, sorted.
+def read_words(path: str | Path) -> list[str]:
+    """Read the vocabulary of a language model, sorted.
 
     SpeechBrain reads it from ARPA files only, and there only words that have a
     back-off weight; any other word would be scored as unknown.
@@ -21,17 +23,17 @@ def read_words(path) -> list[str]:
     Arguments
     ---------
     path : str or Path
-        ARPA or kenlm binary, known by its first bytes, not by its name.
+        ARPA or kenlm binary file, recognised by its first bytes, not by its name.
 
     Returns
     -------
     list
-        Without the markers of sentences and of unknown words.
+        Words without the markers of sentences and of unknown words.
 
     Raises
     ------
     BadInput
-        If the file is missing, compressed, no language model or cut off.
+        If the file is missing, compressed, truncated or no language model.
     """
     try:
         with open(path, "rb") as file:
@@ -47,7 +49,7 @@ def read_words(path) -> list[str]:
     words = sorted(set(words) - NOT_WORDS)
     if not words:
         raise BadInput(
-            f"{path} is no language model, or it is cut off: no words in it; give an "
+            f"{path} is no language model, or it is truncated: no words in it; give an "
             f"ARPA file or what kenlm's build_binary makes of one"
         )
     return words
@@ -78,15 +80,15 @@ def _binary_words(path):
     return tail.decode("utf-8", errors="replace").split("\0")[:-1]
 
 
-def check_alphabet(path, words, tokens) -> None:
+def check_alphabet(path: str | Path, words: Sequence[str], tokens: Tokens) -> None:
     """Refuse a language model whose words the tokens cannot spell.
 
     Arguments
     ---------
     path : str or Path
-        For the message.
-    words : list
-        Of the language model.
+        File of the language model, for the message.
+    words : sequence
+        Vocabulary of the language model.
     tokens : CharacterTokens or SentencePieceTokens
 
     Raises
@@ -111,13 +113,13 @@ def _respelt(word, tokens):
     return tokens.decode(tokens.encode(word).tolist()).strip()
 
 
-def find_words(path, tokens) -> list[str]:
-    """Words of a language model that fits the tokens.
+def find_words(path: str | Path, tokens: Tokens) -> list[str]:
+    """Read the words of a language model, and refuse one that does not fit the tokens.
 
     Raises
     ------
     BadInput
-        If it does not, or kenlm or pygtrie is not installed.
+        If it does not fit, or kenlm or pygtrie is not installed.
     """
     if not all(map(find_spec, ("kenlm", "pygtrie"))):  # SpeechBrain's scorer
         raise BadInput(

@@ -1,39 +1,44 @@
-"""An n-gram language model of transcripts, as ARPA: interpolated modified Kneser-Ney.
+"""Estimate an n-gram model of transcripts: interpolated modified Kneser-Ney, as ARPA.
 
-For the texts of a corpus like AMI (a million words: seconds, some 100 MB of memory).
-For more, take kenlm's ``lmplz -o 4``, which estimates the same.
+It suits the texts of a corpus like AMI: a million words take seconds and some 100 MB of
+memory. For larger ones take kenlm's ``lmplz -o 4``, which estimates the same.
 """
 
 import csv
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from speechbrain_birq.checkpoints import files
 from speechbrain_birq.data.files_below import files_below
 from speechbrain_birq.errors import BadInput
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
+Gram = tuple[str, ...]
+Table = dict[Gram, tuple[float, float]]
 FALLBACK = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback
 
 
-def estimate(sentences, order=4) -> list[dict]:
-    """Probabilities of all n-grams that occur, and their back-off weights.
+def estimate(sentences: Iterable[str], order: int = 4) -> list[Table]:
+    """Estimate the probabilities of all n-grams that occur, and their back-off weights.
 
-    p(w | h) = max(a(hw) − D(a(hw)), 0) / a(h·) + γ(h) p(w | h'), h' without its first
-    word, a the count where the order is the highest or h begins a sentence, elsewhere
-    the number of different words before hw; words are interpolated with the uniform
-    distribution over all words, the end of a sentence and the unknown word.
+    p(w | h) = max(a(hw) − D(a(hw)), 0) / a(h·) + γ(h) p(w | h'), where h' is h without
+    its first word. For the highest order, and if h begins a sentence, a is the count;
+    otherwise it is the number of different words before hw. Unigrams are interpolated
+    with the uniform distribution over all words, the end of a sentence and the unknown
+    word.
 
     Arguments
     ---------
-    sentences : iterable
-        Of texts.
+    sentences : iterable of str
     order : int
+        Number of words in the longest n-grams.
 
     Returns
     -------
     list
-        For each order {n-gram: (p, γ)}; γ is 1 where nothing follows.
+        {n-gram: (p, γ)} for each order; γ is 1 where nothing follows.
 
     Example
     -------
@@ -47,12 +52,13 @@ def estimate(sentences, order=4) -> list[dict]:
     discounts = [_discounts(table) for table in counts]
     vocabulary = [gram for gram in counts[0] if gram != (START,)] + [(UNKNOWN,)]
     lower = {gram[1:]: 1 / len(vocabulary) for gram in vocabulary}
-    probabilities, weights = [], []
+    probabilities: list[dict[Gram, float]] = []
+    weights: list[dict[Gram, float]] = []
     for table, discount in zip(counts, discounts, strict=True):
         lower, gamma = _interpolated(table, discount, lower)
         probabilities.append(lower)
         weights.append(gamma)
-    # The unigrams' γ belongs to the empty history: the unknown word gets it.
+    # The unknown word gets the γ of the empty history.
     probabilities[0][(UNKNOWN,)] = weights[0][()] / len(vocabulary)
     probabilities[0][(START,)] = 0.0
     weights.append({})
@@ -72,7 +78,7 @@ def _count(sentences, order):
 
 
 def _adjusted(counts):
-    """Below the highest order: how many different words stand before an n-gram."""
+    """Below the highest order, count the different words before an n-gram instead."""
     adjusted = [Counter() for _ in counts[:-1]] + [counts[-1]]
     for n, table in enumerate(counts[:-1]):
         adjusted[n].update(gram[1:] for gram in counts[n + 1])
@@ -107,12 +113,10 @@ def _interpolated(table, discount, lower):
     }, gamma
 
 
-def write_arpa(path, tables) -> None:
-    """Write what ``estimate`` returns, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(partial, "w", encoding="utf-8") as file:
+def write_arpa(path: str | Path, tables: Sequence[Table]) -> None:
+    """Write what ``estimate`` returns as an ARPA file, atomically."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.write("\\data\\\n")
         for n, table in enumerate(tables, 1):
             file.write(f"ngram {n}={len(table)}\n")
@@ -124,22 +128,21 @@ def write_arpa(path, tables) -> None:
                 file.write(line if n == len(tables) else f"{line}\t{_log10(weight)}")
                 file.write("\n")
         file.write("\n\\end\\\n")
-    partial.replace(path)
 
 
 def _log10(value):
     return f"{math.log10(value):.7f}" if value > 0 else "-99"
 
 
-def read_sentences(paths) -> list[str]:
-    """Texts of manifests (CSV), of folders in LibriSpeech's layout, or of text files.
+def read_sentences(paths: Iterable[str | Path]) -> list[str]:
+    """Read the texts of manifests (CSV), LibriSpeech-like folders and text files.
 
     Raises
     ------
     BadInput
         If a path does not exist or holds no text.
     """
-    sentences = []
+    sentences: list[str] = []
     for path in map(Path, paths):
         texts = [" ".join(text.split()) for text in _texts(path)]
         if not any(texts):

@@ -1,26 +1,29 @@
-"""Texts to token numbers and back; 0 is always CTC's blank."""
+"""Turn texts into token numbers and back; number 0 is always CTC's blank."""
 
 import json
 import logging
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
 import torch
 
 from speechbrain_birq.checkpoints import files
+from speechbrain_birq.checkpoints.plain_files import corruption_named, read_json
 from speechbrain_birq.errors import BadInput
 
 BLANK = "<blank>"
+ANOTHER_RUN = "take another run folder"
 FILES = {"characters": "characters.json", "sentencepiece": "sentencepiece.model"}
 
 
 class CharacterTokens:
-    """The characters of the training texts, the space among them.
+    """Tokens that are the characters of the training texts, the space included.
 
     Arguments
     ---------
-    vocabulary : list
-        Starts with the blank.
+    vocabulary : sequence
+        The blank, then the characters.
 
     Example
     -------
@@ -31,35 +34,35 @@ class CharacterTokens:
     'A B'
     """
 
-    def __init__(self, vocabulary):
+    def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = list(vocabulary)
         self.index = {token: i for i, token in enumerate(self.vocabulary)}
 
     @classmethod
-    def from_texts(cls, texts):
-        """Collect the characters of all texts."""
+    def from_texts(cls, texts: Iterable[str]) -> "CharacterTokens":
+        """Make tokens of the characters of all texts."""
         return cls([BLANK, *sorted({" ", *"".join(texts)})])
 
     def __len__(self):
         return len(self.vocabulary)
 
     def encode(self, text: str) -> torch.Tensor:
-        """(U,) int64; characters that were never seen are left out."""
+        """Return (U,) int64; unknown characters are skipped."""
         known = [self.index[c] for c in text if c in self.index]
         return torch.tensor(known, dtype=torch.long)
 
-    def decode(self, numbers) -> str:
-        """Text of token numbers."""
+    def decode(self, numbers: Sequence[int]) -> str:
+        """Return the text of token numbers."""
         return "".join(self.vocabulary[n] for n in numbers)
 
-    def save(self, folder) -> None:
-        """Keep the vocabulary in a run folder."""
+    def save(self, folder: str | Path) -> None:
+        """Write the vocabulary into a run folder."""
         text = json.dumps(self.vocabulary, ensure_ascii=False)
         files.write(Path(folder) / FILES["characters"], text)
 
 
 class SentencePieceTokens:
-    """Subwords of a sentencepiece model, shifted by one to make room for the blank.
+    """Tokens that are the pieces of a sentencepiece model, after the blank.
 
     Arguments
     ---------
@@ -67,19 +70,21 @@ class SentencePieceTokens:
         The ``.model`` file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         self.model = sentencepiece.SentencePieceProcessor(model_file=str(path))
         pieces = [self.model.id_to_piece(i) for i in range(len(self.model))]
         self.vocabulary = [BLANK, *pieces]
 
     @classmethod
-    def from_texts(cls, texts, num_tokens, folder):
+    def from_texts(
+        cls, texts: Sequence[str], num_tokens: int, folder: str | Path
+    ) -> "SentencePieceTokens":
         """Train a unigram model of ``num_tokens`` tokens, the blank included.
 
         Raises
         ------
         BadInput
-            If the texts do not give that many.
+            If the texts do not yield this many.
         """
         prefix = Path(folder) / "sentencepiece"
         try:
@@ -103,32 +108,37 @@ class SentencePieceTokens:
         return len(self.vocabulary)
 
     def encode(self, text: str) -> torch.Tensor:
-        """(U,) int64"""
+        """Return (U,) int64."""
         return torch.tensor(self.model.encode(text), dtype=torch.long) + 1
 
-    def decode(self, numbers) -> str:
-        """Text of token numbers."""
+    def decode(self, numbers: Sequence[int]) -> str:
+        """Return the text of token numbers."""
         return self.model.decode([int(n) - 1 for n in numbers])
 
-    def save(self, folder) -> None:
-        """Keep the model in a run folder."""
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a run folder."""
         path = Path(folder) / FILES["sentencepiece"]
         files.write(path, self.model.serialized_model_proto())
 
 
-def make_tokens(kind, texts, num_tokens, folder):
-    """Tokens of the training texts, saved in the run folder.
+Tokens = CharacterTokens | SentencePieceTokens
+
+
+def make_tokens(
+    kind: str, texts: Sequence[str], num_tokens: int, folder: str | Path
+) -> Tokens:
+    """Make tokens of the training texts and write them into the run folder.
 
     Arguments
     ---------
     kind : str
         ``characters`` or ``sentencepiece``.
-    texts : list
-        Of the training split.
+    texts : sequence
+        Transcripts of the training split.
     num_tokens : int
-        For sentencepiece.
+        V, for sentencepiece.
     folder : str or Path
-        The run folder; tokens that are there already are taken.
+        The run folder; if it has tokens already, these are loaded.
 
     Raises
     ------
@@ -145,40 +155,47 @@ def make_tokens(kind, texts, num_tokens, folder):
             f"{folder} holds tokens of the kind {' and '.join(there)}, not {kind} "
             f"alone: take another output_folder"
         )
-    if kind == "characters":
-        tokens = CharacterTokens.from_texts(texts)
-    else:
-        tokens = SentencePieceTokens.from_texts(texts, num_tokens, folder)
+    tokens: Tokens = (
+        CharacterTokens.from_texts(texts)
+        if kind == "characters"
+        else SentencePieceTokens.from_texts(texts, num_tokens, folder)
+    )
     tokens.save(folder)
     logging.getLogger(__name__).info("%d tokens (%s)", len(tokens), kind)
     return tokens
 
 
-def load_tokens(folder):
-    """Tokens of a run folder.
+def load_tokens(folder: str | Path) -> Tokens:
+    """Load the tokens of a run folder.
 
     Raises
     ------
     BadInput
-        If there are none, or their file is damaged.
+        If there are none, or their file is corrupt.
     """
-    readers = {"characters": _read_characters, "sentencepiece": SentencePieceTokens}
+    readers: dict[str, Callable[[Path], Tokens]] = {
+        "characters": _read_characters,
+        "sentencepiece": _read_pieces,
+    }
     for kind, name in FILES.items():
         path = Path(folder) / name
         if path.is_file():
-            try:
-                return readers[kind](path)
-            except (ValueError, RuntimeError, OSError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise BadInput(
-                    f"{path} is damaged ({reason}): take another run folder"
-                ) from error
+            return readers[kind](path)
     raise BadInput(f"{folder} holds no tokens: it is not the folder of a fine-tuning")
 
 
 def _read_characters(path):
-    vocabulary = json.loads(path.read_text(encoding="utf-8"))
-    is_list = isinstance(vocabulary, list) and vocabulary[:1] == [BLANK]
-    if not is_list or not all(isinstance(token, str) for token in vocabulary):
-        raise ValueError(f"no list of texts after {BLANK}")
+    vocabulary = read_json(path, ANOTHER_RUN, kind=list)
+    texts = all(isinstance(token, str) for token in vocabulary)
+    with corruption_named(path, ANOTHER_RUN):
+        if vocabulary[:1] != [BLANK] or not texts:
+            raise ValueError(f"no list of texts after {BLANK}")
     return CharacterTokens(vocabulary)
+
+
+def _read_pieces(path):
+    with corruption_named(path, ANOTHER_RUN):
+        try:
+            return SentencePieceTokens(path)
+        except RuntimeError as error:  # sentencepiece's only class
+            raise ValueError(str(error)) from error

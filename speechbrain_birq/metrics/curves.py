@@ -1,9 +1,14 @@
 """Read what a run has logged in its metrics.jsonl, and draw its curves."""
 
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from speechbrain_birq.checkpoints.plain_files import read_json_lines
+
+if TYPE_CHECKING:  # matplotlib belongs to the extra demo
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -19,14 +24,14 @@ PANELS = (
 )
 
 
-def read_metrics(folder, stage=None) -> list[dict]:
-    """Reports of a run folder, oldest first.
+def read_metrics(folder: str | Path, stage: str | None = None) -> list[dict[str, Any]]:
+    """Read the reports of a run folder, oldest first.
 
     Arguments
     ---------
     folder : str or Path
     stage : str, optional
-        ``train`` or ``valid`` only.
+        ``train`` or ``valid``; by default the reports of both.
     """
     path = Path(folder) / "metrics.jsonl"
     if not path.is_file():
@@ -41,13 +46,14 @@ def _is_report(row):
     return numbers and "step" in figures and isinstance(row.get("stage"), str)
 
 
-def plot_training(folder) -> dict:
+def plot_training(folder: str | Path) -> dict[str, Any]:
     """Draw ``curves.png`` of a run; return its last validation figures.
 
     Without matplotlib (extra ``demo``) nothing is drawn.
     """
     rows = read_metrics(folder)
-    last = next((row for row in reversed(rows) if row["stage"] == "valid"), {})
+    validations = [row for row in rows if row["stage"] == "valid"]
+    last = validations[-1] if validations else {}
     try:
         figure = draw_training(rows)
     except ImportError:
@@ -57,15 +63,22 @@ def plot_training(folder) -> dict:
     return last
 
 
-def draw_training(rows, panels=PANELS):
-    """A matplotlib figure with a panel for each group of figures that was reported.
+def draw_training(
+    rows: Sequence[Mapping[str, Any]],
+    panels: Iterable[tuple[str, Sequence[str]]] = PANELS,
+) -> "Figure":
+    """Draw a panel for each group of values that was reported.
 
     Arguments
     ---------
-    rows : list
-        Reports, as ``read_metrics`` gives them.
-    panels : tuple
-        Of (title, names of figures).
+    rows : sequence of mapping
+        Reports, as ``read_metrics`` returns them.
+    panels : iterable
+        (title, names of the reported values) of each panel.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     from matplotlib.figure import Figure
 
@@ -95,12 +108,12 @@ def _draw(axes, name, colour, rows):
             axes.plot(steps, values, style, color=colour, markersize=3, label=label)
 
 
-def plot_comparison(runs: dict, path) -> None:
-    """Validation character error rate of several fine-tunings over their updates.
+def plot_comparison(runs: Mapping[str, str | Path], path: str | Path) -> None:
+    """Draw the validation CER of several fine-tunings over their updates.
 
     Arguments
     ---------
-    runs : dict
+    runs : mapping
         name -> run folder
     path : str or Path
         PNG to write.
@@ -123,13 +136,13 @@ def plot_comparison(runs: dict, path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def plot_layer_weights(weights, path) -> None:
-    """How much of each layer a probe listens to.
+def plot_layer_weights(weights: Sequence[float], path: str | Path) -> None:
+    """Draw how much each layer counts in a probe's mixture.
 
     Arguments
     ---------
-    weights : list
-        Of the input projection and each layer, sum 1.
+    weights : sequence
+        Weights of the input projection and of each layer; they sum to 1.
     path : str or Path
         PNG to write.
     """

@@ -69,8 +69,9 @@ def difference(
     Difference(first=10.0, second=20.0, low=-10.0, high=-10.0)
     """
     low, high = _interval(_rate_difference, first, second, lengths)
-    rates = (float(_rate(np.asarray(e), np.asarray(lengths))) for e in (first, second))
-    return Difference(*rates, low, high)
+    ours, theirs, total = (np.sum(column) for column in (first, second, lengths))
+    per_cent = 100 / max(1, total)
+    return Difference(float(ours * per_cent), float(theirs * per_cent), low, high)
 
 
 def interval(errors: Sequence[float], lengths: Sequence[float]) -> tuple[float, float]:
