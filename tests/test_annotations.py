@@ -7,6 +7,7 @@ from test_layering import PACKAGE
 
 ROOMS = """
 checkpoints
+data
 decoding
 metrics
 models

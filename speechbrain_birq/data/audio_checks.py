@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -127,7 +128,8 @@ class LoggedOnce:
     """
 
     def __init__(self, capacity: int = 10_000):
-        self.shared = multiprocessing.Array("q", 1 + capacity)  # first: how many
+        # The first number counts the others.
+        self.shared: Any = multiprocessing.Array("q", 1 + capacity)
 
     def __len__(self):
         return int(np.frombuffer(self.shared.get_obj(), np.int64)[0])

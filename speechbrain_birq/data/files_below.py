@@ -21,7 +21,7 @@ def files_below(folder: str | Path, endings: str | tuple[str, ...]) -> list[Path
     ---------
     folder : str or Path
     endings : str or tuple
-        Of the names, in lower case; ``.FLAC`` ends with ``.flac``.
+        Ends of the names, in lower case; ``.FLAC`` matches ``.flac``.
 
     Example
     -------

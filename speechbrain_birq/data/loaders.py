@@ -1,6 +1,8 @@
 """Datasets to batches: similar durations together, one share for every rank."""
 
 import signal
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from speechbrain.dataio.batch import PaddedBatch
@@ -9,7 +11,7 @@ from speechbrain.dataio.sampler import DynamicBatchSampler
 
 from speechbrain_birq.data.shards.dataset import ShardDataset
 
-GRACE = 60  # seconds for the training to save
+GRACE = 60  # seconds that the training has to save
 
 
 class Collate:
@@ -18,20 +20,22 @@ class Collate:
     Arguments
     ---------
     min_samples : int
-        Shorter waveforms (unreadable ones have no sample) are left out.
+        Shorter waveforms are left out; unreadable ones have no sample.
     """
 
-    def __init__(self, min_samples):
+    def __init__(self, min_samples: int):
         self.min_samples = min_samples
 
-    def __call__(self, examples):
-        """list of dict -> PaddedBatch or None"""
+    def __call__(self, examples: list[dict[str, Any]]) -> PaddedBatch | None:
+        """Pad examples to a batch."""
         good = [e for e in examples if len(e["sig"]) >= self.min_samples]
         return PaddedBatch(good) if good else None
 
 
 class RankBatches(torch.utils.data.Sampler):
-    """One rank's share of a batch sampler; the last one may be empty, to even out.
+    """One rank's share of a batch sampler.
+
+    The last batch may be empty, so that every rank has as many.
 
     Arguments
     ---------
@@ -45,25 +49,32 @@ class RankBatches(torch.utils.data.Sampler):
     [[[0], [2]], [[1], []]]
     """
 
-    def __init__(self, sampler, rank=0, num_ranks=1):
+    def __init__(self, sampler: Any, rank: int = 0, num_ranks: int = 1):
         self.sampler, self.rank, self.num_ranks = sampler, rank, num_ranks
 
     def __len__(self):
         return -(-len(self.sampler) // self.num_ranks)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         mine = list(self.sampler)[self.rank :: self.num_ranks]
         return iter(mine + [[]] * (len(self) - len(mine)))
 
-    def set_epoch(self, epoch):
-        """Another order of the same batches for every epoch."""
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch: each has another order of the same batches."""
         self.sampler.set_epoch(epoch)
 
 
 def make_loader(
-    dataset, *, batch_seconds, shuffle, seed, min_samples, num_workers=0, ranks=(0, 1)
+    dataset: Any,
+    *,
+    batch_seconds: float,
+    shuffle: bool,
+    seed: int,
+    min_samples: int,
+    num_workers: int = 0,
+    ranks: tuple[int, int] = (0, 1),
 ) -> SaveableDataLoader:
-    """Batches of similar durations, at most ``batch_seconds`` each with padding.
+    """Load batches of similar durations, at most ``batch_seconds`` each with padding.
 
     Arguments
     ---------
@@ -71,12 +82,13 @@ def make_loader(
     batch_seconds : float
         Seconds of audio in a batch; a longer utterance is a batch of its own.
     shuffle : bool
+        Draw other batches in another order for every epoch.
     seed : int
-        Of the order, together with the epoch.
+        Decides the order, together with the epoch.
     min_samples : int
-        See ``Collate``.
+        Shorter waveforms are left out.
     num_workers : int
-        Processes that read.
+        Processes that read audio.
     ranks : tuple
         (rank, number of ranks).
 
@@ -111,16 +123,16 @@ def _batches(dataset, batch_seconds, shuffle, seed, ranks):
     return RankBatches(sampler, *ranks)
 
 
-def outlive_signals(worker) -> None:
-    """Let Ctrl-C and SIGTERM, sent to all processes at once, not end this one first.
+def outlive_signals(worker: int) -> None:
+    """Keep this reading process alive when Ctrl-C or SIGTERM is sent to all processes.
 
     The training still needs its batches to complete a step. SIGTERM is obeyed after
-    ``GRACE`` seconds: nothing waits forever for a worker that does not end.
+    ``GRACE`` seconds, so that nothing waits forever for a worker that does not end.
 
     Arguments
     ---------
     worker : int
-        Its number, which the DataLoader gives.
+        Number of the process, from the DataLoader.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))

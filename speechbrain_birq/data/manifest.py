@@ -3,12 +3,14 @@
 import csv
 import logging
 import math
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain.dataio.audio_io import info
 
+from speechbrain_birq.checkpoints.files import replacing
 from speechbrain_birq.data.audio_checks import check_header, printable
 from speechbrain_birq.errors import BadInput
 
@@ -16,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".opus", ".ogg")
 FIELDS = ("ID", "duration", "wav", "speaker", "text")
-csv.field_size_limit(2**31 - 1)  # a text of more than 131,072 letters is still a text
+# csv refuses texts of more than 131,072 letters otherwise.
+csv.field_size_limit(2**31 - 1)
 
 
 class Utterance(NamedTuple):
@@ -30,7 +33,7 @@ class Utterance(NamedTuple):
 
 
 def measure(path: Path) -> float:
-    """Seconds of audio that the file's header promises.
+    """Return the seconds of audio that the file's header promises.
 
     Raises
     ------
@@ -49,15 +52,15 @@ def measure(path: Path) -> float:
     return header.duration
 
 
-def measure_all(paths, num_threads=8):
-    """Durations of readable files; the others are named in the log and left out.
+def measure_all(paths: Sequence[Path], num_threads: int = 8) -> dict[Path, float]:
+    """Measure readable files; the others are named in the log and left out.
 
     Arguments
     ---------
-    paths : list
-        Of ``pathlib.Path``.
+    paths : sequence of Path
+        Audio files.
     num_threads : int
-        Headers read at once.
+        Headers that are read at the same time.
 
     Returns
     -------
@@ -85,25 +88,20 @@ def _measured(path):
         return ValueError(str(error))
 
 
-def write_manifest(path: Path, utterances) -> Path:
-    """Write utterances as CSV, whole or not at all.
-
-    Returns
-    -------
-    pathlib.Path
-        The manifest.
-    """
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> Path:
+    """Write utterances as CSV, atomically; return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(FIELDS)
         writer.writerows(utterances)
-    partial.replace(path)
     return path
 
 
-def read_manifest(path) -> list[Utterance]:
+def read_manifest(path: str | Path) -> list[Utterance]:
     """Read a manifest.
 
     Raises
@@ -136,9 +134,29 @@ def _check_columns(path, names):
 
 
 def report_left_out(
-    where, left, total, *, min_seconds, max_seconds, needs_text, names=()
-):
-    """Tell in the log how many utterances are not used, and the first of their names.
+    where: object,
+    left: int,
+    total: int,
+    *,
+    min_seconds: float,
+    max_seconds: float,
+    needs_text: bool,
+    names: Sequence[str] = (),
+) -> None:
+    """Log how many utterances are not used, and the first of their names.
+
+    Arguments
+    ---------
+    where : object
+        Manifest or shards, for the message.
+    left, total : int
+        Utterances that are used, and all.
+    min_seconds, max_seconds : float
+        Limits on their lengths.
+    needs_text : bool
+        Whether those without a transcript are left out.
+    names : sequence of str
+        Utterances that are left out, if they are known.
 
     Raises
     ------
@@ -166,8 +184,8 @@ def report_left_out(
         )
 
 
-def some_of(names, most=5) -> str:
-    """The first few of some names, for a message.
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """Join the first few of some names, for a message.
 
     Example
     -------

@@ -1,40 +1,62 @@
 """What a training reads: the splits that it names, batches of them, a sample."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
 import torch
 import torch.distributed as dist
 from speechbrain.utils.distributed import run_on_main
 
 from speechbrain_birq.data.loaders import make_loader
 from speechbrain_birq.data.manifest import read_manifest
-from speechbrain_birq.data.pipeline import AudioReader, make_dataset
+from speechbrain_birq.data.pipeline import AudioReader, Item, make_dataset
 from speechbrain_birq.data.shards.dataset import make_shard_dataset
 from speechbrain_birq.data.shards.reader import Shards, find_shards
 from speechbrain_birq.errors import BadInput
 
 
-def prepare_splits(prepare, experiment, keys) -> dict:
-    """Find shards, and write manifests of what is none.
+class _Experiment(Protocol):
+    @property
+    def hparams(self) -> dict[str, Any]: ...
+    @property
+    def folder(self) -> Path: ...
+
+
+class _FrontEnd(Protocol):
+    frame_ms: float
+    sample_rate: int
+    hop_samples: int
+    stack: int
+
+
+def prepare_splits(
+    prepare: Callable[..., Any], experiment: _Experiment, keys: Sequence[str]
+) -> dict[str, Shards | Path]:
+    """Find shards, and write manifests of the splits that are folders of files.
 
     Arguments
     ---------
     prepare : callable
-        (data_folder, splits, manifest_folder), of a corpus.
+        (data_folder, splits, manifest_folder) -> manifests, for a corpus.
     experiment : Experiment
-    keys : list
-        Of the YAML, that name splits.
+        Has ``hparams`` and ``folder``.
+    keys : sequence of str
+        Keys of the YAML that name splits.
 
     Returns
     -------
     dict
         split -> ``Shards`` or the path of its manifest
     """
-    splits = []
+    splits: list[str] = []
     for key in keys:
         value = experiment.hparams[key]
         splits += [value] if isinstance(value, str) else value
     data_folder = experiment.hparams["data_folder"]
     found = {split: find_shards(data_folder, split) for split in splits}
-    listed = [split for split, shards in found.items() if shards is None]
+    sharded = {split: shards for split, shards in found.items() if shards is not None}
+    listed = [split for split in found if split not in sharded]
     folder = experiment.folder / "manifests"
     if listed:
         run_on_main(
@@ -45,29 +67,35 @@ def prepare_splits(prepare, experiment, keys) -> dict:
                 "manifest_folder": folder,
             },
         )
-    return found | {split: folder / f"{split}.csv" for split in listed}
+    return sharded | {split: folder / f"{split}.csv" for split in listed}
 
 
-def stage_loader(hparams, frontend, manifest, stage, items):
-    """Batches of a split.
+def stage_loader(
+    hparams: Mapping[str, Any],
+    frontend: _FrontEnd,
+    manifest: Shards | str | Path,
+    stage: str,
+    items: Sequence[Item],
+) -> Any:
+    """Make the loader of a split.
 
     Arguments
     ---------
-    hparams : dict
+    hparams : mapping
+        Keys of the YAML.
     frontend : FrontEnd
-        Of the model, whose sampling rate and frames the audio must fit.
-    manifest : Path or Shards
+        The model's: it decides sampling rate and shortest utterance.
+    manifest : Shards or Path
+        Where the split's utterances are.
     stage : str
         ``train`` (shuffled), ``valid`` or ``test``.
-    items : list
+    items : sequence
         As for ``make_dataset``.
-
-    Returns
-    -------
-    SaveableDataLoader
     """
     one_frame = frontend.frame_ms / 1000
-    make = make_shard_dataset if isinstance(manifest, Shards) else make_dataset
+    make: Callable[..., Any] = make_dataset
+    if isinstance(manifest, Shards):
+        make = make_shard_dataset
     dataset = make(
         manifest,
         reader=AudioReader(frontend.sample_rate, hparams["cache_audio_gb"]),
@@ -84,15 +112,23 @@ def stage_loader(hparams, frontend, manifest, stage, items):
         batch_seconds=hparams["batch_seconds"],
         shuffle=stage == "train",
         seed=hparams["seed"],
-        # One stacked frame needs at least so many samples.
+        # Shorter waveforms do not give one stacked frame.
         min_samples=frontend.hop_samples * frontend.stack,
         num_workers=hparams["num_workers"],
         ranks=ranks,
     )
 
 
-def refuse_long(limit, split, manifest) -> None:
-    """Error rates are of a whole split: told before the training, not after it."""
+def refuse_long(limit: float, split: str, manifest: Shards | str | Path) -> None:
+    """Refuse a test split with a recording longer than ``limit`` seconds.
+
+    Error rates are of complete splits; this is said before the training, not after it.
+
+    Raises
+    ------
+    BadInput
+        The message names the recording.
+    """
     if isinstance(manifest, Shards):
         seconds = manifest.samples.max() / manifest.sample_rate
         name = manifest.name(int(manifest.samples.argmax()))
@@ -107,8 +143,8 @@ def refuse_long(limit, split, manifest) -> None:
         )
 
 
-def sample(dataset, seed):
-    """Waveforms of a dataset in an order that the seed alone decides."""
+def sample(dataset: Any, seed: int) -> Iterator[torch.Tensor]:
+    """Yield waveforms of a dataset, (S,), in an order that only the seed decides."""
     order = torch.Generator().manual_seed(seed)
     for number in torch.randperm(len(dataset), generator=order):
         with dataset.output_keys_as(["sig"]):
@@ -116,13 +152,13 @@ def sample(dataset, seed):
         yield signal
 
 
-def transcripts(manifest, split) -> list[str]:
-    """All that are not empty.
+def transcripts(manifest: Shards | str | Path, split: str) -> list[str]:
+    """List all transcripts that are not empty.
 
     Raises
     ------
     BadInput
-        If there is none.
+        If there is none; the message names the split.
     """
     if isinstance(manifest, Shards):
         texts = list(manifest.texts())

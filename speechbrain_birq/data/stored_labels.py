@@ -1,19 +1,19 @@
 """Codes of every utterance, written once and read in training: offline labels.
 
-<folder>/labels.json             what the codes are of: see ``StoredLabels.fits``
+<folder>/labels.json             what made the codes: see ``StoredLabels.fits``
 <folder>/<split>/codes.u16       (T, G) uint16 of all utterances, one after the other
 <folder>/<split>/index.json      {utterance: frames}, in that order
 """
 
 import json
-import os
-import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from speechbrain_birq.checkpoints import files
+from speechbrain_birq.checkpoints.files import new_folder, write
 from speechbrain_birq.checkpoints.plain_files import corruption_named, read_json
 from speechbrain_birq.errors import BadInput
 
@@ -22,16 +22,23 @@ INDEX_BYTES = 2**27  # some 3 million utterances
 LABEL_AGAIN = "delete the folder, label again"
 
 
-def write_labels(folder, split, utterances, shape) -> int:
-    """Write the codes of a split, whole or not at all.
+def write_labels(
+    folder: str | Path,
+    split: str,
+    utterances: Iterable[tuple[str, torch.Tensor]],
+    shape: Mapping[str, Any],
+) -> int:
+    """Write the codes of a split, atomically.
 
     Arguments
     ---------
     folder : str or Path
+        Holds one folder for each split.
     split : str
+        Name of the split.
     utterances : iterable
-        Of (id, codes); codes (T, G) int64.
-    shape : dict
+        (id, codes) of each utterance; codes (T, G) int64.
+    shape : mapping
         What a training must have in common with these codes; equal for all splits.
 
     Returns
@@ -46,23 +53,19 @@ def write_labels(folder, split, utterances, shape) -> int:
     """
     folder = Path(folder)
     refuse_other(folder, split, shape)
-    partial, lengths = folder / f"partial+{split}", {}
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with open(partial / "codes.u16", "wb") as file:
-        for utterance, codes in utterances:
-            file.write(codes.numpy().astype(np.uint16).tobytes())
-            lengths[utterance] = len(codes)
-        file.flush()
-        os.fsync(file.fileno())
-    (partial / "index.json").write_text(json.dumps(lengths), encoding="utf-8")
-    files.write(folder / NAME, json.dumps(shape, indent=1) + "\n")
-    partial.rename(folder / split)
+    lengths = {}
+    with new_folder(folder / split) as partial:
+        with open(partial / "codes.u16", "wb") as file:
+            for utterance, codes in utterances:
+                file.write(codes.numpy().astype(np.uint16).tobytes())
+                lengths[utterance] = len(codes)
+        (partial / "index.json").write_text(json.dumps(lengths), encoding="utf-8")
+        write(folder / NAME, json.dumps(shape, indent=1) + "\n")
     return sum(lengths.values())
 
 
-def refuse_other(folder, split, shape) -> None:
-    """See ``write_labels``: what can be refused before the labelling starts."""
+def refuse_other(folder: str | Path, split: str, shape: Mapping[str, Any]) -> None:
+    """Refuse before the labeling starts what ``write_labels`` would refuse."""
     if (Path(folder) / NAME).is_file():
         StoredLabels(folder).fits(shape)
     if (Path(folder) / split).exists():
@@ -75,17 +78,13 @@ def refuse_other(folder, split, shape) -> None:
 class StoredLabels:
     """The folder that ``write_labels`` has filled.
 
-    Arguments
-    ---------
-    folder : str or Path
-
     Raises
     ------
     BadInput
         If it is no such folder.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         path = self.folder / NAME
         if not path.is_file():
@@ -97,18 +96,18 @@ class StoredLabels:
         with corruption_named(path, LABEL_AGAIN):
             self.num_codebooks = int(self.shape["num_codebooks"])
 
-    def fits(self, shape) -> None:
+    def fits(self, shape: Mapping[str, Any]) -> None:
         """Refuse codes of another front end, of other codebooks or of another layer.
 
         Arguments
         ---------
-        shape : dict
+        shape : mapping
             Some of the entries that were given to ``write_labels``.
 
         Raises
         ------
         BadInput
-            Naming the first entry that differs.
+            If an entry differs; the message names the first.
         """
         for name, value in shape.items():
             if self.shape.get(name) != value:
@@ -117,18 +116,15 @@ class StoredLabels:
                     f"here it is {value}: label again, or take the old value"
                 )
 
-    def split(self, name, utterances):
-        """Codes of one split.
+    def split(self, name: str, utterances: Iterable[str]) -> "SplitLabels":
+        """Open the codes of one split.
 
         Arguments
         ---------
         name : str
-        utterances : iterable
-            Ids that will be asked for.
-
-        Returns
-        -------
-        SplitLabels
+            Name of the split.
+        utterances : iterable of str
+            Ids whose codes will be asked for.
 
         Raises
         ------
@@ -145,19 +141,15 @@ class StoredLabels:
         missing = [u for u in utterances if u not in labels.spans]
         if missing:
             raise BadInput(
-                f"{folder} lacks the labels of {len(missing)} utterances, of "
-                f"{missing[0]} for one: they were made of another corpus, label again"
+                f"{folder} lacks the labels of {len(missing)} utterances, for "
+                f"example of {missing[0]}: they were made from another corpus, label "
+                f"again"
             )
         return labels
 
 
 class SplitLabels:
-    """Codes of an utterance, read where they are needed; a dynamic item.
-
-    Arguments
-    ---------
-    folder : Path
-    num_codebooks : int
+    """Codes of a split, read where they are needed; a dynamic item.
 
     Raises
     ------
@@ -165,7 +157,7 @@ class SplitLabels:
         If the file has another size than its index says.
     """
 
-    def __init__(self, folder, num_codebooks):
+    def __init__(self, folder: Path, num_codebooks: int):
         index = folder / "index.json"
         lengths = read_json(index, LABEL_AGAIN, max_bytes=INDEX_BYTES)
         with corruption_named(index, LABEL_AGAIN):
@@ -183,7 +175,7 @@ class SplitLabels:
         self.codes = codes.reshape(-1, num_codebooks)
 
     def __call__(self, utterance: str, mask: torch.Tensor) -> torch.Tensor:
-        """(T, G) int64, for a mask (T,)
+        """Return the codes of an utterance: (T, G) int64, for a mask (T,).
 
         Raises
         ------

@@ -184,7 +184,7 @@ def test_a_folder_without_labels_is_refused(corpus, tmp_path, fails):
 def test_utterances_without_labels_are_refused(labels, corpus, tmp_path, fails):
     new = corpus / "train" / "11" / "1" / "11-1-0009.flac"
     shutil.copyfile(new.with_name("11-1-0000.flac"), new)
-    words = "lacks the labels of 1 utterances, of 11-1-0009"
+    words = "lacks the labels of 1 utterances, for example of 11-1-0009"
     refused(fails, labels, corpus, tmp_path, words)
 
 
@@ -213,7 +213,7 @@ def test_a_killed_labelling_leaves_no_split(tmp_path, best_rq):
     assert not (tmp_path / "train").exists()
     good = [("a", torch.ones(2, 4, dtype=torch.long))]
     assert write_labels(tmp_path, "train", good, shape) == 2
-    assert [path.name for path in tmp_path.glob("partial*")] == []
+    assert [path.name for path in tmp_path.glob("*partial")] == []
 
 
 def refuses(fails, *words, **arguments):

@@ -1,13 +1,14 @@
 """Batches of shards for every rank: a function of the seed, the epoch and the index.
 
 SpeechBrain's ``DynamicBatchSampler`` holds every batch of the epoch in Python lists and
-takes minutes for millions of utterances; lhotse's samplers, reading whole shards one
-after the other, give each rank and worker as much as its shards happen to hold. Here
-the shards of an epoch are shuffled and cut into windows; within a window utterances of
+takes minutes for millions of utterances. lhotse's samplers read one shard after the
+other and give each rank and worker as much as its shards happen to hold. Here the
+shards of an epoch are shuffled and cut into windows, and within a window utterances of
 similar lengths become batches. One window at a time is in memory.
 """
 
 import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ JITTER = 0.1  # of a length, so that an utterance has other neighbours in every 
 
 
 class UsedUtterances:
-    """The utterances that are used: one byte for each, used or not.
+    """The utterances that are used, in one byte for each utterance.
 
     Arguments
     ---------
@@ -34,7 +35,7 @@ class UsedUtterances:
     (3, [0, 3, 4])
     """
 
-    def __init__(self, keep, first):
+    def __init__(self, keep: np.ndarray, first: np.ndarray):
         self.keep, self.first = keep, first
         counts = [np.count_nonzero(keep[a:b]) for a, b in itertools.pairwise(first)]
         self.bounds = np.cumsum([0, *counts])  # position of each shard's first
@@ -42,13 +43,13 @@ class UsedUtterances:
     def __len__(self):
         return int(self.bounds[-1])
 
-    def shard(self, shard):
-        """Positions, and numbers, of a shard's utterances."""
+    def shard(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions and numbers of a shard's used utterances."""
         numbers = np.flatnonzero(self.keep[slice(*self.first[[shard, shard + 1]])])
         return np.arange(*self.bounds[[shard, shard + 1]]), numbers + self.first[shard]
 
-    def number(self, position) -> int:
-        """The number of the utterance at a position of the selection."""
+    def number(self, position: int) -> int:
+        """Return the number of the utterance at a position of the selection."""
         shard = int(np.searchsorted(self.bounds, position, "right")) - 1
         _, numbers = self.shard(shard)
         return int(numbers[position - self.bounds[shard]])
@@ -57,19 +58,21 @@ class UsedUtterances:
 class ShardBatches(torch.utils.data.Sampler):
     """One rank's batches: every utterance once an epoch, as many batches as the others.
 
-    Where the ranks would get different numbers of batches, the largest are split in
-    two. (Only if there are batches of one utterance alone, some get an empty one.)
+    If the ranks would get different numbers of batches, the largest are split in two.
+    (If all batches have one utterance, some ranks get an empty one.)
 
     Arguments
     ---------
     samples : np.ndarray
         (U,) length of every utterance in the shards.
     selection : UsedUtterances
-        Of the utterances; batches hold positions in it.
+        Batches hold positions in it.
     max_samples : float
         In a batch, padding included; a longer utterance is a batch of its own.
     shuffle : bool
+        Draw other batches in another order for every epoch.
     seed : int
+        Decides the order, together with the epoch.
     ranks : tuple
         (rank, number of ranks)
 
@@ -84,29 +87,39 @@ class ShardBatches(torch.utils.data.Sampler):
     [[0, 1]]
     """
 
-    def __init__(self, *, samples, selection, max_samples, shuffle, seed, ranks=(0, 1)):
+    def __init__(
+        self,
+        *,
+        samples: np.ndarray,
+        selection: UsedUtterances,
+        max_samples: float,
+        shuffle: bool,
+        seed: int,
+        ranks: tuple[int, int] = (0, 1),
+    ):
         self.samples, self.selection = samples, selection
         self.max_samples, self.shuffle, self.seed = max_samples, shuffle, seed
         self.rank, self.num_ranks = ranks
-        self.epoch, self._counted = 0, (None, 0)
+        self.epoch = 0
+        self._counted: tuple[int | None, int] = (None, 0)  # epoch, batches
 
-    def set_epoch(self, epoch):
-        """Other shards together, in another order, for every epoch."""
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch: each has other shards together, in another order."""
         self.epoch = epoch
 
     def __len__(self):
         return -(-self._total() // self.num_ranks)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         return itertools.islice(self._even(), self.rank, None, self.num_ranks)
 
     def _even(self):
         """The batches of all ranks in turn, a multiple of their number."""
         missing = -self._total() % self.num_ranks
         for batches in map(self._batches, self._windows()):
-            whole = len(batches)
+            before = len(batches)
             batches = split_largest(batches, missing)
-            missing -= len(batches) - whole
+            missing -= len(batches) - before
             yield from batches
         yield from [[]] * missing  # fewer utterances than ranks
 
@@ -148,12 +161,13 @@ class ShardBatches(torch.utils.data.Sampler):
         return batches
 
 
-def cut(lengths, limit) -> list[int]:
-    """Where batches start, each as large as its padded size allows.
+def cut(lengths: Sequence[int], limit: float) -> list[int]:
+    """Find where batches start, each as large as its padded size allows.
 
     Arguments
     ---------
-    lengths : list of int
+    lengths : sequence of int
+        Lengths of the items, in the order of the batches.
     limit : float
         On the number of items times the longest.
 
@@ -162,7 +176,8 @@ def cut(lengths, limit) -> list[int]:
     >>> cut([2, 3, 3, 9, 1], limit=9)
     [0, 3, 4]
     """
-    starts, longest, size = [], 0, 0
+    starts: list[int] = []
+    longest = size = 0
     for number, length in enumerate(lengths):
         longest = max(longest, length)
         size += 1
@@ -172,8 +187,8 @@ def cut(lengths, limit) -> list[int]:
     return starts
 
 
-def split_largest(batches, times) -> list:
-    """Halve the batch with the most items so many times, if there are such.
+def split_largest(batches: Sequence[list[int]], times: int) -> list[list[int]]:
+    """Halve the batch with the most items so many times, as long as it has two.
 
     Example
     -------

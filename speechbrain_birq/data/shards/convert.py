@@ -1,16 +1,18 @@
-"""A manifest or a folder in LibriSpeech's layout becomes shards."""
+"""Shards of a manifest, or of a folder in LibriSpeech's layout."""
 
 import random
-import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from speechbrain_birq.checkpoints.files import check_free_space
 from speechbrain_birq.data.corpora.librispeech import find_utterances
-from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.data.manifest import Utterance, read_manifest
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.data.shards.writer import (
+    Recording,
     ShardSummary,
     find_lhotse,
     write_shards,
@@ -22,11 +24,17 @@ SAMPLE_RATE = 16000
 BYTES_PER_SECOND = 20_000  # of FLAC at 16 kHz; LibriSpeech takes 17,500
 
 
-def shard_corpus(source, folder, *, splits=None, shard_hours=1.0):
+def shard_corpus(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    splits: Sequence[str] | None = None,
+    shard_hours: float = 1.0,
+) -> dict[str, ShardSummary]:
     """Make ``<folder>/<split>`` of every split, at 16 kHz.
 
     Utterances are shuffled (always in the same way), so that every shard is a sample of
-    the whole corpus. Given again after a kill it goes on. Files that cannot be read are
+    the corpus. Called again after a kill, it resumes. Files that cannot be read are
     named in the log, counted and left out.
 
     Arguments
@@ -34,10 +42,11 @@ def shard_corpus(source, folder, *, splits=None, shard_hours=1.0):
     source : str or Path
         A manifest (CSV) or the folder above the splits.
     folder : str or Path
-    splits : list of str, optional
-        Of a folder; default: all that are in it.
+        Where the shards go.
+    splits : sequence of str, optional
+        Folders below the source; default: all that are in it.
     shard_hours : float
-        Of audio in a shard.
+        Hours of audio in a shard.
 
     Returns
     -------
@@ -57,7 +66,7 @@ def shard_corpus(source, folder, *, splits=None, shard_hours=1.0):
     }
 
 
-def _rows(source, splits):
+def _rows(source: Path, splits: Sequence[str] | None) -> dict[str, list[Utterance]]:
     """split -> utterances"""
     if source.is_file():
         if splits:
@@ -65,18 +74,23 @@ def _rows(source, splits):
         return {source.stem: read_manifest(source)}
     if not source.is_dir():
         raise BadInput(f"{source} does not exist: give a manifest (CSV) or a folder")
-    splits = splits or sorted(path.name for path in source.iterdir() if path.is_dir())
+    folders = [path.name for path in source.iterdir() if path.is_dir()]
+    splits = splits or sorted(name for name in folders if not name.startswith("."))
     if not splits:
         raise BadInput(f"{source} holds no folder: give the folder above the splits")
     return {split: find_utterances(source, split) for split in splits}
 
 
-def _shard_split(split, rows, folder, shard_hours) -> ShardSummary:
+def _shard_split(
+    split: str, rows: list[Utterance], folder: Path, shard_hours: float
+) -> ShardSummary:
     random.Random(0).shuffle(rows)
     names = written_names(folder, SAMPLE_RATE)
     rows = [row for row in rows if row.ID not in names]
     seconds = sum(row.duration for row in rows)
-    _check_disk(folder, seconds * BYTES_PER_SECOND)
+    size = seconds * BYTES_PER_SECOND
+    print(f"{folder}: about {size / 1e9:.2f} GB to write", file=sys.stderr)
+    check_free_space(folder, size)
     reader = AudioReader(SAMPLE_RATE)
     summary = write_shards(
         _recordings(rows, reader, split), folder, shard_hours=shard_hours
@@ -84,20 +98,10 @@ def _shard_split(split, rows, folder, shard_hours) -> ShardSummary:
     return summary._replace(skipped=summary.skipped + len(reader.unreadable))
 
 
-def _recordings(rows, reader, split):
+def _recordings(
+    rows: list[Utterance], reader: AudioReader, split: str
+) -> Iterator[Recording]:
     for row in tqdm(rows, desc=split, unit=" utterances"):
         signal = reader(row.wav)
         if len(signal):
             yield row, signal
-
-
-def _check_disk(folder, size):
-    """Announce the size; refuse what will not fit."""
-    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
-    free = shutil.disk_usage(there).free
-    print(f"{folder}: about {size / 1e9:.2f} GB to write", file=sys.stderr)
-    if size > free:
-        raise BadInput(
-            f"{folder} needs about {size / 1e9:.1f} GB, the disk has {free / 1e9:.1f} "
-            f"GB left: give another folder"
-        )

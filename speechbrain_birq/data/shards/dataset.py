@@ -1,22 +1,33 @@
 """Shards as a SpeechBrain dataset."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.data_pipeline import DataPipeline
 
 from speechbrain_birq.data.manifest import report_left_out
-from speechbrain_birq.data.pipeline import with_items
+from speechbrain_birq.data.pipeline import AudioReader, Item, with_items
 from speechbrain_birq.data.shards.batches import ShardBatches, UsedUtterances
+from speechbrain_birq.data.shards.index import Label
+from speechbrain_birq.data.shards.reader import Shards
 
 
 class ShardDataset(DynamicItemDataset):
     """Utterances of shards with ``id``, ``sig``, ``speaker``, ``text``, further items.
 
-    Unlike its parent it holds no row an utterance, so that the memory does not grow
-    with the corpus. See ``make_dataset`` for the arguments and what is raised.
+    Unlike its parent it holds no row for each utterance, so that the memory does not
+    grow with the corpus. Arguments and errors are those of ``make_dataset``.
     """
 
     def __init__(
-        self, shards, *, reader, min_seconds, max_seconds, needs_text=False, items=()
+        self,
+        shards: Shards,
+        *,
+        reader: AudioReader,
+        min_seconds: float,
+        max_seconds: float,
+        needs_text: bool = False,
     ):
         low, high = (limit * shards.sample_rate for limit in (min_seconds, max_seconds))
         keep = (shards.samples >= low) & (shards.samples <= high)
@@ -41,15 +52,15 @@ class ShardDataset(DynamicItemDataset):
     def __len__(self):
         return len(self.selection)
 
-    def __getitem__(self, position):
+    def __getitem__(self, position: int) -> dict[str, Any]:
         return self.__getitems__([position])[0]
 
-    def __getitems__(self, positions):
-        """A batch: over a network its utterances are fetched at the same time."""
+    def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """Read a batch: over a network its utterances are fetched at the same time."""
         numbers = [self.selection.number(position) for position in positions]
         known = {number: self.shards.name(number) for number in numbers}
         missing = [n for n, name in known.items() if name not in self.reader.cache]
-        audio = {number: (name, None) for number, name in known.items()}
+        audio: dict[int, tuple[str, Any]] = {n: (known[n], None) for n in numbers}
         audio |= zip(missing, self.shards.audio(missing), strict=True)
         return [self._example(number, *audio[number]) for number in numbers]
 
@@ -57,8 +68,15 @@ class ShardDataset(DynamicItemDataset):
         static = {"number": number, "name": name, "audio": audio}
         return self.pipeline.compute_outputs(static)
 
-    def batches(self, *, batch_seconds, shuffle, seed, ranks) -> ShardBatches:
-        """Batches of this dataset for one rank."""
+    def batches(
+        self,
+        *,
+        batch_seconds: float,
+        shuffle: bool,
+        seed: int,
+        ranks: tuple[int, int],
+    ) -> ShardBatches:
+        """Make the sampler of this dataset's batches for one rank."""
         return ShardBatches(
             samples=self.shards.samples,
             selection=self.selection,
@@ -69,18 +87,20 @@ class ShardDataset(DynamicItemDataset):
         )
 
 
-def _id(label):
+def _id(label: Label) -> str:
     return label.id
 
 
-def _speaker(label):
+def _speaker(label: Label) -> str:
     return label.speaker
 
 
-def _text(label):
+def _text(label: Label) -> str:
     return label.text
 
 
-def make_shard_dataset(shards, *, items=(), **options) -> ShardDataset:
-    """A dataset of the utterances in ``Shards``; arguments as for ``make_dataset``."""
+def make_shard_dataset(
+    shards: Shards, *, items: Iterable[Item] = (), **options: Any
+) -> ShardDataset:
+    """Make a dataset of shards; arguments and errors are those of ``make_dataset``."""
     return with_items(ShardDataset(shards, **options), items)

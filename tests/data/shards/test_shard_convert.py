@@ -135,7 +135,7 @@ def test_a_disk_that_is_too_small_is_refused(corpus, tmp_path, fails, monkeypatc
     usage = shutil.disk_usage(tmp_path)._replace(free=100_000)  # 8.2 s take 164,000
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     command = ["shard", str(corpus), str(tmp_path / "s"), "--split", "train"]
-    fails(lambda: main(command), "needs about", "GB left")
+    fails(lambda: main(command), "needs about", "GB free")
     assert not (tmp_path / "s").exists()
 
 

@@ -12,7 +12,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -209,9 +208,10 @@ def plan_speakers(
     >>> len(plan_speakers(0.5, seed=0))
     22
     """
+    speakers: list[Speaker] = []
     voices = [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS]
     random.Random(f"{VERSION}/{seed}").shuffle(voices)
-    voices, speakers = itertools.cycle(voices), []
+    next_voice = itertools.cycle(voices)
     for split, (default, base) in SPLITS.items():
         share = (shares or {}).get(split, default)
         count = max(1, round(base * math.sqrt(hours / 0.5 * share / default)))
@@ -219,7 +219,7 @@ def plan_speakers(
         for _ in range(count):
             name = str(1001 + len(speakers))
             stream = f"{VERSION}/{seed}/{split}/{name}"
-            speaker = _cast(name, split, next(voices), seconds, stream, variety)
+            speaker = _cast(name, split, next(next_voice), seconds, stream, variety)
             speakers.append(speaker)
     return speakers
 
@@ -282,7 +282,7 @@ def _existing(folder, identity):
     )
 
 
-def _synthesise(folder, identity, num_workers):
+def _synthesize(folder, identity, num_workers):
     """Fills a folder with all speakers and the summary; returns the summary."""
     wanted = {key: identity[key] for key in ("variety", "shares") if key in identity}
     speakers = plan_speakers(identity["hours"], identity["seed"], **wanted)
@@ -299,15 +299,13 @@ def _synthesise(folder, identity, num_workers):
 
 
 def _build(folder, identity, num_workers):
-    """Synthesises beside the folder and moves the whole corpus there at the end."""
+    """Synthesizes the corpus; the folder appears once it is complete."""
+    # Not at the top: it imports torch, which the processes of the speakers do without.
+    from speechbrain_birq.checkpoints.files import new_folder
+
     find_espeak()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # A killed run leaves only this hidden folder, never half a corpus.
-    with tempfile.TemporaryDirectory(prefix=".mini", dir=folder.parent) as scratch:
-        corpus = Path(scratch, "corpus")
-        summary = _synthesise(corpus, identity, num_workers)
-        corpus.replace(folder)
-    return summary
+    with new_folder(folder) as partial:
+        return _synthesize(partial, identity, num_workers)
 
 
 def make_minispeech(
@@ -318,7 +316,7 @@ def make_minispeech(
     variety: str = "low",
     shares: dict[str, float] | None = None,
 ) -> dict[str, float]:
-    """Synthesises the minispeech corpus, unless the folder already holds it.
+    """Synthesizes the minispeech corpus, unless the folder already holds it.
 
     Beside each ``.trans.txt`` a ``.phones.tsv`` gives the time of every phone.
 
@@ -331,7 +329,7 @@ def make_minispeech(
     seed : int
         Seed of voices, sentences and noise; the same seed gives the same bytes.
     num_workers : int, optional
-        Speakers synthesised at a time; all cores by default.
+        Speakers synthesized at a time; all cores by default.
     variety : str
         "low": clean speech of espeak-ng's voices. "high": vocal tract length, speed,
         room, noise and microphone differ from utterance to utterance.

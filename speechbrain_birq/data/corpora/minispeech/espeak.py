@@ -10,6 +10,8 @@ import importlib
 import itertools
 import math
 import os
+from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -51,7 +53,7 @@ _SIGNATURES = {
 }
 
 
-def find_espeak():
+def find_espeak() -> ModuleType:
     """Imports the package that carries the espeak-ng library and its data.
 
     Returns
@@ -98,7 +100,7 @@ class Espeak:
     pitch, pitch_range : int
         From 0 to 100.
     seed : int
-        Of the noise in the voice, 32 bits.
+        Seed of the noise in the voice, 32 bits.
     sample_rate : int
         Hz of what is returned.
 
@@ -111,7 +113,13 @@ class Espeak:
     """
 
     def __init__(
-        self, voice, speed=175, pitch=50, pitch_range=50, seed=0, sample_rate=16000
+        self,
+        voice: str,
+        speed: int = 175,
+        pitch: int = 50,
+        pitch_range: int = 50,
+        seed: int = 0,
+        sample_rate: int = 16000,
     ):
         self._library, self._native_rate = _open_library()
         self._sample_rate = sample_rate
@@ -142,12 +150,8 @@ class Espeak:
                 self._marks.append((event.sample, _phone(event.id.string)))
         return 0
 
-    def say(self, text):
+    def say(self, text: str) -> tuple[np.ndarray, list[tuple[int, str]]]:
         """Speaks one text.
-
-        Arguments
-        ---------
-        text : str
 
         Returns
         -------
@@ -156,7 +160,8 @@ class Espeak:
         marks : list of tuple
             (sample at which it starts, name) of every phone.
         """
-        self._chunks, self._marks = [], []
+        self._chunks: list[np.ndarray] = []
+        self._marks: list[tuple[int, str]] = []
         data = text.encode()
         self._call("espeak_Synth", data, len(data) + 1, 0, 1, 0, _FLAGS, None, None)
         samples = np.concatenate(self._chunks) / 32768
@@ -167,7 +172,9 @@ class Espeak:
         return _resample(samples, self._native_rate, self._sample_rate), marks
 
 
-def phone_intervals(marks, total):
+def phone_intervals(
+    marks: Sequence[tuple[int, str]], total: int
+) -> list[tuple[int, int, str]]:
     """Turns the starts of phones into intervals that leave no gap.
 
     Arguments
@@ -182,9 +189,9 @@ def phone_intervals(marks, total):
     intervals : list of tuple
         (start, end, phone) from 0 to the total, neighbouring silences joined.
     """
-    intervals = []
-    marks = [(0, SILENCE), *marks, (total, SILENCE)]
-    for (start, phone), (end, _) in itertools.pairwise(marks):
+    intervals: list[tuple[int, int, str]] = []
+    bounds = [(0, SILENCE), *marks, (total, SILENCE)]
+    for (start, phone), (end, _) in itertools.pairwise(bounds):
         if intervals and intervals[-1][2] == phone == SILENCE:
             start = intervals.pop()[0]
         if end > start:

@@ -46,7 +46,7 @@ class ArchiveReader:
     dataset : HubDataset
         Where the archives come from.
     summary : mapping
-        Of the selection, as ``UtteranceList.load`` returns it.
+        The selection's, as ``UtteranceList.load`` returns it.
     """
 
     def __init__(self, folder: Path, dataset: HubDataset, summary: Mapping[str, Any]):
@@ -82,7 +82,7 @@ class ArchiveReader:
         Arguments
         ---------
         name : str
-            Of the archive.
+            Name of the archive.
         splits : mapping
             utterance -> split
         """
