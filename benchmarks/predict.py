@@ -13,7 +13,7 @@ HPARAMS = Path(__file__).parents[1] / "hparams"
 MODELS = {
     "birq_wide": ("C1", 960),
     "birq_base": ("C2", 960),
-    "birq_large": ("C3", 5000),
+    "birq_large_yodas": ("C3", 5000),
 }
 GPUS = (1, 8, 64)
 PEAK, REACHED = 990e12, 0.4  # bf16 operations a second of an H200; share in use
@@ -77,12 +77,9 @@ class Model(NamedTuple):
 
 def read(name, hours) -> Model:
     """Read the sizes of an experiment from its YAML file."""
-    from ruamel.yaml import YAML
+    from speechbrain_birq.config import flatten
 
-    from speechbrain_birq.config.loader import flatten
-
-    base, changes = flatten(HPARAMS / f"{name}.yaml")
-    keys = YAML().load(base) | changes
+    keys = flatten(HPARAMS / f"{name}.yaml")
     names = ("num_layers", "d_model", "label_layer", "batch_seconds", "total_steps")
     return Model(
         weights=count_weights(keys),

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+from collections.abc import Set
 
 import ruamel.yaml
 import torch
@@ -12,11 +13,6 @@ from torch.distributed.nn.functional import all_reduce
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
-
-# What machines may have for themselves; the parts below them name folders, too.
-PER_MACHINE = frozenset(
-    "cache_audio_gb checkpointer data_folder num_workers output_folder run_log".split()
-)
 
 
 def gathered(value) -> list:
@@ -44,7 +40,7 @@ def total(value: torch.Tensor) -> torch.Tensor:
     return all_reduce(value) if dist.is_initialized() else value
 
 
-def check_same_settings(resolved_yaml) -> None:
+def check_same_settings(resolved_yaml: str, per_machine: Set[str]) -> None:
     """Refuse ranks that were started with other settings; all ranks call it together.
 
     With another learning rate on one machine the weights would part silently, with
@@ -54,6 +50,8 @@ def check_same_settings(resolved_yaml) -> None:
     ---------
     resolved_yaml : str
         HyperPyYAML text of this rank's settings.
+    per_machine : set
+        Keys whose values machines may have for themselves.
 
     Raises
     ------
@@ -61,7 +59,7 @@ def check_same_settings(resolved_yaml) -> None:
         On every rank, naming the first key that differs.
     """
     settings = ruamel.yaml.YAML().load(resolved_yaml)
-    ranks = gathered({key: str(settings[key]) for key in settings.keys() - PER_MACHINE})
+    ranks = gathered({key: str(settings[key]) for key in settings.keys() - per_machine})
     for rank, theirs in enumerate(ranks):
         for key in sorted(ranks[0].keys() | theirs.keys()):
             first, other = ranks[0].get(key), theirs.get(key)

@@ -1,6 +1,5 @@
 """From a command line to a finished run folder: what the recipes call."""
 
-import copy
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -22,13 +21,16 @@ from speechbrain_birq.brains.ctc import Transfer
 from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import (
+    ARCHITECTURE,
     best_checkpoint,
     check_same_run,
     load_architecture,
     load_weights,
+    read_architecture,
     save_architecture,
 )
-from speechbrain_birq.config.loader import load_configuration, parse_arguments
+from speechbrain_birq.config import load_configuration, parse_arguments
+from speechbrain_birq.config.keys import PER_MACHINE
 from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.data.splits import (
     prepare_splits,
@@ -58,6 +60,7 @@ class Experiment(NamedTuple):
     options: RunOptions
     folder: Path
     resolved: str  # HyperPyYAML text that makes these hparams
+    text: str = ""  # the same as a file that can be run
 
 
 @one_sentence
@@ -80,7 +83,7 @@ def pretrain(
     dict
         The last validation figures, as in ``results.json``.
     """
-    experiment = _start(argv)
+    experiment = _start(argv, "pretrain")
     hparams, frontend = experiment.hparams, experiment.hparams["frontend"]
     manifests = prepare_splits(prepare, experiment, ["train_split", "valid_split"])
     # Only those of training follow the epoch: validation keeps the masks of epoch 0.
@@ -116,7 +119,7 @@ def finetune(
         Error rates of each test split, as in ``results.json``; with
         ``test_chunk_size: 8`` those of decoding in chunks, too, as ``<split>@chunk8``.
     """
-    experiment = _start(argv)
+    experiment = _start(argv, "finetune")
     hparams = experiment.hparams
     transfer = _transfer(hparams)
     frontend, encoder = _architecture(hparams, transfer.fresh_layers)
@@ -156,11 +159,13 @@ def finetune(
     return scores
 
 
-def _start(argv):
+def _start(argv, script):
     path, options, overrides = parse_arguments(sys.argv[1:] if argv is None else argv)
     ddp_init_group(options)
     try:  # the checkpointer makes the folder, as soon as the YAML is loaded
-        hparams, resolved = load_configuration(path, overrides)
+        hparams, resolved, text = load_configuration(
+            path, overrides, script, read_architecture
+        )
         folder = Path(hparams["output_folder"])
         sb.create_experiment_directory(folder, save_env_desc=False)
     except OSError as error:
@@ -169,9 +174,9 @@ def _start(argv):
             f"folder with --output_folder"
         ) from error
     check_same_run(folder, resolved)
-    check_same_settings(resolved)
+    check_same_settings(resolved, PER_MACHINE)
     warn_of_restarts()
-    return Experiment(hparams, options, folder, resolved)
+    return Experiment(hparams, options, folder, resolved, text)
 
 
 def _loaders(experiment, frontend, manifests, items):
@@ -246,7 +251,7 @@ def _epochs(experiment, brain):
     """
     folder, run = experiment.folder, experiment.hparams.get("pretrained")
     if if_main_process():
-        files.write(folder / "hyperparams.yaml", experiment.resolved)
+        files.write(folder / "hyperparams.yaml", experiment.text)
         if run is None:
             save_architecture(experiment.resolved, folder / "architecture.yaml")
         else:
@@ -287,12 +292,15 @@ def _architecture(hparams, num_fresh):
     if hparams["pretrained"] is None:
         return hparams["frontend"], hparams["encoder"]
     run = Path(hparams["pretrained"])
-    parts = load_architecture(run, tuple(hparams["trust"]))
+    # The YAML has them from the run's folder, so far with random weights.
+    parts = {name: hparams[name] for name in ARCHITECTURE}
     encoder = parts["encoder"]
     fresh = _last_layers(encoder, num_fresh)
-    at_random = copy.deepcopy(fresh.state_dict())
     load_weights(parts, run, best_checkpoint(run))
-    fresh.load_state_dict(at_random)
+    if num_fresh:
+        # The same seed has drawn the pretraining's first weights: draw others.
+        other = load_architecture(run, tuple(hparams["trust"]))["encoder"]
+        fresh.load_state_dict(other.last_layers(num_fresh).state_dict())
     encoder.set_dropout(hparams["dropout"])
     logger.info("front end and encoder from %s", run)
     return parts["frontend"], encoder

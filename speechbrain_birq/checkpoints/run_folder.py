@@ -8,12 +8,12 @@ from typing import Any
 import ruamel.yaml
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml.comments import CommentedMap
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.files import load_tensors
 from speechbrain_birq.checkpoints.plain_files import (
     corruption_named,
-    read_tagged_yaml,
     read_yaml_text,
 )
 from speechbrain_birq.checkpoints.recovery import (
@@ -23,21 +23,12 @@ from speechbrain_birq.checkpoints.recovery import (
     smallness,
 )
 from speechbrain_birq.checkpoints.trust import check_tags
+from speechbrain_birq.config.keys import MAY_CHANGE
+from speechbrain_birq.config.stored import resolve_stored
 from speechbrain_birq.errors import BadInput
 
 TRAIN_AGAIN = "train again, or take another run folder"
 ARCHITECTURE = ("frontend", "encoder")
-
-# A resumed run may differ from its start in these keys.
-MAY_CHANGE = frozenset(
-    """
-    batch_seconds beam_size cache_audio_gb ckpt_interval_minutes ckpt_interval_steps
-    collapse_perplexity data_folder decoding keep_checkpoints lm_alpha lm_beta lm_path
-    log_interval max_eval_seconds nonfinite_patience num_workers number_of_epochs
-    optimizer_step_limit output_folder precision tensorboard test_chunk_size
-    test_left_chunks test_splits total_steps trust
-    """.split()
-)
 
 
 def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
@@ -58,10 +49,13 @@ def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
     before = Path(folder) / "hyperparams.yaml"
     if not before.is_file() or not list(Path(folder).glob("save/CKPT+*")):
         return
-    old = read_tagged_yaml(before, "give another --output_folder")
+    with corruption_named(before, "give another --output_folder"):
+        old = resolve_stored(read_yaml_text(before, "give another --output_folder"))
     new = ruamel.yaml.YAML().load(resolved_yaml)
-    for key in sorted(new.keys() - MAY_CHANGE):
-        values = old.get(key), new[key]
+    # Keys that came later are not in the file of an old run.
+    keys = (new.keys() & old.keys()) - MAY_CHANGE
+    for key in sorted(keys, key=lambda key: (key != "pretrained", key)):
+        values = old[key], new[key]
         plain = all(isinstance(v, (str, int, float, type(None))) for v in values)
         if plain and values[0] != values[1]:
             raise BadInput(
@@ -87,10 +81,10 @@ def save_architecture(resolved_yaml: str, path: str | Path) -> None:
     files.write(path, text.getvalue())
 
 
-def load_architecture(
+def read_architecture(
     run_folder: str | Path, trust: Iterable[str] = ()
-) -> dict[str, Any]:
-    """Build a run's front end and encoder, without weights.
+) -> CommentedMap:
+    """Read what describes a run's front end and encoder; nothing is built.
 
     Arguments
     ---------
@@ -100,8 +94,8 @@ def load_architecture(
 
     Returns
     -------
-    dict
-        ``frontend`` and ``encoder``
+    CommentedMap
+        ``frontend`` and ``encoder``, without references.
 
     Raises
     ------
@@ -117,7 +111,26 @@ def load_architecture(
     text = read_yaml_text(path, TRAIN_AGAIN)
     with corruption_named(path, TRAIN_AGAIN):
         check_tags(text, path, trust)
-        parts = load_hyperpyyaml(text)
+        tree = ruamel.yaml.YAML().load(text)
+        return CommentedMap((name, tree[name]) for name in ARCHITECTURE)
+
+
+def load_architecture(
+    run_folder: str | Path, trust: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Build a run's front end and encoder, without weights.
+
+    Arguments and errors are those of ``read_architecture``.
+
+    Returns
+    -------
+    dict
+        ``frontend`` and ``encoder``
+    """
+    text = io.StringIO()
+    ruamel.yaml.YAML().dump(read_architecture(run_folder, trust), text)
+    with corruption_named(Path(run_folder) / "architecture.yaml", TRAIN_AGAIN):
+        parts = load_hyperpyyaml(text.getvalue())
         return {name: parts[name] for name in ARCHITECTURE}
 
 

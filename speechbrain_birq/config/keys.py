@@ -1,106 +1,194 @@
-"""What the values of a YAML file's keys may be."""
+"""The table of keys: what each one takes, who reads it, and when it may change."""
 
-from datetime import date
-
-from speechbrain_birq.errors import BadInput
-
-# What the keys take, wherever they are written; of other keys, the YAML's value tells.
-TAKES = {
-    "a whole number above 0": """attention_window beam_size chunk_max chunk_min
-        code_dim d_ffn d_model
-        grad_accumulation_factor keep_checkpoints kernel_size log_interval n_mels nhead
-        num_codebooks num_codes num_layers num_tokens number_of_epochs sample_rate stack
-        test_chunk_size total_steps""",
-    "a whole number from 0": """anchor_ramp_steps ckpt_interval_steps
-        enhanced_ramp_steps freeze_steps freq_drop_length freq_drops fresh_layers
-        left_chunks_max left_chunks_min nonfinite_patience num_workers
-        optimizer_step_limit refit_steps seed test_left_chunks time_drop_length
-        time_drops warmup_steps""",
-    "a whole number": "data_parallel_count label_layer",  # the model knows its layers
-    "a number above 0": """batch_seconds fit_seconds lr mask_length_ms max_eval_seconds
-        normalize_seconds temperature""",
-    "a number from 0": """anchor_weight_value cache_audio_gb chunk_prob
-        ckpt_interval_minutes collapse_perplexity dropout enhanced_weight_value
-        head_dropout hold_epochs left_chunks_prob lm_alpha lm_beta lr_encoder
-        mask_noise_std mask_prob max_seconds min_seconds warmup_epochs weight_decay""",
-    "a number": "max_grad_norm",  # SpeechBrain: negative switches clipping off
-    "a text": """anchor_codes anchor_projection decoding enhanced_codes
-        enhanced_projection label_norm normalize precision tokens train_split
-        valid_split""",
-    "a path": "data_folder lm_path output_folder pretrained stored_labels",
-    "a list of texts": "test_splits trust",
-    "True or False": """activation_checkpointing l2_normalize label_gradient label_noise
-        shared_head tensorboard""",
-}
-KIND = {key: kind for kind, keys in TAKES.items() for key in keys.split()}
-MAY_BE_NULL = frozenset(
-    """
-    attention_window lm_path optimizer_step_limit pretrained stored_labels
-    test_chunk_size test_left_chunks
-    """.split()
-)
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 
-def fitted(key, value, old, where):
-    """The value as its key takes it: a path written 5 is a text, one text is a list.
+class Kind(NamedTuple):
+    """What the values of a key have in common."""
 
-    Arguments
-    ---------
-    key : str
-    value : object
-        Of YAML; with a tag such as ``!ref`` it is left alone.
-    old : object
-        What the file has: its kind counts for keys that the table lacks.
-    where : str or Path
-        Is told to the user.
+    words: str  # for messages and the page of keys
+    fits: Callable[[Any], bool]
 
-    Raises
-    ------
-    BadInput
-        If the key takes something else.
+
+class Key(NamedTuple):
+    """One row of the table."""
+
+    kind: Kind
+    scripts: tuple[str, ...] = ()  # whose code reads it; else only references do
+    optional: bool = False  # the scripts run without it
+    null: bool = False  # null is a value of it
+    resume: bool = False  # a resumed run may have another value
+    machine: bool = False  # machines of one run may have different values
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number.
 
     Example
     -------
-    >>> fitted("test_splits", "dev", [], "the command line")
-    ['dev']
+    >>> [is_number(value) for value in (1, 0.5, True, "1", math.inf, math.nan)]
+    [True, True, False, False, False, False]
     """
-    if tag_of(value) or (value is None and key in MAY_BE_NULL):
-        return value
-    kind = KIND.get(key) or _kind(old)
-    if kind == "a path" and (_is_number(value) or isinstance(value, date)):
-        value = str(value)
-    if kind == "a list of texts" and isinstance(value, str):
-        value = [value]
-    if kind and not _fits(value, kind):
-        raise BadInput(f"{where}: {key} takes {kind}, got {value!r}")
-    return value
-
-
-def _kind(value):
-    """Of a key that is not in the table: numbers stay numbers, texts texts."""
-    if isinstance(value, bool):
-        return "True or False"
-    if _is_number(value):
-        return "a number"
-    return "a text" if isinstance(value, str) and not tag_of(value) else None
-
-
-def _fits(value, kind):
-    if kind == "True or False":
-        return isinstance(value, bool)
-    if "list" in kind:
-        return isinstance(value, list) and all(isinstance(v, str) for v in value)
-    if "number" not in kind:
-        return isinstance(value, str)
-    if not _is_number(value) or ("whole" in kind and not isinstance(value, int)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return value > 0 if "above 0" in kind else value >= 0 or "from 0" not in kind
+    return isinstance(value, int) or math.isfinite(value)
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _number(words: str, accepts: Callable[[Any], bool] = lambda v: True) -> Kind:
+    return Kind(words, lambda value: is_number(value) and accepts(value))
 
 
-def tag_of(node) -> str:
-    """``!ref`` and the like, or nothing."""
-    return getattr(getattr(node, "tag", None), "value", None) or ""
+def _whole(words: str, accepts: Callable[[Any], bool] = lambda v: True) -> Kind:
+    return Kind(words, lambda v: is_number(v) and isinstance(v, int) and accepts(v))
+
+
+COUNT = _whole("a whole number above 0", lambda v: v > 0)
+COUNT_OR_0 = _whole("a whole number from 0", lambda v: v >= 0)
+WHOLE = _whole("a whole number")
+ABOVE_0 = _number("a number above 0", lambda v: v > 0)
+FROM_0 = _number("a number from 0", lambda v: v >= 0)
+SHARE = _number("a number from 0 to 1", lambda v: 0 <= v <= 1)
+DROPOUT = _number("a number from 0, below 1", lambda v: 0 <= v < 1)
+NUMBER = _number("a number")
+FLAG = Kind("True or False", lambda v: isinstance(v, bool))
+TEXT = Kind("a text", lambda v: isinstance(v, str))
+PATH = Kind("a path", lambda v: isinstance(v, str))
+TEXTS = Kind(
+    "a list of texts",
+    lambda v: isinstance(v, list) and all(isinstance(text, str) for text in v),
+)
+PART = Kind("a part", lambda v: True)  # its class checks it
+
+PRETRAIN, FINETUNE = ("pretrain",), ("finetune",)
+BOTH = (*PRETRAIN, *FINETUNE)
+
+# A new key is a line of the YAML, an argument of a constructor, and a row here.
+KEYS = {
+    # Data
+    "data_folder": Key(PATH, BOTH, resume=True, machine=True),
+    "output_folder": Key(PATH, BOTH, resume=True, machine=True),
+    "pretrained": Key(PATH, FINETUNE, null=True),
+    "trust": Key(TEXTS, FINETUNE, resume=True),
+    "train_split": Key(TEXT, BOTH),
+    "valid_split": Key(TEXT, BOTH),
+    "test_splits": Key(TEXTS, FINETUNE, resume=True),
+    "min_seconds": Key(FROM_0, BOTH),
+    "max_seconds": Key(FROM_0, BOTH),
+    "max_eval_seconds": Key(ABOVE_0, BOTH, resume=True),
+    "batch_seconds": Key(ABOVE_0, BOTH, resume=True),
+    "num_workers": Key(COUNT_OR_0, BOTH, resume=True, machine=True),
+    "cache_audio_gb": Key(FROM_0, BOTH, resume=True, machine=True),
+    # Tokens and decoding
+    "tokens": Key(TEXT, FINETUNE),
+    "num_tokens": Key(COUNT, FINETUNE),
+    "decoding": Key(TEXT, FINETUNE, resume=True),
+    "beam_size": Key(COUNT, FINETUNE, resume=True),
+    "lm_path": Key(PATH, FINETUNE, null=True, resume=True),
+    "lm_alpha": Key(FROM_0, FINETUNE, resume=True),
+    "lm_beta": Key(FROM_0, FINETUNE, resume=True),
+    # Features
+    "sample_rate": Key(COUNT),
+    "n_mels": Key(COUNT),
+    "stack": Key(COUNT),
+    "normalize": Key(TEXT),
+    "normalize_seconds": Key(ABOVE_0, BOTH),
+    "seed": Key(COUNT_OR_0, BOTH),
+    # Encoder
+    "encoder_kind": Key(TEXT),
+    "num_layers": Key(COUNT),
+    "d_model": Key(COUNT),
+    "nhead": Key(COUNT),
+    "d_ffn": Key(COUNT),
+    "kernel_size": Key(COUNT),
+    "attention_window": Key(COUNT, null=True),
+    "activation_checkpointing": Key(FLAG),
+    "dropout": Key(DROPOUT, FINETUNE),
+    # Chunks
+    "chunk_prob": Key(SHARE),
+    "chunk_min": Key(COUNT),
+    "chunk_max": Key(COUNT),
+    "left_chunks_prob": Key(SHARE),
+    "left_chunks_min": Key(COUNT_OR_0),
+    "left_chunks_max": Key(COUNT_OR_0),
+    "test_chunk_size": Key(COUNT, FINETUNE, null=True, resume=True),
+    "test_left_chunks": Key(COUNT_OR_0, FINETUNE, null=True, resume=True),
+    # Labels
+    "label_layer": Key(WHOLE),  # the model knows how many layers it has
+    "label_norm": Key(TEXT),
+    "label_gradient": Key(FLAG),
+    "label_noise": Key(FLAG),
+    "temperature": Key(ABOVE_0),
+    "num_codebooks": Key(COUNT),
+    "num_codes": Key(COUNT),
+    "code_dim": Key(COUNT),
+    "l2_normalize": Key(FLAG),
+    "shared_head": Key(FLAG),
+    "anchor_projection": Key(TEXT),
+    "anchor_codes": Key(TEXT),
+    "enhanced_projection": Key(TEXT),
+    "enhanced_codes": Key(TEXT),
+    "fit_seconds": Key(ABOVE_0),
+    "refit_steps": Key(COUNT_OR_0),
+    "stored_labels": Key(PATH, PRETRAIN, optional=True, null=True),
+    # Masks
+    "mask_prob": Key(FROM_0),
+    "mask_length_ms": Key(ABOVE_0),
+    "mask_noise_std": Key(FROM_0),
+    # SpecAugment
+    "time_drops": Key(COUNT_OR_0),
+    "time_drop_length": Key(COUNT_OR_0),
+    "freq_drops": Key(COUNT_OR_0),
+    "freq_drop_length": Key(COUNT_OR_0),
+    "head_dropout": Key(DROPOUT),
+    # Objective
+    "enhanced_weight_value": Key(FROM_0),
+    "enhanced_ramp_steps": Key(COUNT_OR_0),
+    "anchor_weight_value": Key(FROM_0),
+    "anchor_ramp_steps": Key(COUNT_OR_0),
+    # Training
+    "number_of_epochs": Key(COUNT, resume=True),
+    "optimizer_step_limit": Key(COUNT_OR_0, null=True, resume=True),
+    "lr": Key(ABOVE_0),
+    "lr_encoder": Key(FROM_0, FINETUNE),
+    "fresh_layers": Key(COUNT_OR_0, FINETUNE),
+    "freeze_steps": Key(COUNT_OR_0, FINETUNE),
+    "warmup_steps": Key(COUNT_OR_0),
+    "total_steps": Key(COUNT, resume=True),
+    "warmup_epochs": Key(FROM_0),
+    "hold_epochs": Key(FROM_0),
+    "weight_decay": Key(FROM_0),
+    "max_grad_norm": Key(NUMBER),  # SpeechBrain: negative switches clipping off
+    "grad_accumulation_factor": Key(COUNT),
+    "precision": Key(TEXT, resume=True),
+    "nonfinite_patience": Key(COUNT_OR_0, resume=True),
+    "ckpt_interval_minutes": Key(FROM_0, resume=True),
+    "ckpt_interval_steps": Key(COUNT_OR_0, resume=True),
+    "keep_checkpoints": Key(COUNT, BOTH, resume=True),
+    "data_parallel_count": Key(WHOLE),
+    # Logs
+    "log_interval": Key(COUNT, PRETRAIN, resume=True),
+    "collapse_perplexity": Key(FROM_0, PRETRAIN, resume=True),
+    "tensorboard": Key(FLAG, resume=True),
+    # Objects
+    "frontend": Key(PART, BOTH),
+    "encoder": Key(PART, BOTH),
+    "label_fitting": Key(PART, PRETRAIN),
+    "masking": Key(PART, PRETRAIN),
+    "augment": Key(PART, FINETUNE),
+    "chunking": Key(PART, FINETUNE),
+    "model": Key(PART, FINETUNE),
+    "modules": Key(PART, PRETRAIN),
+    "brain_class": Key(PART, BOTH),
+    "opt_class": Key(PART, BOTH),
+    "lr_schedule": Key(PART, BOTH),
+    "enhanced_weight": Key(PART, PRETRAIN),
+    "anchor_weight": Key(PART, PRETRAIN),
+    "epoch_counter": Key(PART, BOTH),
+    "checkpointer": Key(PART, BOTH, machine=True),
+    "run_log": Key(PART, BOTH, machine=True),
+}
+MAY_CHANGE = frozenset(name for name, key in KEYS.items() if key.resume)
+PER_MACHINE = frozenset(name for name, key in KEYS.items() if key.machine)
+READ = frozenset(name for name, key in KEYS.items() if key.scripts)

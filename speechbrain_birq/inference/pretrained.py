@@ -6,17 +6,18 @@ from pathlib import Path
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml
 
-from speechbrain_birq.checkpoints.plain_files import read_tagged_yaml
+from speechbrain_birq.checkpoints.plain_files import corruption_named, read_yaml_text
 from speechbrain_birq.checkpoints.run_folder import (
     TRAIN_AGAIN,
     best_checkpoint,
     load_weights,
 )
 from speechbrain_birq.checkpoints.trust import check_tags
+from speechbrain_birq.config.stored import resolve_stored
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.birq import BiRQ
 
-PARTS = ("frontend", "encoder", "labels")
+NEEDED = ("model", "label_layer", "train_split", "valid_split")
 
 
 def load_labeller(run, layer, trust=()) -> BiRQ:
@@ -27,22 +28,11 @@ def load_labeller(run, layer, trust=()) -> BiRQ:
     BadInput
         If the run is no pretraining, or has no such layer.
     """
-    text = _parts_text(run)
+    text = _model_text(run, layer)
     path = Path(run) / "hyperparams.yaml"
     check_tags(text, path, trust)
     try:
-        parts = load_hyperpyyaml(text)
-        labels = parts["labels"]
-        model = BiRQ(
-            frontend=parts["frontend"],
-            encoder=parts["encoder"],
-            anchor_quantizer=labels["anchor_quantizer"],
-            enhanced_quantizer=labels["enhanced_quantizer"],
-            selector=labels["selector"],
-            heads=labels["heads"],
-            label_layer=layer,
-            label_norm=labels["label_norm"],
-        )
+        model = load_hyperpyyaml(text)["model"]
     except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"cannot label with {run}: {reason}") from error
@@ -66,9 +56,9 @@ def pretraining_settings(run):
             f"{run} is not a run folder (no hyperparams.yaml in it): give the "
             f"output_folder of a pretraining"
         )
-    settings = read_tagged_yaml(path, TRAIN_AGAIN)
-    keys = (*PARTS, "label_layer", "train_split", "valid_split")
-    lacking = [key for key in keys if key not in settings]
+    with corruption_named(path, TRAIN_AGAIN):
+        settings = resolve_stored(read_yaml_text(path, TRAIN_AGAIN))
+        lacking = [key for key in NEEDED if key not in settings]
     if lacking:
         raise BadInput(
             f"{run} is no pretraining (no {lacking[0]} in hyperparams.yaml): its "
@@ -77,7 +67,8 @@ def pretraining_settings(run):
     return settings
 
 
-def _parts_text(run):
-    settings, text = pretraining_settings(Path(run)), io.StringIO()
-    ruamel.yaml.YAML().dump({name: settings[name] for name in PARTS}, text)
+def _model_text(run, layer):
+    model, text = pretraining_settings(Path(run))["model"], io.StringIO()
+    model["label_layer"] = layer
+    ruamel.yaml.YAML().dump({"model": model}, text)
     return text.getvalue()

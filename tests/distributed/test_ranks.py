@@ -16,6 +16,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_birq.brains import BiRQBrain
 from speechbrain_birq.brains.schedules import Ramp
+from speechbrain_birq.config.keys import PER_MACHINE
 from speechbrain_birq.decoding.decoders import ErrorCounter
 from speechbrain_birq.distributed import (
     check_same,
@@ -127,7 +128,7 @@ def refused_codebook(model, rank):
 def refused_settings(rank, lr):
     """Return the message for these settings; each machine has its own folder."""
     try:
-        check_same_settings(SETTINGS.format(lr, rank))
+        check_same_settings(SETTINGS.format(lr, rank), PER_MACHINE)
     except BadInput as error:
         return str(error)
 

@@ -11,20 +11,20 @@ from small_runs import FINETUNE, PRETRAIN, encoder_weights, run
 from speechbrain_birq import experiment
 from speechbrain_birq.checkpoints.run_folder import load_architecture
 from speechbrain_birq.inference import SpeechEncoder
+from speechbrain_birq.models.encoders.layers import ATTENTION
 
 ROOT = Path(__file__).parents[2]
-PARTS = sorted(path.name for path in (ROOT / "hparams/parts").glob("encoder_*.yaml"))
 
 
-@pytest.fixture(params=PARTS)
+@pytest.fixture(params=ATTENTION)
 def yaml(request, tmp_path):
     """birq_tiny.yaml with another encoder and nothing else changed."""
     hparams = shutil.copytree(ROOT / "hparams", tmp_path / "hparams")
     path = hparams / "birq_tiny.yaml"
     before = path.read_text(encoding="utf-8").splitlines()
-    after = [line.replace("encoder_conformer.yaml", request.param) for line in before]
-    changed = sum(a != b for a, b in zip(before, after, strict=True))
-    assert changed == (request.param != "encoder_conformer.yaml")
+    line = f"encoder_kind: {request.param}"
+    after = [line if old.startswith("encoder_kind:") else old for old in before]
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
     path.write_text("\n".join(after) + "\n", encoding="utf-8")
     return path
 

@@ -245,7 +245,7 @@ def test_a_fine_tuning_cannot_label(run_folder, tmp_path, fails):
     arguments = dict(layer=1, output_folder=tmp_path / "x")
     refuses(fails, "no hyperparams.yaml in it", run=run_folder, **arguments)
     (run_folder / "hyperparams.yaml").write_text("encoder: 1\nfrontend: 2\n")
-    refuses(fails, "is no pretraining (no labels", run=run_folder, **arguments)
+    refuses(fails, "is no pretraining (no model", run=run_folder, **arguments)
 
 
 def test_a_run_on_shards_cannot_be_relabelled(best_rq, tmp_path, fails):

@@ -209,7 +209,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         if not isinstance(self.input, LinearInput):
             raise ValueError(
                 f"{type(self.input).__name__} looks into the next chunk: only the "
-                f"linear input runs in chunks (parts/encoder_conformer.yaml)"
+                f"linear input runs in chunks (leave input_module out)"
             )
 
     def streaming_contexts(

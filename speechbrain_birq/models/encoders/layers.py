@@ -6,12 +6,13 @@ import torch
 from speechbrain.lobes.models.transformer.Branchformer import BranchformerEncoder
 from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
 from speechbrain.lobes.models.transformer.Transformer import TransformerEncoder
+from speechbrain.nnet.attention import RoPEMHA
 
 from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
 
 ATTENTION = {
     "conformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
-    "branchformer": ("RelPosMHAXL", "regularMHA"),
+    "branchformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
     "e_branchformer": ("RoPEMHA", "RelPosMHAXL"),
     "transformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
 }
@@ -59,14 +60,27 @@ def build_layers(
     if kind == "conformer":
         stack = ConformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
     elif kind == "branchformer":
-        stack = BranchformerEncoder(
-            csgu_linear_units=d_ffn, kernel_size=kernel_size, **sizes
-        )
+        stack = _branchformer(attention_type, d_ffn, kernel_size, sizes)
     elif kind == "e_branchformer":
         stack = EBranchformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
     else:
         stack = TransformerEncoder(d_ffn=d_ffn, normalize_before=True, **sizes)
     return stack.layers, stack.norm
+
+
+def _branchformer(attention_type, d_ffn, kernel_size, sizes):
+    """SpeechBrain's Branchformer, which has no rotary attention of its own."""
+    rotary = attention_type == "RoPEMHA"
+    built = sizes | {"attention_type": "regularMHA" if rotary else attention_type}
+    encoder = BranchformerEncoder(
+        csgu_linear_units=d_ffn, kernel_size=kernel_size, **built
+    )
+    if rotary:
+        for layer in encoder.layers:
+            layer.mha_layer = RoPEMHA(
+                sizes["d_model"], sizes["nhead"], sizes["dropout"]
+            )
+    return encoder
 
 
 def _check_kind(kind, attention_type):

@@ -18,6 +18,7 @@ OTHERS = [
     ("conformer", "convolutional"),
     ("conformer", "window"),
     ("transformer", "window"),
+    ("branchformer", "window"),
     ("e_branchformer", "window"),
 ]
 
@@ -223,7 +224,6 @@ def test_a_hidden_step_of_the_convolution_hides_all_of_its_frames():
     ("kind", "options", "words"),
     [
         ("squeezeformer", {}, "squeezeformer"),
-        ("branchformer", {"attention_type": "RoPEMHA"}, "RoPEMHA.*branchformer"),
         ("conformer", {"attention_type": "hypermixing"}, "hypermixing.*conformer"),
         ("conformer", {"num_layers": 0}, "num_layers"),
         ("conformer", {"d_model": 15, "nhead": 2}, "d_model 15.*nhead 2"),

@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
 (CODE,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 (LINE,) = re.findall(r"```yaml\n(encoder: .*)\n```", PAGE)
-PARTS = {path.name for path in (ROOT / "hparams" / "parts").glob("encoder_*.yaml")}
 
 
 @pytest.fixture
@@ -125,31 +124,37 @@ def test_an_encoder_that_lacks_something_is_refused_by_name(
 
 
 def table():
-    """part, kind, attention types and parameters of every row of the page."""
-    pattern = r"^\| `(encoder_\w+\.yaml)` \| `(\w+)` \| ([^|]*)\|[^|]*\| ([\d.]+) M \|$"
+    """Kind, attention types and parameters of every row of the page."""
+    pattern = r"^\| `(\w+)` \| (`[^|]*)\|[^|]*\| ([\d.]+) M \|$"
     return re.findall(pattern, PAGE, re.M)
 
 
-def test_the_table_holds_every_part_and_every_pair():
-    rows = table()
-    assert {row[0] for row in rows} == PARTS
-    assert {row[1] for row in rows} == ATTENTION.keys()
-    for part, kind, attention, _ in rows:
-        named = tuple(re.findall(r"`(\w+)`", attention.split(";")[0]))
-        assert named in ((), ATTENTION[kind]), part
+def test_the_table_holds_every_pair():
+    found = {kind: tuple(re.findall(r"`(\w+)`", row)) for kind, row, _ in table()}
+    assert found == ATTENTION
 
 
-@pytest.mark.parametrize(("part", "kind", "attention", "millions"), table())
-def test_the_table_has_each_parts_own_figures(
-    tmp_path, part, kind, attention, millions
-):
-    hparams = shutil.copytree(ROOT / "hparams", tmp_path / "hparams")
-    path = hparams / "birq_tiny.yaml"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("encoder_conformer.yaml", part), encoding="utf-8")
-    overrides = {"data_folder": "x", "output_folder": str(tmp_path / "run")}
-    encoder = load_configuration(path, overrides).hparams["encoder"]
-    count = sum(parameter.numel() for parameter in encoder.parameters())
-    assert f"{count / 1e6:.2f}" == millions
-    own = re.search(r"attention_type: (\w+)", (hparams / "parts" / part).read_text())
-    assert own[1] == ATTENTION[kind][0]
+def load(path, **overrides):
+    folders = {"data_folder": "x", "output_folder": str(path.parent / "run")}
+    return load_configuration(path, folders | overrides).hparams["encoder"]
+
+
+def millions(encoder):
+    return f"{sum(parameter.numel() for parameter in encoder.parameters()) / 1e6:.2f}"
+
+
+@pytest.mark.parametrize(("kind", "attention", "expected"), table())
+def test_the_table_has_each_kinds_own_figures(tmp_path, kind, attention, expected):
+    path = shutil.copy(ROOT / "hparams/birq_tiny.yaml", tmp_path)
+    encoder = load(Path(path), encoder_kind=kind)
+    assert millions(encoder) == expected
+    assert encoder.attention_type == ATTENTION[kind][0]
+
+
+def test_the_delta_with_convolutions_has_the_pages_figure(tmp_path):
+    shutil.copy(ROOT / "hparams/birq_tiny.yaml", tmp_path)
+    (delta,) = re.findall(r"```yaml\n(!include:.*?)```", PAGE, re.S)
+    (expected,) = re.findall(r"\(([\d.]+) M parameters\)", PAGE)
+    path = tmp_path / "delta.yaml"
+    path.write_text(delta, encoding="utf-8")
+    assert millions(load(path)) == expected

@@ -8,7 +8,7 @@ import pytest
 from small_runs import process_wide_settings_restored
 from small_yodas import ROOT, Killed, killing
 
-from speechbrain_birq.config.loader import flatten
+from speechbrain_birq.config import flatten
 from speechbrain_birq.data.corpora.yodas import archives as yodas_archives
 from speechbrain_birq.data.corpora.yodas.archives import decode
 from speechbrain_birq.data.corpora.yodas.prepare import find_yodas
@@ -88,10 +88,10 @@ def test_pretraining_on_shards_that_are_not_there_is_refused(tmp_path, begun):
         find_yodas(tmp_path, ["train", "dev"], tmp_path)
 
 
-@pytest.mark.parametrize("name", ["birq_large", "best_rq_large"])
+@pytest.mark.parametrize("name", ["birq_large_yodas", "best_rq_large_yodas"])
 def test_the_papers_model_takes_the_splits_that_are_written(name):
-    _, changes = flatten(ROOT / "hparams" / f"{name}.yaml")
-    assert (changes["train_split"], changes["valid_split"]) == ("train", "dev")
+    keys = flatten(ROOT / "hparams" / f"{name}.yaml")
+    assert (keys["train_split"], keys["valid_split"]) == ("train", "dev")
 
 
 def test_the_recipe_ends_with_one_sentence(tmp_path, monkeypatch, fails):
