@@ -68,7 +68,7 @@ def measure(name, options) -> dict:
     """Measure one step of a model; return a row of the table."""
     import torch
 
-    from speechbrain_birq.config.loader import load_configuration
+    from speechbrain_birq.config import load_configuration
 
     with tempfile.TemporaryDirectory() as folder:
         overrides = {

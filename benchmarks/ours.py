@@ -9,7 +9,7 @@ from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.utils.run_opts import RunOptions
 
 import speechbrain_birq.models.birq as method
-from speechbrain_birq.config.loader import load_configuration
+from speechbrain_birq.config import load_configuration
 from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.encoders.inputs import ConvolutionalInput

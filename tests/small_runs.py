@@ -60,9 +60,9 @@ def run(main, yaml, settings, **more):
         return main(prepare_librispeech, argv)
 
 
-def pretrain(corpus, output, **more):
+def pretrain(corpus, output, yaml="birq_tiny.yaml", **more):
     folders = dict(data_folder=corpus, output_folder=output)
-    return run(experiment.pretrain, "birq_tiny.yaml", PRETRAIN, **folders | more)
+    return run(experiment.pretrain, yaml, PRETRAIN, **folders | more)
 
 
 def finetune(corpus, output, **more):

@@ -14,6 +14,7 @@ from speechbrain_birq.brains.label_fitting import (
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
 from speechbrain_birq.models.labels.quantizer import Codebook
 
+PLUS = "birq_plus_tiny.yaml"
 FITTED = dict(
     anchor_projection="pca",
     anchor_codes="centroids",
@@ -112,21 +113,21 @@ def test_fitting_uses_up_no_random_number(model, signals):
 def test_too_little_speech_is_one_sentence(corpus, tmp_path, fails):
     few = FITTED | dict(fit_seconds=1, num_codes=512)
     words = ("anchor labels", "frames cannot fit 512 codes", "raise fit_seconds")
-    fails(lambda: pretrain(corpus, tmp_path / "run", **few), *words)
+    fails(lambda: pretrain(corpus, tmp_path / "run", PLUS, **few), *words)
 
 
 def test_a_resumed_run_fits_when_the_uninterrupted_one_did(corpus, tmp_path):
     more = FITTED | dict(optimizer_step_limit=5)
-    pretrain(corpus, tmp_path / "straight", number_of_epochs=3, **more)
-    pretrain(corpus, tmp_path / "resumed", number_of_epochs=1, **more)
-    pretrain(corpus, tmp_path / "resumed", number_of_epochs=3, **more)
+    pretrain(corpus, tmp_path / "straight", PLUS, number_of_epochs=3, **more)
+    pretrain(corpus, tmp_path / "resumed", PLUS, number_of_epochs=1, **more)
+    pretrain(corpus, tmp_path / "resumed", PLUS, number_of_epochs=3, **more)
     straight = weights(tmp_path / "straight")
     assert straight["enhanced_quantizer.num_fits"] == 3
     assert_equal(straight, weights(tmp_path / "resumed"))
 
 
 def test_the_log_tells_of_the_fits(corpus, tmp_path):
-    pretrain(corpus, tmp_path / "run", **FITTED)
+    pretrain(corpus, tmp_path / "run", PLUS, **FITTED)
     assert log(tmp_path / "run").count("fitted the anchor quantizer to") == 1
     assert log(tmp_path / "run").count("fitted the enhanced quantizer to") == 2
 

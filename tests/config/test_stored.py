@@ -11,7 +11,7 @@ def test_references_are_resolved():
 
 
 def doubling(times):
-    lines = ["a0: 0123456789"]
+    lines = ["a0: x123456789"]
     lines += [f"a{n + 1}: !ref <a{n}><a{n}>" for n in range(times)]
     return "\n".join(lines)
 

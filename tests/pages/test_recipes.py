@@ -12,7 +12,7 @@ import pytest
 from small_runs import ROOT, process_wide_settings_restored
 
 from speechbrain_birq.cli.main import _parser
-from speechbrain_birq.config.loader import load_configuration, parse_arguments
+from speechbrain_birq.config import load_configuration, parse_arguments
 from speechbrain_birq.data.shards.convert import shard_corpus
 
 README = (ROOT / "recipes" / "README.md").read_text()

@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from speechbrain.utils.importutils import LazyModule
 
-from speechbrain_birq.config.loader import load_configuration, parse_arguments
+from speechbrain_birq.config import load_configuration, parse_arguments
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.manifest import (
     FIELDS,

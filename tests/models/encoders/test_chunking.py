@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechbrain_birq.config.loader import load_configuration
+from speechbrain_birq.config import load_configuration
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.encoders.chunking import (
     ChunkSampler,

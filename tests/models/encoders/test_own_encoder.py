@@ -11,7 +11,7 @@ from small_runs import FINETUNE, PRETRAIN, encoder_weights, run
 
 from speechbrain_birq import experiment
 from speechbrain_birq.checkpoints.run_folder import load_architecture, save_architecture
-from speechbrain_birq.config.loader import load_configuration
+from speechbrain_birq.config import load_configuration
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import SpeechEncoder
 from speechbrain_birq.models.encoders.layers import ATTENTION

@@ -8,7 +8,7 @@ from speechbrain.nnet.attention import RoPEMHA
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from speechbrain_birq.checkpoints.run_folder import load_architecture, save_architecture
-from speechbrain_birq.config.loader import load_configuration
+from speechbrain_birq.config import load_configuration
 from speechbrain_birq.models.encoders.windowed_attention import (
     WindowedRoPEMHA,
     within_window,
