@@ -39,8 +39,9 @@ PARTS = {
     "labels": "frontend",
     "objectives": "frontend",
     "masking": "frontend",
-    "frontend": "channel_statistics",
+    "frontend": "channel_statistics filterbank",
     "channel_statistics": "",
+    "filterbank": "",
 }
 
 

@@ -1,14 +1,13 @@
 """Waveform to stacked, normalized log-mel frames: the one front end of every stage."""
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 import torch
 from speechbrain.dataio.dataio import length_to_mask
-from speechbrain.lobes.features import Fbank
 
 from speechbrain_birq.models.channel_statistics import FLOOR, ChannelStatistics
+from speechbrain_birq.models.filterbank import LogMelFilterbank
 
 NORMALIZE = ("utterance", "global")
 Number = TypeVar("Number", int, torch.Tensor)
@@ -104,7 +103,7 @@ class FrontEnd(torch.nn.Module):
             self.statistics = ChannelStatistics(num_channels=n_mels)
         self.sample_rate, self.n_mels, self.stack = sample_rate, n_mels, stack
         self.hop_samples = round(sample_rate * hop_length / 1000)
-        self.fbank = Fbank(
+        self.fbank = LogMelFilterbank(
             sample_rate=sample_rate,
             n_mels=n_mels,
             # Even, because with an odd size (22,050 Hz) torch gives a frame too few.
@@ -112,9 +111,6 @@ class FrontEnd(torch.nn.Module):
             win_length=win_length,
             hop_length=hop_length,
         )
-        # A floor 80 dB below the loudest frame would make every frame depend on the
-        # whole utterance, and on its padding.
-        self.fbank.compute_fbanks.top_db = math.inf
 
     @property
     def output_dim(self) -> int:

@@ -174,8 +174,8 @@ def principal_directions(
     tensor([[1.],
             [0.]])
     """
-    covariance = frames.double().T.cov(correction=0)
-    variances, directions = torch.linalg.eigh(covariance)
+    centered = frames.double() - frames.double().mean(0)
+    variances, directions = torch.linalg.eigh(centered.T @ centered / len(frames))
     variances, directions = variances.flip(0)[:count], directions.flip(1)[:, :count]
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
     directions = directions * largest.sign()

@@ -99,10 +99,11 @@ def centroids(
     tensor([[7.],
             [2.]])
     """
-    points, members = points[members >= 0], members[members >= 0]
+    # Not indexed with a boolean mask, nor by `bincount`: both synchronize with the GPU.
+    assigned, place = (members >= 0).double(), members.clamp_min(0)
     sums = torch.zeros_like(codes, dtype=torch.float64)
-    sums.index_add_(0, members, points.double())
-    counts = torch.bincount(members, minlength=len(codes)).unsqueeze(1)
+    sums.index_add_(0, place, points * assigned.unsqueeze(1))
+    counts = torch.zeros_like(sums[:, 0]).index_add_(0, place, assigned).unsqueeze(1)
     return torch.where(counts > 0, (sums / counts.clamp_min(1)).to(codes), codes)
 
 
