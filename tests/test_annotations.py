@@ -9,6 +9,7 @@ ROOMS = """
 checkpoints
 data
 decoding
+diagnostics
 metrics
 models
 """.split()

@@ -1,4 +1,4 @@
-"""What the labels of a finished run are worth; measures, never trains."""
+"""Measure the labels and layers of a finished run; nothing is trained."""
 
 from speechbrain_birq.diagnostics.diagnose import diagnose_run
 from speechbrain_birq.diagnostics.label_sets import LabelSets

@@ -1,16 +1,18 @@
-"""Label quality without fine-tuning: one table, one JSON file, five pictures."""
+"""Measure the labels of a run: one table, one JSON file, five pictures."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm
 
+from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.recovery import describe, save_order
 from speechbrain_birq.checkpoints.run_folder import load_weights
 from speechbrain_birq.data.corpora.librispeech import find_utterances
-from speechbrain_birq.data.manifest import write_manifest
+from speechbrain_birq.data.manifest import Utterance, write_manifest
 from speechbrain_birq.diagnostics.label_sets import LabelSets
 from speechbrain_birq.diagnostics.pictures import draw_all
 from speechbrain_birq.diagnostics.spoken import frames_of, make_spoken
@@ -28,19 +30,24 @@ LOADER = dict(batch_seconds=100, num_workers=0)
 
 
 class Diagnosis(NamedTuple):
-    """What was measured."""
+    """Figures of each label set of a run, all on the same frames."""
 
     unit: str  # phone, character or subword
-    frames: int  # that every row was measured on
+    frames: int
     utterances: int
-    rows: dict  # name of the label set -> name of the measure -> figure
-    pairs: list  # two label sets with their agreement and mutual information
+    rows: dict[str, dict[str, Any]]  # label set -> measure -> value
+    pairs: list[dict[str, Any]]  # agreement, mutual information of two label sets
 
 
 def diagnose_run(
-    run, data_folder, split, alignment=None, output_folder=None, trust=()
+    run: str | Path,
+    data_folder: str | Path,
+    split: str,
+    alignment: str | Path | None = None,
+    output_folder: str | Path | None = None,
+    trust: Iterable[str] = (),
 ) -> Diagnosis:
-    """Measure the labels of a pretraining on a split; write and draw them.
+    """Measure the labels of a pretraining on a split; write and draw the results.
 
     Channel statistics and k-means are fitted on every second utterance, everything is
     measured on the others.
@@ -50,14 +57,14 @@ def diagnose_run(
     run : str or Path
         Run folder of a pretraining, BiRQ or BEST-RQ.
     data_folder : str or Path
-        Holds the splits, in LibriSpeech's layout.
+        Folder of the splits, in LibriSpeech's layout.
     split : str
     alignment : str or Path, optional
-        Run folder of a fine-tuning, whose tokens are aligned with the audio where
-        there are no exact phones.
+        Run folder of a fine-tuning, whose tokens are aligned with the audio if there
+        are no exact phones.
     output_folder : str or Path, optional
-        By default ``diagnosis`` in the run folder.
-    trust : tuple
+        Folder of the results; by default ``diagnosis`` in the run folder.
+    trust : iterable
         As for ``SpeechEncoder``.
 
     Raises
@@ -67,12 +74,16 @@ def diagnose_run(
     """
     run = Path(run)
     folder = Path(output_folder or run / "diagnosis")
+    trust = tuple(trust)
     sets = _label_sets(run, trust)
     utterances = find_utterances(data_folder, split)
     spoken = make_spoken(data_folder, split, alignment, trust)
     fit, measured = _halves(sets.model, utterances, folder)
-    times = {u.ID: spoken(u) for u in tqdm(measured.utterances, spoken.unit)}
-    if not any(times.values()):
+    found = {u.ID: spoken(u) for u in tqdm(measured.utterances, spoken.unit)}
+    times = {
+        utterance: intervals for utterance, intervals in found.items() if intervals
+    }
+    if not times:
         raise BadInput(
             f"no utterance of {split} in {data_folder} has a known {spoken.unit}: give "
             f"a split with transcripts"
@@ -80,7 +91,7 @@ def diagnose_run(
     sets.fit(label_loader(sets.model, fit.path, shuffle=True, **LOADER))
     loader = label_loader(sets.model, measured.path, shuffle=False, **LOADER)
     now, before = sets.label(loader)
-    names = [name for name in now["anchor"] if times[name]]
+    names = [name for name in now["anchor"] if name in times]
     now, before = _in_order(now, names), _in_order(before, names)
     lengths = [len(codes) for codes in now["anchor"]]
     truth = frames_of(times, names, lengths, sets.model.frontend)
@@ -104,14 +115,14 @@ def _measure(unit, num_codes, now, before, truth):
 
 def _write(diagnosis, folder):
     text = json.dumps(diagnosis._asdict(), indent=2, ensure_ascii=False)
-    (folder / "diagnosis.json").write_text(text + "\n", encoding="utf-8")
+    files.write(folder / "diagnosis.json", text + "\n")
 
 
 class Half(NamedTuple):
-    """Every second utterance."""
+    """Every second utterance of a split."""
 
-    path: Path  # of its manifest
-    utterances: list
+    path: Path  # manifest
+    utterances: list[Utterance]
 
 
 def _halves(model, utterances, folder):
@@ -120,8 +131,8 @@ def _halves(model, utterances, folder):
     long = [u for u in utterances if u.duration > shortest]
     if len(long) < 2:
         raise BadInput(
-            "one utterance cannot be halved, one half to fit and one to measure: give "
-            "a split with more"
+            "half of the utterances are fitted to, the others measured: give a split "
+            "with at least two"
         )
     parts = {"fit": long[::2], "measured": long[1::2]}
     try:
@@ -151,13 +162,13 @@ def _label_sets(run, trust):
 
 
 def _checkpoints(run):
-    """Folders of a run's checkpoints, oldest first."""
+    """Return the folders of a run's checkpoints, the oldest first."""
     found = describe(sorted(run.glob("save/CKPT+*")))
     return [checkpoint.path for checkpoint in sorted(found, key=save_order)]
 
 
 def _row(sets, key, truth, num_codes, before):
-    """All figures of one label set."""
+    """Measure one label set."""
     codes, (numbers, names) = torch.cat(sets[key]), truth
     sizes = dict(num_codes=num_codes, num_phones=len(names), silence=0)
     shuffled = _shuffled(numbers)
@@ -171,7 +182,7 @@ def _row(sets, key, truth, num_codes, before):
 
 
 def _against_anchor(anchor, codes, key):
-    """What a label set has in common with the anchor's, if it has as many codebooks."""
+    """Compare a label set with the anchor's if it has as many codebooks."""
     names = ("agreement", "mutual_information", "mutual_information_chance")
     if key == "anchor" or anchor.shape != codes.shape:
         return dict.fromkeys(names)
@@ -192,7 +203,7 @@ def _shuffled(numbers):
 
 
 def _pairs(sets):
-    """Every two label sets of as many codebooks."""
+    """Compare every two label sets with equally many codebooks."""
     joined = {name: torch.cat(codes) for name, codes in sets.items()}
     names = list(joined)
     return [

@@ -1,15 +1,20 @@
-"""Label sets of a run: its own, every layer's, and k-means for reference."""
+"""Label the same frames in several ways: as a run does, by each layer, by k-means."""
 
 import copy
+from collections.abc import Iterable
 
 import torch
+from speechbrain.dataio.batch import PaddedBatch
 from tqdm import tqdm
 
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.models.birq import BiRQ
 from speechbrain_birq.models.frontend import valid_frames
 from speechbrain_birq.models.labels import k_means, nearest, one_each
 
-FIT_FRAMES = 50_000  # that k-means sees, at most
+Found = dict[str, dict[str, torch.Tensor]]
+
+FIT_FRAMES = 50_000  # k-means is fitted to at most this many
 ITERATIONS = 20
 
 
@@ -38,39 +43,42 @@ class KMeans:
         self.codes = k_means(vectors, codes, start, rounds=ITERATIONS)
 
     def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
-        """(M, D) -> (M, 1) int64"""
+        """Return the code of each vector: (M, D) -> (M, 1) int64."""
         return nearest(vectors, self.codes).unsqueeze(1)
 
 
 class LabelSets:
     """Several labellings of the same frames.
 
-    ``layer j`` is the form of the enhanced labels applied to layer j (0: the input
-    projection): the run's own projection and codebook, channels normalised anew.
+    The labels named ``layer j`` are made like the enhanced ones, but of layer j (0 is
+    the input projection): with the run's projection and codebook, and with channel
+    statistics of that layer.
 
     Arguments
     ---------
     model : BiRQ
-        In evaluation.
+        The run's model in evaluation mode.
     trained : bool
         Whether the run had enhanced labels.
     before : BiRQ, optional
-        The same run earlier, to count labels that have changed since.
+        The same run at an earlier checkpoint, to count labels that have changed since.
     """
 
-    def __init__(self, model, trained=True, before=None):
+    def __init__(
+        self, model: BiRQ, trained: bool = True, before: BiRQ | None = None
+    ) -> None:
         self.model, self.trained, self.before = model, trained, before
         layers = range(model.encoder.num_layers + 1)
         self.norms = [copy.deepcopy(model.label_norm) for _ in layers]
 
     @torch.no_grad()
-    def fit(self, loader) -> None:
-        """Statistics of the channels, and k-means.
+    def fit(self, loader: Iterable[PaddedBatch | None]) -> None:
+        """Estimate the channel statistics of each layer and fit k-means.
 
         Arguments
         ---------
         loader : iterable
-            Batches with ``sig``, in random order.
+            Batches with ``sig``, in random order; None is skipped.
 
         Raises
         ------
@@ -94,16 +102,21 @@ class LabelSets:
             norm.eval()
         if not count:
             raise BadInput("no recording of the fitting half can be read: repair them")
-        frames, states = (
+        frames, hidden = (
             torch.cat(part)[:FIT_FRAMES] for part in zip(*kept, strict=True)
         )
         num_codes = self.model.heads.shape[1]
         self.of_frames = KMeans(frames, num_codes)
-        self.of_layer = KMeans(self._normed(layer, states), num_codes)
+        self.of_layer = KMeans(self._normed(layer, hidden), num_codes)
 
     @torch.no_grad()
-    def label(self, loader) -> tuple[dict, dict]:
-        """Labels of every utterance.
+    def label(self, loader: Iterable[PaddedBatch | None]) -> tuple[Found, Found]:
+        """Label every utterance.
+
+        Arguments
+        ---------
+        loader : iterable
+            Batches with ``sig`` and ``id``; None is skipped.
 
         Returns
         -------
@@ -111,7 +124,8 @@ class LabelSets:
             name of the label set -> utterance -> (T, G) int64; the same for the labels
             of ``before``.
         """
-        now, earlier = {}, {}
+        now: Found = {}
+        earlier: Found = {}
         for batch in _read(loader, "measure"):
             own = self.model.labels(*batch.sig)
             _keep(now, batch.id, self._sets(batch, own), own.lengths)

@@ -1,5 +1,7 @@
-"""Which weights of a language model suit a recogniser: encode once, decode often."""
+"""Search the weights of a language model: encode once, decode for every pair."""
 
+from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,40 +23,41 @@ class Weighed(NamedTuple):
 
 
 def tune_weights(
-    run,
-    lm_path,
+    run: str | Path,
+    lm_path: str,
     *,
-    split,
-    alphas,
-    betas,
-    beam_size=100,
-    utterances=500,
-    trust=(),
-    show=None,
+    split: str,
+    alphas: Iterable[float],
+    betas: Iterable[float],
+    beam_size: int = 100,
+    utterances: int = 500,
+    trust: Iterable[str] = (),
+    show: Callable[[Weighed], None] | None = None,
 ) -> list[Weighed]:
-    """Error rates of a fine-tuned run for every pair of weights.
+    """Score a fine-tuned run with every pair of weights.
 
     Arguments
     ---------
     run : str or Path
         Run folder of a fine-tuning; its manifests say where the split's audio lies.
     lm_path : str
-        ARPA or kenlm binary.
+        ARPA or kenlm binary file.
     split : str
-        One on which nothing will be reported: dev.
-    alphas, betas : list
+        Use dev, not a split that results are reported on.
+    alphas, betas : iterable
         Weights of the language model and of the number of words.
     beam_size : int
     utterances : int
-        At most so many, evenly taken from the split.
-    trust : tuple
+        Largest number of utterances, taken evenly from the split.
+    trust : iterable
+        Further packages whose classes the run may build.
     show : callable, optional
-        Called with every ``Weighed`` as soon as it is known.
+        Called with each result as soon as it is known.
 
     Returns
     -------
     list
-        Of ``Weighed``, in the order of the grid.
+        One ``Weighed`` for each pair, in the order of the grid.
 
     Raises
     ------
@@ -66,12 +69,12 @@ def tune_weights(
     decode = BeamDecoder(recogniser.tokens, beam_size=beam_size, lm_path=lm_path)
     encoded = [(row, *recogniser.log_probs(row.wav)) for row in tqdm(rows, "encoded")]
     found = []
-    for alpha in alphas:
-        for beta in betas:
-            decode.weigh(alpha, beta)
-            found.append(Weighed(alpha, beta, *_rates(decode, encoded)))
-            if show is not None:
-                show(found[-1])
+    for alpha, beta in product(alphas, betas):
+        decode.weigh(alpha, beta)
+        rates = _rates(decode, encoded)
+        found.append(Weighed(alpha, beta, rates.wer, rates.cer))
+        if show is not None:
+            show(found[-1])
     return found
 
 

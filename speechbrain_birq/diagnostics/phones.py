@@ -1,18 +1,20 @@
-"""How well a linear classifier tells phones apart on single frames of each layer."""
+"""Classify the phones of single frames from each layer, with a linear classifier."""
 
 import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
 
+from speechbrain_birq.checkpoints.plain_files import corruption_named
 from speechbrain_birq.data.corpora.minispeech.espeak import SILENCE
 from speechbrain_birq.data.files_below import files_below
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import SpeechEncoder
 
-RIDGE = 1e-3  # of the mean square of the features
+RIDGE = 1e-3  # λ, relative to the mean square of the features
 
 
 class Interval(NamedTuple):
@@ -24,23 +26,22 @@ class Interval(NamedTuple):
 
 
 class LayerAccuracy(NamedTuple):
-    """Shares of frames whose phone a linear classifier names, on unseen speakers."""
+    """Shares of frames whose phone is classified correctly, on unseen speakers."""
 
-    frames: float  # stacked log-mel frames
-    layers: tuple[float, ...]  # input projection and each layer
-    most_frequent: float  # share of the most frequent phone
+    frames: float  # from stacked log-mel frames
+    layers: tuple[float, ...]  # from the input projection and each layer
+    most_frequent: float  # by always naming the most frequent phone
 
 
 class RidgeClassifier:
-    """Least squares on one-hot targets, from sums that grow frame by frame.
+    """Least squares on one-hot targets; its memory does not grow with the frames.
 
-    W = (XᵀX + λI)⁻¹ XᵀY in float64, X with a column of ones; the class with the
+    W = (XᵀX + λI)⁻¹ XᵀY in float64, where X has a column of ones; the class with the
     largest output wins.
 
     Arguments
     ---------
-    num_features : int
-    num_classes : int
+    num_features, num_classes : int
 
     Example
     -------
@@ -52,15 +53,14 @@ class RidgeClassifier:
     [0, 1]
     """
 
-    def __init__(self, *, num_features, num_classes):
+    def __init__(self, *, num_features: int, num_classes: int) -> None:
         size = num_features + 1
         self.num_classes = num_classes
         self.products = torch.zeros(size, size, dtype=torch.float64)
         self.targets = torch.zeros(size, num_classes, dtype=torch.float64)
-        self.weights = None
 
     def add(self, features: torch.Tensor, classes: torch.Tensor) -> None:
-        """Frames (M, D) with their classes (M,) int64."""
+        """Add frames (M, D) with their classes (M,) int64."""
         x = _with_ones(features)
         self.products += x.T @ x
         self.targets += x.T @ torch.nn.functional.one_hot(classes, self.num_classes).to(
@@ -68,13 +68,13 @@ class RidgeClassifier:
         )
 
     def fit(self) -> None:
-        """Solve for the weights."""
+        """Solve for the weights W."""
         penalty = RIDGE * self.products.diagonal().mean()
         regular = self.products + penalty * torch.eye(len(self.products))
         self.weights = torch.linalg.solve(regular, self.targets)
 
     def predict(self, features: torch.Tensor) -> torch.Tensor:
-        """(M, D) -> (M,) int64"""
+        """Return the class of each frame: (M, D) -> (M,) int64."""
         return (_with_ones(features) @ self.weights).argmax(1)
 
 
@@ -83,22 +83,26 @@ def _with_ones(features):
     return torch.cat((features, ones), 1).double()
 
 
-def read_phones(folder) -> dict[Path, list[Interval]]:
-    """Audio files of a minispeech split and the phones that are spoken in them.
+def read_phones(folder: str | Path) -> dict[Path, list[Interval]]:
+    """Find the audio files of a minispeech split and the phones spoken in them.
 
     Raises
     ------
     BadInput
-        If no phones lie there.
+        If the folder holds no phones, or a table of them is corrupt.
     """
-    phones = {}
+    phones: dict[Path, list[Interval]] = {}
     for table in files_below(folder, ".phones.tsv"):
-        with open(table, encoding="utf-8", newline="") as file:
+        with (
+            corruption_named(table, "make the corpus again"),
+            open(table, encoding="utf-8", newline="") as file,
+        ):
             for row in csv.DictReader(file, delimiter="\t"):
-                times = float(row["start_seconds"]), float(row["end_seconds"])
+                start, end = float(row["start_seconds"]), float(row["end_seconds"])
                 audio = table.with_name(f"{row['utterance']}.flac")
                 if row["phone"] != SILENCE:
-                    phones.setdefault(audio, []).append(Interval(*times, row["phone"]))
+                    interval = Interval(start, end, row["phone"])
+                    phones.setdefault(audio, []).append(interval)
     if not phones:
         raise BadInput(
             f"no phones in {folder}: give a split of a corpus made by `birq minispeech`"
@@ -106,18 +110,25 @@ def read_phones(folder) -> dict[Path, list[Interval]]:
     return phones
 
 
-def phones_of_frames(intervals, num_frames, frame_ms, hop_ms=10.0) -> list[str | None]:
-    """The phone at the middle of each stacked frame; None in silence.
+def phones_of_frames(
+    intervals: Sequence[Interval],
+    num_frames: int,
+    frame_ms: float,
+    hop_ms: float = 10.0,
+) -> list[str | None]:
+    """Return the phone at the middle of each stacked frame; None in silence.
 
     Arguments
     ---------
-    intervals : list
-        ``Interval`` in the order of time.
+    intervals : sequence of Interval
+        Phones in the order of time.
     num_frames : int
+        T
     frame_ms : float
-        Of a stacked frame.
+        Milliseconds from a stacked frame to the next.
     hop_ms : float
-        Of the frames that it joins: the first is centred on sample 0.
+        Milliseconds between the frames that are stacked; the first of them is centred
+        on sample 0.
 
     Example
     -------
@@ -132,21 +143,26 @@ def phones_of_frames(intervals, num_frames, frame_ms, hop_ms=10.0) -> list[str |
     return found
 
 
-def accuracy_by_layer(run_folder, train, test, trust=()) -> LayerAccuracy:
+def accuracy_by_layer(
+    run_folder: str | Path,
+    train: str | Path,
+    test: str | Path,
+    trust: Iterable[str] = (),
+) -> LayerAccuracy:
     """Classify the phones of single frames from each layer of a run.
 
     Arguments
     ---------
     run_folder : str or Path
     train, test : str or Path
-        Splits with phones, of different speakers.
-    trust : tuple
+        Splits with phones, spoken by different speakers.
+    trust : iterable
         As for ``SpeechEncoder``.
 
     Raises
     ------
     BadInput
-        If there is no run, or a split without phones.
+        If the run cannot be loaded, or a split has no phones.
     """
     encoder = SpeechEncoder(run_folder, trust)
     spoken = [read_phones(folder) for folder in (train, test)]
@@ -162,7 +178,7 @@ def accuracy_by_layer(run_folder, train, test, trust=()) -> LayerAccuracy:
 
 
 def _fitted(batches, num_classes):
-    """A classifier for each kind of states."""
+    """Fit a classifier to each kind of states."""
     classifiers = []
     for states, phones in batches:
         classifiers = classifiers or [
@@ -177,7 +193,7 @@ def _fitted(batches, num_classes):
 
 
 def _shares(classifiers, batches):
-    """Share of right frames for each classifier; share of the most frequent phone."""
+    """Return each classifier's share of correct frames; last, the commonest phone's."""
     right, counts = torch.zeros(len(classifiers)), 0
     for states, phones in batches:
         counts += torch.bincount(phones, minlength=classifiers[0].num_classes)
@@ -188,7 +204,7 @@ def _shares(classifiers, batches):
 
 @torch.no_grad()
 def _labelled(encoder, phones, classes, title):
-    """(states of frames and each layer, phones) of each file, without silence."""
+    """Yield (states of frames and each layer, phones) of each file, without silence."""
     frontend = encoder.frontend
     hop_ms = frontend.frame_ms / frontend.stack
     for path, intervals in tqdm(phones.items(), title, unit="file"):

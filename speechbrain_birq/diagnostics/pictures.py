@@ -1,12 +1,25 @@
-"""Pictures of label sets; the first codebook stands for the others."""
+"""Draw label sets; the first codebook stands for the others."""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from speechbrain_birq.data.pipeline import AudioReader
+from speechbrain_birq.diagnostics.spoken import Truth
 from speechbrain_birq.metrics.curves import draw_training, read_metrics
 from speechbrain_birq.metrics.units import joint_counts
+from speechbrain_birq.models.birq import BiRQ
+from speechbrain_birq.models.frontend import FrontEnd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from speechbrain_birq.diagnostics.diagnose import Diagnosis
+
+Sets = Mapping[str, list[torch.Tensor]]
 
 logger = logging.getLogger(__name__)
 
@@ -19,21 +32,31 @@ RASTER_SECONDS = 4
 COLOURS = 20
 
 
-def draw_all(run, folder, diagnosis, model, sets, truth, audio) -> None:
-    """Write the pictures of a diagnosis; nothing without matplotlib (extra ``demo``).
+def draw_all(
+    run: Path,
+    folder: Path,
+    diagnosis: "Diagnosis",
+    model: BiRQ,
+    sets: Sets,
+    truth: Truth,
+    audio: str,
+) -> None:
+    """Write the pictures of a diagnosis; none without matplotlib (extra ``demo``).
 
     Arguments
     ---------
-    run, folder : Path
-        Whose reports are read; where the pictures go.
+    run : Path
+        Run folder whose reports are drawn.
+    folder : Path
+        Folder of the pictures.
     diagnosis : Diagnosis
     model : BiRQ
-    sets : dict
-        name of the label set -> list of (T, G) int64
-    truth : tuple
-        list of (T,) int64 as long as those; names of the numbers.
+    sets : mapping
+        name of the label set -> (T, G) int64 of each utterance
+    truth : Truth
+        What is spoken in the same frames.
     audio : str
-        File of the first utterance.
+        Audio file of the first utterance.
     """
     num_codes, layer = model.heads.shape[1], model.label_layer
     shown = ["anchor", "enhanced" if "enhanced" in sets else f"layer {layer}"]
@@ -56,8 +79,20 @@ def draw_all(run, folder, diagnosis, model, sets, truth, audio) -> None:
         figure.savefig(folder / f"{name}.png", dpi=120)
 
 
-def draw_heat_map(sets, truth, unit, num_codes):
-    """P(unit | code): a column a used code, sorted by its most frequent unit."""
+def draw_heat_map(sets: Sets, truth: Truth, unit: str, num_codes: int) -> "Figure":
+    """Draw P(unit | code): a column for each used code, sorted by its likeliest unit.
+
+    Arguments
+    ---------
+    sets : mapping
+        name of the label set -> (T, G) int64 of each utterance
+    truth : Truth
+        What is spoken in the same frames.
+    unit : str
+        What the names of ``truth`` are: phone, character or subword.
+    num_codes : int
+        N
+    """
     from matplotlib.figure import Figure
 
     numbers, names = truth
@@ -71,7 +106,7 @@ def draw_heat_map(sets, truth, unit, num_codes):
         counts = joint_counts(first, spoken, num_codes, len(names))[:, order].double()
         shares = counts[counts.sum(1) > 0]
         shares /= shares.sum(1, keepdim=True)
-        # By the unit, whose place is an integer; of one unit the surest codes first.
+        # The unit's rank is an integer, so that a share (at most 1) sorts within it.
         key = shares.argmax(1) * 2 - shares.amax(1)
         image = axes.imshow(
             shares[key.argsort()].T.numpy(),
@@ -91,8 +126,8 @@ def draw_heat_map(sets, truth, unit, num_codes):
     return figure
 
 
-def draw_usage(sets, num_codes):
-    """Share of the frames that each code has, the most frequent one first."""
+def draw_usage(sets: Sets, num_codes: int) -> "Figure":
+    """Draw each code's share of the frames, the most frequent code first."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -114,8 +149,8 @@ def draw_usage(sets, num_codes):
     return figure
 
 
-def draw_layers(diagnosis, label_layer):
-    """PNMI of every layer, beside the labels that need no layer."""
+def draw_layers(diagnosis: "Diagnosis", label_layer: int) -> "Figure":
+    """Draw the PNMI of every layer, beside the labels that need no layer."""
     from matplotlib.figure import Figure
 
     rows = diagnosis.rows
@@ -148,7 +183,7 @@ def draw_layers(diagnosis, label_layer):
     axes.set_xlabel("layer (0: input projection)")
     axes.set_ylabel("PNMI, share of the entropy")
     axes.set_title(
-        f"What labels tell of the {diagnosis.unit}s, {diagnosis.frames} frames",
+        f"What labels say about {diagnosis.unit}s, {diagnosis.frames} frames",
         fontsize=11,
     )
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
@@ -156,8 +191,10 @@ def draw_layers(diagnosis, label_layer):
     return figure
 
 
-def draw_raster(frontend, audio, sets, truth, unit):
-    """Spectrogram of the first utterance, its units and its labels below."""
+def draw_raster(
+    frontend: FrontEnd, audio: str, sets: Sets, truth: Truth, unit: str
+) -> "Figure":
+    """Draw the spectrogram of the first utterance, below it its units and labels."""
     from matplotlib.figure import Figure
 
     numbers, names = truth
@@ -192,11 +229,11 @@ def draw_raster(frontend, audio, sets, truth, unit):
 
 
 def _draw_track(axes, track, width):
-    """A box for each run of one code; its colour is the code's."""
+    """Draw a box for each run of a code, in the code's colour."""
     from matplotlib import colormaps
 
     for start, end, code in _runs(track):
-        # Neighbouring codes should differ; 7 and 20 have no common divisor.
+        # Neighbouring codes get different colours, because 7 and 20 are coprime.
         colour = colormaps["tab20"](code * 7 % COLOURS)
         axes.axvspan(start * width, end * width, color=colour, linewidth=0, alpha=0.7)
         axes.axvline(end * width, color="white", linewidth=0.6)
@@ -205,7 +242,7 @@ def _draw_track(axes, track, width):
 
 
 def _runs(track):
-    """(first frame, frame after the last, code) of each run."""
+    """Return (first frame, frame after the last, code) of each run."""
     codes, lengths = torch.unique_consecutive(track, return_counts=True)
     ends = lengths.cumsum(0)
     return list(
@@ -218,7 +255,7 @@ def _visible(name):
 
 
 def _styles(sets):
-    """Layers dashed, in shades of one colour; the others in colours of their own."""
+    """Return line styles: layers dashed in shades of grey, the others coloured."""
     from matplotlib import colormaps
 
     shades = sum(name.startswith("layer") for name in sets)

@@ -1,11 +1,14 @@
-"""What is spoken in each frame: exact phones, or characters by forced alignment."""
+"""Find what is spoken in each frame: exact phones, or tokens by forced alignment."""
 
 from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torchaudio.functional import forced_align
 
+from speechbrain_birq.data.manifest import Utterance
 from speechbrain_birq.diagnostics.phones import (
     Interval,
     phones_of_frames,
@@ -13,10 +16,18 @@ from speechbrain_birq.diagnostics.phones import (
 )
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import Recogniser
+from speechbrain_birq.models.frontend import FrontEnd
+
+
+class Truth(NamedTuple):
+    """What is spoken in each frame."""
+
+    numbers: list[torch.Tensor]  # (T,) int64 of each utterance
+    names: list[str]  # of the numbers
 
 
 class ExactPhones:
-    """The phones of a minispeech split.
+    """Exact times of the phones of a minispeech split.
 
     Arguments
     ---------
@@ -26,12 +37,12 @@ class ExactPhones:
     Raises
     ------
     BadInput
-        If no phones lie there.
+        If it holds no phones.
     """
 
     unit = "phone"
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path) -> None:
         try:
             times = read_phones(folder)
         except BadInput as error:
@@ -41,19 +52,20 @@ class ExactPhones:
             ) from error
         self.times = {path.stem: intervals for path, intervals in times.items()}
 
-    def __call__(self, utterance) -> list[Interval] | None:
-        """Times of an ``Utterance``'s phones; None if they are unknown."""
+    def __call__(self, utterance: Utterance) -> list[Interval] | None:
+        """Return the times of an utterance's phones; None if they are unknown."""
         return self.times.get(utterance.ID)
 
 
 class AlignedTokens:
-    """The transcript's tokens, where a fine-tuned run would best have them.
+    """Times of the transcript's tokens, aligned by a fine-tuned run.
 
     Arguments
     ---------
     run_folder : str or Path
-        Of a fine-tuning.
-    trust : tuple
+        Run folder of a fine-tuning.
+    trust : iterable
+        Further packages whose classes the run may build.
 
     Raises
     ------
@@ -61,13 +73,13 @@ class AlignedTokens:
         If the run cannot be used.
     """
 
-    def __init__(self, run_folder, trust=()):
+    def __init__(self, run_folder: str | Path, trust: Iterable[str] = ()) -> None:
         self.recogniser = Recogniser(run_folder, trust=trust)
         one = (len(token) == 1 for token in self.recogniser.tokens.vocabulary[1:])
         self.unit = "character" if all(one) else "subword"
 
-    def __call__(self, utterance) -> list[Interval] | None:
-        """Times of an ``Utterance``'s tokens; None if it has no text or too much."""
+    def __call__(self, utterance: Utterance) -> list[Interval] | None:
+        """Return the times of the tokens; None if the text is empty or too long."""
         tokens = self.recogniser.tokens
         targets = tokens.encode(utterance.text)
         log_probs = self.recogniser.log_probs(utterance.wav).log_probs
@@ -78,19 +90,22 @@ class AlignedTokens:
         return token_times(path.tolist(), tokens.vocabulary, self.recogniser.frontend)
 
 
-def token_times(path, vocabulary, frontend) -> list[Interval]:
-    """An interval for each frame between the first token and the last one.
+def token_times(
+    path: Sequence[int], vocabulary: Sequence[str], frontend: FrontEnd
+) -> list[Interval]:
+    """Return an interval for each frame from the first token to the last one.
 
-    CTC names a token in few of its frames: a blank between two tokens counts as the
-    nearer of them, the earlier one if both are as near.
+    CTC gives a token few frames. A blank between two tokens therefore counts as the
+    nearer of them, or as the earlier one if both are equally near.
 
     Arguments
     ---------
-    path : list
-        Token of each frame, 0 = blank.
-    vocabulary : list
+    path : sequence
+        Token number of each frame; 0 is the blank.
+    vocabulary : sequence
+        Tokens by their numbers.
     frontend : FrontEnd
-        Of the run that aligned.
+        The front end of the run that aligned.
     """
     named = [index for index, token in enumerate(path) if token]
     seconds = frontend.frame_ms / 1000
@@ -105,24 +120,24 @@ def token_times(path, vocabulary, frontend) -> list[Interval]:
     return found
 
 
-def frames_of(spoken, utterances, num_frames, frontend):
-    """Numbers of what is spoken, 0 being silence, and their names.
+def frames_of(
+    spoken: Mapping[str, Sequence[Interval]],
+    utterances: Sequence[str],
+    num_frames: Sequence[int],
+    frontend: FrontEnd,
+) -> Truth:
+    """Number what is spoken in each frame; 0 is silence.
 
     Arguments
     ---------
-    spoken : dict
-        utterance -> list of ``Interval``
-    utterances : list
-        In the wanted order.
-    num_frames : list
-        Of each.
+    spoken : mapping
+        utterance -> intervals
+    utterances : sequence
+        The utterances in the order of the result.
+    num_frames : sequence
+        T of each of them.
     frontend : FrontEnd
-        Of the run that labels.
-
-    Returns
-    -------
-    list, list
-        (T,) int64 for each utterance; names.
+        The front end of the run that labels.
     """
     symbols = {i.phone for name in utterances for i in spoken[name]}
     names = ["silence", *sorted(symbols)]
@@ -131,12 +146,32 @@ def frames_of(spoken, utterances, num_frames, frontend):
     found = []
     for utterance, length in zip(utterances, num_frames, strict=True):
         phones = phones_of_frames(spoken[utterance], length, frontend.frame_ms, hop_ms)
-        found.append(torch.tensor([numbers.get(phone, 0) for phone in phones]))
-    return found, names
+        found.append(torch.tensor([numbers[p] if p else 0 for p in phones]))
+    return Truth(found, names)
 
 
-def make_spoken(data_folder, split, alignment=None, trust=()):
-    """Exact phones, or what ``alignment`` (a fine-tuned run) finds."""
+def make_spoken(
+    data_folder: str | Path,
+    split: str,
+    alignment: str | Path | None = None,
+    trust: Iterable[str] = (),
+) -> ExactPhones | AlignedTokens:
+    """Return exact phones, or the tokens that a fine-tuned run aligns.
+
+    Arguments
+    ---------
+    data_folder : str or Path
+    split : str
+    alignment : str or Path, optional
+        Run folder of the fine-tuning.
+    trust : iterable
+        Further packages whose classes that run may build.
+
+    Raises
+    ------
+    BadInput
+        If the run cannot be used, or the split has no phones.
+    """
     if alignment is not None:
         return AlignedTokens(alignment, trust)
     return ExactPhones(Path(data_folder) / split)

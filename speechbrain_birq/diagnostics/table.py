@@ -1,8 +1,13 @@
-"""A diagnosis in columns."""
+"""Print a diagnosis in columns."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from speechbrain_birq.diagnostics.diagnose import Diagnosis
 
 
-def table(diagnosis) -> str:
-    """The figures in columns, and what one must know to read them."""
+def table(diagnosis: "Diagnosis") -> str:
+    """Format the figures in columns, with what is needed to read them."""
     heads = {
         "used_codes": ("used", "8.1f"),
         "perplexity": ("perpl.", "8.1f"),
@@ -33,11 +38,11 @@ def table(diagnosis) -> str:
     lines.append(
         "silent: frames in codes that mostly stand for silence. run: frames that a "
         "code lasts. agree, MI: with\nthe anchor labels. churn: frames whose label "
-        "changed since the checkpoint before."
+        "has changed since the previous checkpoint."
     )
     lines.append(
-        f"{diagnosis.frames} frames of {diagnosis.utterances} utterances. MI and PNMI "
-        f"grow with the used codes on few\nframes: chance is what is left of them "
-        f"with the labels, or the {diagnosis.unit}s, shuffled."
+        f"{diagnosis.frames} frames of {diagnosis.utterances} utterances. On few "
+        f"frames MI and PNMI grow with the used codes:\nchance is their value with the "
+        f"labels, or the {diagnosis.unit}s, shuffled."
     )
     return "\n".join(lines)

@@ -275,5 +275,5 @@ def test_one_utterance_cannot_be_halved(birq, corpus, run_folder):
             path.unlink()
     left = len(find_utterances(corpus, "test"))
     assert left == 1
-    with pytest.raises(BadInput, match="cannot be halved"):
+    with pytest.raises(BadInput, match="at least two"):
         diagnose_run(birq, corpus, "test", run_folder)
