@@ -231,25 +231,9 @@ def read_yaml(path: str | Path, advice: str = "") -> dict[str, Any]:
     >>> read_yaml(path, "delete it")
     {'cer': 3.5}
     """
-    return _parsed(path, advice, ruamel.yaml.YAML(typ="safe", pure=True))
-
-
-def read_tagged_yaml(path: str | Path, advice: str) -> dict[str, Any]:
-    """Read a YAML mapping and keep its tags, which run nothing.
-
-    Raises
-    ------
-    BadInput
-        As for ``read_yaml``.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "hyperparams.yaml"
-    >>> _ = path.write_text("encoder: !new:os.system [ls]")
-    >>> read_tagged_yaml(path, "train again")["encoder"].tag.value
-    '!new:os.system'
-    """
-    return _parsed(path, advice, ruamel.yaml.YAML())
+    text = read_yaml_text(path, advice)
+    with corruption_named(path, advice):
+        return _checked(ruamel.yaml.YAML(typ="safe", pure=True).load(text), dict)
 
 
 def read_yaml_text(path: str | Path, advice: str) -> str:
@@ -267,12 +251,6 @@ def read_yaml_text(path: str | Path, advice: str) -> str:
         if max(accumulate(steps), default=0) > MAX_DEPTH:
             raise RecursionError
     return text
-
-
-def _parsed(path, advice, yaml):
-    text = read_yaml_text(path, advice)
-    with corruption_named(path, advice):
-        return _checked(yaml.load(text), dict)
 
 
 def _checked(value, kind):

@@ -21,8 +21,8 @@ def resolve_stored(text: str) -> CommentedMap:
     Raises
     ------
     ValueError
-        If HyperPyYAML would call a function, read another file, or compute without
-        bounds while it resolves references.
+        If the text is no mapping, or if HyperPyYAML would call a function, read
+        another file, or compute without bounds while it resolves references.
 
     Example
     -------
@@ -33,6 +33,8 @@ def resolve_stored(text: str) -> CommentedMap:
     ValueError: the reference '9 ** 9 ** 9' is not plain
     """
     tree = ruamel.yaml.YAML().load(text)
+    if not isinstance(tree, CommentedMap):
+        raise ValueError(f"a {type(tree).__name__}, not a mapping")
     lengths: dict[str, int] = {}
     for node in nodes(tree):
         if tag_of(node).startswith(("!applyref:", INCLUDE)):

@@ -12,13 +12,12 @@ from speechbrain_birq.checkpoints.plain_files import (
     read_json,
     read_json_entries,
     read_json_lines,
-    read_tagged_yaml,
     read_text,
     read_yaml,
 )
 from speechbrain_birq.errors import BadInput
 
-READERS = [read_text, read_json, read_yaml, read_tagged_yaml]
+READERS = [read_text, read_json, read_yaml]
 
 
 def sentence(read, path):
@@ -66,7 +65,7 @@ def test_what_is_no_json_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "1", '"text"'])
-@pytest.mark.parametrize("read", [read_json, read_yaml, read_tagged_yaml])
+@pytest.mark.parametrize("read", [read_json, read_yaml])
 def test_another_kind_of_content_is_named(tmp_path, read, content):
     assert "not a dict" in sentence(read, written(tmp_path / "a", content))
 
@@ -87,9 +86,8 @@ NO_YAML = {
 
 
 @pytest.mark.parametrize("content", NO_YAML.values(), ids=NO_YAML)
-@pytest.mark.parametrize("read", [read_yaml, read_tagged_yaml])
-def test_what_is_no_yaml_is_named(tmp_path, read, content):
-    sentence(read, written(tmp_path / "a.yaml", content))
+def test_what_is_no_yaml_is_named(tmp_path, content):
+    sentence(read_yaml, written(tmp_path / "a.yaml", content))
 
 
 def test_plain_yaml_refuses_tags(tmp_path):
@@ -138,7 +136,7 @@ def test_results_that_are_none_count_as_empty(tmp_path, content, caplog):
     assert f"{path} is corrupt" in caplog.text
 
 
-@pytest.mark.parametrize("read", [read_json, read_yaml, read_tagged_yaml])
+@pytest.mark.parametrize("read", [read_json, read_yaml])
 @given(
     content=st.binary(max_size=60) | st.text("[]{}:-,&*!?|>%@'\"#\n a1", max_size=40)
 )

@@ -71,7 +71,7 @@ def test_a_resume_names_corrupt_hyperparameters(run, fault):
 
 def test_settings_that_are_not_of_a_pretraining_are_named(run):
     (run / "hyperparams.yaml").write_text("frontend: 1\nencoder: 1\n")
-    assert "no labels" in sentence(run / "hyperparams.yaml", pretraining_settings, run)
+    assert "no model" in sentence(run / "hyperparams.yaml", pretraining_settings, run)
 
 
 CHECKPOINTS = {
