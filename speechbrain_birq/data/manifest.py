@@ -4,14 +4,11 @@ import csv
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from speechbrain.dataio.audio_io import info
-
 from speechbrain_birq.checkpoints.files import replacing
-from speechbrain_birq.data.audio_checks import check_header, printable
+from speechbrain_birq.data.audio_checks import printable
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -30,62 +27,6 @@ class Utterance(NamedTuple):
     wav: str
     speaker: str
     text: str  # "" where there is no transcript
-
-
-def measure(path: Path) -> float:
-    """Return the seconds of audio that the file's header promises.
-
-    Raises
-    ------
-    ValueError
-        If the file is empty or no audio, or its header cannot be true.
-    """
-    if path.is_dir():
-        raise ValueError("a folder")
-    if path.stat().st_size == 0:
-        raise ValueError("empty file")
-    try:
-        header = info(str(path))
-    except Exception as error:  # soundfile raises many kinds
-        raise ValueError(f"unreadable ({error})") from error
-    check_header(header.sample_rate, header.num_frames)
-    return header.duration
-
-
-def measure_all(paths: Sequence[Path], num_threads: int = 8) -> dict[Path, float]:
-    """Measure readable files; the others are named in the log and left out.
-
-    Arguments
-    ---------
-    paths : sequence of Path
-        Audio files.
-    num_threads : int
-        Headers that are read at the same time.
-
-    Returns
-    -------
-    dict
-        path -> seconds
-    """
-    durations, bad = {}, []
-    with ThreadPoolExecutor(num_threads) as pool:
-        for path, result in zip(paths, pool.map(_measured, paths), strict=True):
-            if isinstance(result, ValueError):
-                bad.append(path)
-                reason = printable(str(result))
-                logger.warning("skipped %s: %s", printable(path), reason)
-            else:
-                durations[path] = result
-    if bad:
-        logger.warning("skipped %d of %d audio files", len(bad), len(paths))
-    return durations
-
-
-def _measured(path):
-    try:
-        return measure(path)
-    except (ValueError, OSError) as error:
-        return ValueError(str(error))
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> Path:

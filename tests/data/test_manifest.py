@@ -1,96 +1,21 @@
-"""Manifests: what is measured, what is skipped, what survives a round trip."""
+"""Manifests: what survives a round trip, what is refused."""
 
-import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechbrain_birq.data.manifest import (
     FIELDS,
     Utterance,
-    measure,
-    measure_all,
     read_manifest,
     write_manifest,
 )
 from speechbrain_birq.errors import BadInput
 
-FORMATS = [
-    ("flac", {}),
-    ("wav", {}),
-    ("opus", {"format": "OGG", "subtype": "OPUS"}),
-    ("ogg", {"format": "OGG", "subtype": "VORBIS"}),
-]
 ENCODABLE = st.characters(codec="utf-8", exclude_characters="\0")
 CELL = st.text(ENCODABLE, max_size=15)
-
-
-def write_audio(path, seconds=0.5, rate=16000, **options):
-    samples = 0.1 * np.sin(np.arange(round(seconds * rate)) / 9)
-    soundfile.write(path, samples, rate, **options)
-    return path
-
-
-@pytest.mark.parametrize(("suffix", "options"), FORMATS)
-@pytest.mark.parametrize("seconds", [0.3, 1.25])
-def test_a_duration_is_that_of_the_audio(tmp_path, suffix, options, seconds):
-    path = write_audio(tmp_path / f"a.{suffix}", seconds, **options)
-    assert measure(path) == pytest.approx(seconds, abs=1e-3)
-
-
-def test_a_duration_is_in_seconds_at_any_rate(tmp_path):
-    path = write_audio(tmp_path / "a.wav", 0.5, rate=8000)
-    assert measure(path) == pytest.approx(0.5)
-
-
-def broken(folder):
-    """Files that are no audio, by what is wrong with them."""
-    (folder / "empty.flac").touch()
-    (folder / "text.flac").write_text("this is no audio")
-    write_audio(folder / "none.wav", 0.0)
-    return {
-        "empty.flac": "empty file",
-        "text.flac": "unreadable",
-        "none.wav": "no samples",
-    }
-
-
-@pytest.mark.parametrize("name", ["empty.flac", "text.flac", "none.wav"])
-def test_a_file_without_audio_is_refused_with_its_reason(tmp_path, name):
-    reasons = broken(tmp_path)
-    with pytest.raises(ValueError, match=reasons[name]):
-        measure(tmp_path / name)
-
-
-def test_broken_files_are_left_out_named_and_counted(tmp_path, caplog):
-    reasons = broken(tmp_path)
-    good = write_audio(tmp_path / "good.flac")
-    paths = [good, *(tmp_path / name for name in reasons), tmp_path / "gone.wav"]
-    with caplog.at_level(logging.WARNING):
-        durations = measure_all(paths)
-    assert list(durations) == [good]
-    for name in (*reasons, "gone.wav"):
-        assert name in caplog.text
-    assert "skipped 4 of 5 audio files" in caplog.text
-
-
-def test_good_files_are_not_mentioned(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING):
-        measure_all([write_audio(tmp_path / "good.flac")])
-    assert caplog.text == ""
-
-
-def test_files_keep_their_order(tmp_path):
-    paths = [write_audio(tmp_path / f"{i}.wav", 0.1 * (9 - i)) for i in range(9)]
-    assert list(measure_all(paths, num_threads=2)) == paths
-
-
-def test_no_files_have_no_durations():
-    assert measure_all([]) == {}
 
 
 @settings(max_examples=60, deadline=None)

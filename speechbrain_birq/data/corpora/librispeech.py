@@ -13,10 +13,10 @@ from speechbrain_birq.data.corpora.completeness import (
     is_published,
 )
 from speechbrain_birq.data.files_below import files_below
+from speechbrain_birq.data.headers import measure_all
 from speechbrain_birq.data.manifest import (
     AUDIO_SUFFIXES,
     Utterance,
-    measure_all,
     some_of,
     write_manifest,
 )
