@@ -1,4 +1,4 @@
-"""README and CONTRIBUTING keep their word."""
+"""README: its commands, paths and length; the paper's form as a file."""
 
 import re
 from pathlib import Path
@@ -19,6 +19,10 @@ def test_each_command_that_ci_reads_is_complete(name):
     assert command.count("\n") == 1
 
 
+def test_the_readme_has_at_most_150_lines():
+    assert README.count("\n") <= 150
+
+
 def test_every_path_that_is_named_exists():
     for path in re.findall(
         r"(?:hparams|recipes|docs|benchmarks)/[\w/]+\.(?:yaml|py|md)", README
@@ -26,14 +30,14 @@ def test_every_path_that_is_named_exists():
         assert (ROOT / path).is_file(), path
 
 
-def test_every_birq_command_is_one():
+def test_every_birq_command_exists():
     commands = set(re.findall(r"^birq (\w+)", README, re.M))
     known = _parser().format_help()
     assert commands
     assert all(re.search(rf"^    {command}\b", known, re.M) for command in commands)
 
 
-def test_the_papers_form_is_one_file_away(tmp_path):
+def test_birq_paper_tiny_has_the_papers_form(tmp_path):
     paper = load_configuration(
         ROOT / "hparams" / "birq_paper_tiny.yaml",
         {"data_folder": "x", "output_folder": str(tmp_path)},
