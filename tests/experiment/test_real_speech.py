@@ -42,7 +42,7 @@ def test_a_split_is_read_whole(tmp_path, corpus, split, utterances, speakers, mi
 
 
 def test_without_normalisation_the_anchor_labels_of_speech_collapse(tmp_path):
-    """Trap 23: the quantizer as BEST-RQ has it, unit norms, one codebook."""
+    """The quantizer is BEST-RQ's: unit norms, one codebook."""
     prepare_librispeech(CORPORA / "so762", ["dev"], tmp_path)
     reader = AudioReader(16000)
     wavs = [reader(row.wav) for row in read_manifest(tmp_path / "dev.csv")[:12]]
