@@ -1,0 +1,21 @@
+"""Runs that the tests of whole experiments share."""
+
+import shutil
+
+import pytest
+from small_runs import (
+    pretrain,
+)
+
+
+@pytest.fixture(scope="session")
+def pretrained(_corpus_template, tmp_path_factory):
+    """Run folder of a finished pretraining, and what it returned."""
+    folder = tmp_path_factory.mktemp("runs") / "pretrained"
+    return folder, pretrain(_corpus_template, folder)
+
+
+@pytest.fixture
+def own_pretrained(pretrained, tmp_path):
+    """A copy that may be damaged."""
+    return shutil.copytree(pretrained[0], tmp_path / "pretrained")

@@ -1,0 +1,95 @@
+"""Settings that cannot be used end with one sentence that names them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from small_runs import (
+    ROOT,
+    pretrain,
+    run,
+)
+
+from speechbrain_birq import experiment
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+def test_a_label_layer_out_of_range_is_told(_corpus_template, tmp_path, fails, layer):
+    fails(
+        lambda: pretrain(_corpus_template, tmp_path / "run", label_layer=layer),
+        f"label_layer {layer} is out of range",
+        "layers 1 to 2",
+    )
+
+
+def test_a_misspelt_key_is_told_with_the_nearest(_corpus_template, tmp_path, fails):
+    fails(
+        lambda: pretrain(_corpus_template, tmp_path / "run", label_layr=1),
+        "'label_layr'",
+        "did you mean 'label_layer'",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (dict(temperature=-1.0), "temperature takes a number above 0"),
+        (dict(nhead=3), "not a multiple of nhead 3"),
+        (dict(label_norm="both"), "label_norm must be"),
+        (dict(mask_prob=0.0), "mask_prob must be in"),
+        (dict(d_model="wide"), "d_model takes a whole number above 0"),
+        (dict(optimizer_step_limit="many"), "takes a whole number"),
+    ],
+)
+def test_a_bad_value_is_told(_corpus_template, tmp_path, fails, settings, words):
+    fails(lambda: pretrain(_corpus_template, tmp_path / "run", **settings), words)
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_an_output_folder_that_cannot_be_written_is_told(
+    _corpus_template, tmp_path, fails, below
+):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file in its place")
+    fails(
+        lambda: pretrain(_corpus_template, blocked / below),
+        str(blocked),
+        "--output_folder",
+    )
+    assert blocked.read_text() == "a file in its place"
+
+
+def test_a_missing_yaml_is_told(tmp_path, fails):
+    fails(
+        lambda: run(experiment.pretrain, tmp_path / "none.yaml", {}),
+        "no YAML file",
+        "none.yaml",
+    )
+
+
+def test_a_recipe_tells_a_bad_key_in_one_sentence(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "recipes/LibriSpeech/pretrain.py",
+            ROOT / "hparams/birq_tiny.yaml",
+            f"--data_folder={tmp_path}",
+            "--num_layer=3",
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "did you mean 'num_layers'" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("device", ["cuda:9", "nonsense"])
+def test_a_device_that_is_not_there_is_one_sentence(corpus, tmp_path, fails, device):
+    fails(lambda: pretrain(corpus, tmp_path / "run", device=device))
