@@ -180,7 +180,7 @@ def _start(argv, script):
 
 
 def _loaders(experiment, frontend, manifests, items):
-    """Batches of the training and of the validation split; ``items`` by stage."""
+    """Yield the loaders of the training and the validation split."""
     hparams = experiment.hparams
     for stage in STAGES:
         manifest = manifests[hparams[f"{stage}_split"]]
@@ -188,7 +188,10 @@ def _loaders(experiment, frontend, manifests, items):
 
 
 def _estimate_statistics(experiment, frontend, speech):
-    """Once in a model's life: a pretrained one has its own, so has a checkpoint."""
+    """Estimate the statistics of the features, once in the life of a model.
+
+    A pretrained model has its own, and so has a checkpoint.
+    """
     hparams = experiment.hparams
     if frontend.normalize != "global" or frontend.statistics.estimated:
         return
@@ -201,23 +204,13 @@ def _estimate_statistics(experiment, frontend, speech):
             raise BadInput(NOTHING_READ % "training") from error
     state = ddp_broadcast(frontend.statistics.state_dict())
     frontend.statistics.load_state_dict(state)
-    logger.info("mean and variance of %d frames", frontend.statistics.num_frames)
-
-
-def _test_chunk(hparams, frontend, encoder):
-    """The chunk to score with, if any; parts that cannot do it are refused early."""
-    try:
-        hparams["chunking"].check(frontend, encoder)
-        if hparams["test_chunk_size"] is None:
-            return None
-        check_chunks(frontend, encoder)
-        return make_chunk(hparams["test_chunk_size"], hparams["test_left_chunks"])
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    logger.info(
+        "estimated mean and variance on %d frames", frontend.statistics.num_frames
+    )
 
 
 def _brain(experiment, modules, **parts):
-    """The Brain that the YAML names; ``parts`` are what was made after loading it."""
+    """Make the Brain that the YAML names; ``parts`` were made after loading it."""
     hparams = experiment.hparams
     try:
         return hparams["brain_class"](
@@ -244,10 +237,10 @@ def _fit(experiment, brain, train, valid):
 
 
 def _epochs(experiment, brain):
-    """Epochs to go.
+    """Yield the remaining epochs, after the files that describe the run are written.
 
-    What describes the run is written first: the checkpoint, if there is one, is known
-    to fit by now, so a refused run leaves the folder of the one before as it was.
+    By now the checkpoint, if there is one, is known to fit. So a run that is refused
+    leaves the folder of the earlier one as it was.
     """
     folder, run = experiment.folder, experiment.hparams.get("pretrained")
     if if_main_process():
@@ -257,7 +250,7 @@ def _epochs(experiment, brain):
         else:
             text = (Path(run) / "architecture.yaml").read_bytes()
             files.write(folder / "architecture.yaml", text)
-        experiment.hparams["run_log"].go_on()
+        experiment.hparams["run_log"].resume()
     if not brain.finished:
         yield from experiment.hparams["epoch_counter"]
 
@@ -272,7 +265,7 @@ def _finish(experiment, brain):
 
 
 def _transfer(hparams):
-    """How the encoder is fine-tuned."""
+    """Say how the encoder is fine-tuned."""
     if hparams["pretrained"] is None:  # nothing to protect: one rate, no freezing
         return Transfer()
     if hparams["freeze_steps"] and hparams["fresh_layers"]:
@@ -288,7 +281,7 @@ def _transfer(hparams):
 
 
 def _architecture(hparams, num_fresh):
-    """Front end and encoder: the pretrained run's, else those of the YAML."""
+    """Return front end and encoder: the pretrained run's, else those of the YAML."""
     if hparams["pretrained"] is None:
         return hparams["frontend"], hparams["encoder"]
     run = Path(hparams["pretrained"])
@@ -320,8 +313,20 @@ def _last_layers(encoder, count):
     return encoder.last_layers(count) if count else torch.nn.ModuleList()
 
 
+def _test_chunk(hparams, frontend, encoder):
+    """Return the chunk to score with, if any; refuse parts that need whole audio."""
+    try:
+        hparams["chunking"].check(frontend, encoder)
+        if hparams["test_chunk_size"] is None:
+            return None
+        check_chunks(frontend, encoder)
+        return make_chunk(hparams["test_chunk_size"], hparams["test_left_chunks"])
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
 def _tokens(experiment, manifests):
-    """Tokens of the training split's texts, or those that the run has already."""
+    """Return the tokens of the training split, or those that the run has already."""
     hparams = experiment.hparams
     split = hparams["train_split"]
     texts = transcripts(manifests[split], split)

@@ -6,10 +6,12 @@ import pytest
 from test_layering import PACKAGE
 
 ROOMS = """
+brains
 checkpoints
 data
 decoding
 diagnostics
+experiment
 metrics
 models
 """.split()

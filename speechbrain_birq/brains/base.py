@@ -121,7 +121,7 @@ class SumBrain(sb.Brain):
                 self.optimizers_step()
 
     def _any_items(self):
-        """Whether any rank had a batch since the last step."""
+        """Return whether any rank had a batch since the last step."""
         if dist.is_initialized():
             return self.num_items.item() > 0
         return bool(self.pending_ids)  # known without synchronising with the device
@@ -177,7 +177,7 @@ class SumBrain(sb.Brain):
         self.pending_ids += batch.id
 
     def at_boundary(self) -> bool:
-        """Whether this micro-batch completes a step."""
+        """Return whether this micro-batch completes a step."""
         complete = self.step % self.grad_accumulation_factor == 0
         return complete or self.step == self.num_batches
 
@@ -201,7 +201,7 @@ class SumBrain(sb.Brain):
         self.optimizer_step += 1
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
-        """Only between two steps: gradients in the making are not in a checkpoint."""
+        """Save between two steps only: accumulated gradients are in no checkpoint."""
         if not self.at_boundary():
             return False
         wanted = self.interruption.agreed(self.device)
@@ -223,7 +223,7 @@ class SumBrain(sb.Brain):
         )
 
     def _divide(self, parameters):
-        """DDP has averaged the ranks' sums: undo that, divide by all ranks' items."""
+        """Undo DDP's mean over the ranks, divide by the items of all ranks."""
         ranks = dist.get_world_size() if dist.is_initialized() else 1
         factor = (ranks / self.num_items.double().clamp_min(1)).float()
         for parameter in parameters:
@@ -232,7 +232,7 @@ class SumBrain(sb.Brain):
 
     def _skip(self):
         if self.scaler.is_enabled():
-            return  # fp16 finds its scale by overflowing: no fault of the data
+            return  # fp16 finds its scale by overflowing: the data are not to blame
         self.nonfinite_count += 1 + self.nonfinite_before
         self.nonfinite_before = 0
         ids = [name for names in gathered(self.pending_ids) for name in names]
@@ -257,13 +257,13 @@ class SumBrain(sb.Brain):
             group["lr"] = group["initial_lr"] * factor
 
     def epochs_done(self) -> float:
-        """Epochs so far, the current one as a fraction."""
+        """Return the number of epochs so far, the current one as a fraction."""
         current = self.hparams.epoch_counter.current
         return current - 1 + self.step / max(1, self.num_batches)
 
     def _fit_train(self, train_set, epoch, enable):
         if self.train_sampler is not None:
-            # Shards give another number of batches in every epoch.
+            # With shards, the number of batches depends on the epoch.
             self.train_sampler.set_epoch(epoch)
         self.num_batches = len(train_set)
         super()._fit_train(train_set, epoch, enable)
@@ -282,6 +282,6 @@ class SumBrain(sb.Brain):
         return self.step == 0 and limit is not None and self.optimizer_step >= limit
 
     @property
-    def model(self) -> torch.nn.Module:
-        """The model without its wrappers."""
+    def model(self) -> Any:
+        """The model without DDP's wrapper: a ``BiRQ``, a ``CTCModel``, one's own."""
         return getattr(self.modules.model, "module", self.modules.model)

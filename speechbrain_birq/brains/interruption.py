@@ -1,9 +1,11 @@
-"""SIGTERM and Ctrl-C: the training saves at its next step, then ends."""
+"""SIGTERM and Ctrl-C: the training saves after its next step, then ends."""
 
 import logging
 import os
 import signal
 import threading
+from types import FrameType
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,7 +18,7 @@ WILL_END = (
 
 
 class Interruption:
-    """Whether the training was asked to end; a context that listens for it.
+    """Listens, as a context, for a signal that asks the training to end.
 
     A second Ctrl-C ends the program at once.
 
@@ -29,37 +31,38 @@ class Interruption:
     <Signals.SIGTERM: 15>
     """
 
-    def __init__(self):
-        self.signal, self._before = None, {}
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> "Interruption":
         if threading.current_thread() is not threading.main_thread():
             return self  # only the main thread may listen
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number, frame):
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        told = f"\n{self.signal.name}: {WILL_END}\n"
-        os.write(2, told.encode())  # a logger may be busy in the very same thread
+        # Not by a logger: the signal may have interrupted one in this very thread.
+        os.write(2, f"\n{self.signal.name}: {WILL_END}\n".encode())
 
-    def agreed(self, device) -> signal.Signals | None:
-        """The signal that any rank has got; all ranks ask at the same moments."""
+    def agreed(self, device: str | torch.device) -> signal.Signals | None:
+        """Return the signal that any rank has received; all ranks call it together."""
         if not dist.is_initialized():
             return self.signal
         number = torch.tensor(int(self.signal or 0), device=device)
         dist.all_reduce(number, op=dist.ReduceOp.MAX)
-        return signal.Signals(number.item()) if number else None
+        return signal.Signals(int(number)) if number else None
 
 
-def stop(signal_, step) -> None:
-    """End the program, its checkpoint saved, with the shell's status for a signal.
+def stop(received: signal.Signals, step: int) -> None:
+    """End the program after its checkpoint, with the shell's status for a signal.
 
     Raises
     ------
@@ -67,8 +70,8 @@ def stop(signal_, step) -> None:
         130 for Ctrl-C, 143 for SIGTERM.
     """
     logger.warning(
-        "stopped by %s after %d steps: the same command goes on from there",
-        signal_.name,
+        "stopped by %s after %d steps: run the same command again to resume",
+        received.name,
         step,
     )
-    raise SystemExit(128 + signal_)
+    raise SystemExit(128 + received)

@@ -78,7 +78,7 @@ class LabelReport:
         }
         self.valid = torch.zeros((), dtype=torch.double, device=self.device)
         self.padded = 0
-        self.started = time.time()
+        self.started = time.monotonic()
 
     def add(self, objective: Objective, mask: PaddedData) -> None:
         """Add the objective of a batch.
@@ -141,7 +141,7 @@ class LabelReport:
         """
         frames = gathered((self.valid.item(), self.padded))
         valid, padded = (sum(column) for column in zip(*frames, strict=True))
-        elapsed = max(1e-9, time.time() - self.started)
+        elapsed = max(1e-9, time.monotonic() - self.started)
         return {"frames_per_second": valid / elapsed, "padding": 1 - valid / padded}
 
     def state_dict(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class LabelReport:
             "codes": {kind: torch.cat(c).cpu() for kind, c in self.codes.items()},
             "valid": self.valid.cpu(),
             "padded": self.padded,
-            "elapsed": time.time() - self.started,
+            "elapsed": time.monotonic() - self.started,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -161,7 +161,7 @@ class LabelReport:
         self.sums = state["sums"].to(self.device)
         self.codes = {kind: [c.to(self.device)] for kind, c in state["codes"].items()}
         self.valid = state["valid"].to(self.device)
-        self.started = time.time() - state["elapsed"]
+        self.started = time.monotonic() - state["elapsed"]
 
     def _usage(self, kind, codes):
         usage = code_usage(codes, self.num_codes)._asdict()

@@ -1,6 +1,7 @@
 """Pretraining: the inner label-selector step and the outer encoder step."""
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import speechbrain as sb
@@ -146,6 +147,7 @@ class BiRQBrain(SumBrain):
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Let the masks of training follow the epoch; begin a report of validation."""
         if stage == sb.Stage.TRAIN:
+            assert epoch is not None  # SpeechBrain passes it in training
             self.masks.set_epoch(epoch)
         else:
             self.reports[stage].reset()
@@ -168,7 +170,7 @@ class BiRQBrain(SumBrain):
         report = self.reports[sb.Stage.TRAIN].state_dict()
         return super().rank_state() | {"report": report}
 
-    def set_rank_state(self, state: dict[str, Any], end_of_epoch: bool) -> None:
+    def set_rank_state(self, state: Mapping[str, Any], end_of_epoch: bool) -> None:
         """Restore ``rank_state``."""
         super().set_rank_state(state, end_of_epoch)
         if "report" in state:  # unlike in a checkpoint of the layout before the rooms

@@ -28,26 +28,28 @@ logger = logging.getLogger(__name__)
 class RunLog:
     """Writes ``metrics.jsonl``, ``tensorboard/`` and the text log of a run folder.
 
-    A checkpoint knows how long ``metrics.jsonl`` was: a run that goes on from it drops
-    what came later and is about to come again. Lines that find no room on the disk are
-    kept and written with the next ones.
+    A checkpoint holds the length of ``metrics.jsonl``. A resumed run drops the lines
+    after it, because it is about to write them again. Lines for which the disk has no
+    room are kept and written with the next ones.
 
     Arguments
     ---------
     folder : str or Path
         The run folder.
     tensorboard : bool
-        Needs the extra ``track``.
+        Whether to write ``tensorboard/``, too; needs the extra ``track``.
     """
 
-    def __init__(self, folder, tensorboard=True):
+    def __init__(self, folder: str | Path, tensorboard: bool = True) -> None:
         self.path = Path(folder) / "metrics.jsonl"
-        self.tensorboard, self.writer = tensorboard, None
-        self.unwritten, self.purge_step = [], None
-        self.recovered = {"bytes": 0, "seconds": 0.0}
+        self.tensorboard = tensorboard
+        self.writer: Any = None
+        self.unwritten: list[str] = []
+        self.purge_step: int | None = None
+        self.recovered: dict[str, Any] = {"bytes": 0, "seconds": 0.0}
         self.started = time.monotonic()
 
-    def report(self, stage: str, step: int, figures: dict) -> None:
+    def report(self, stage: str, step: int, figures: dict[str, float]) -> None:
         """Write the figures of one stage at one optimiser step."""
         if not if_main_process():
             return
@@ -59,7 +61,7 @@ class RunLog:
             self._write()
         except OSError as error:
             logger.warning(
-                "%s: %s; it is tried again with the next line", self.path, error
+                "%s: %s; the line is written with the next one", self.path, error
             )
         self._to_tensorboard(row)
 
@@ -69,21 +71,23 @@ class RunLog:
 
     @property
     def seconds(self) -> float:
-        """Since the start, of all starts: what a killed one did after its last
-        checkpoint is not counted."""
+        """Training time summed over restarts.
+
+        Work after the last checkpoint of a killed run is not counted.
+        """
         return self.recovered["seconds"] + time.monotonic() - self.started
 
     @mark_as_saver
-    def save(self, path):
-        """Save what is in ``metrics.jsonl``, first of all into that file itself."""
+    def save(self, path: Path) -> None:
+        """Write all lines, then save the length of ``metrics.jsonl``."""
         self._write()
         files.flush(self.path)
         state = {"bytes": self.path.stat().st_size, "seconds": self.seconds}
         path.write_text(json.dumps(state), encoding="utf-8")
 
     @mark_as_loader
-    def load(self, path, end_of_epoch):
-        """Restore it; nothing happens to the files yet."""
+    def load(self, path: Path, end_of_epoch: bool) -> None:
+        """Restore it; ``resume`` changes the files."""
         state = read_json(path, "delete this checkpoint")
         with corruption_named(path, "delete this checkpoint"):
             self.recovered = {
@@ -91,8 +95,8 @@ class RunLog:
                 "seconds": float(state["seconds"]),
             }
 
-    def go_on(self) -> None:
-        """Drop the figures that no checkpoint knows: they come again."""
+    def resume(self) -> None:
+        """Drop the lines that the checkpoint does not know."""
         self.started = time.monotonic()
         if not self.path.is_file():
             return
@@ -107,7 +111,7 @@ class RunLog:
                 self._to_tensorboard(row)
 
     def _to_tensorboard(self, row):
-        if self.tensorboard:  # not earlier: log.txt is there only now
+        if self.tensorboard:  # not earlier, because log.txt exists only now
             self.tensorboard = False
             self.writer = _writer(self.path.with_name("tensorboard"), self.purge_step)
         if self.writer is None:
@@ -116,7 +120,7 @@ class RunLog:
             for name in row.keys() - {"stage", "step"}:
                 self.writer.add_scalar(f"{row['stage']}/{name}", row[name], row["step"])
             self.writer.flush()
-        except OSError as error:  # metrics.jsonl has the figures, too
+        except OSError as error:  # not fatal: metrics.jsonl has the figures, too
             logger.warning("no TensorBoard from now on: %s", error)
             self.writer = None
 

@@ -4,11 +4,12 @@ import math
 
 
 class Ramp:
-    """A weight that grows linearly from 0 to ``value``, or is constant.
+    """Weight that grows linearly from 0 to ``value``, or is constant.
 
     Arguments
     ---------
     value : float
+        Weight at the end.
     steps : int
         Optimiser steps of the ramp; 0: constant.
 
@@ -18,18 +19,18 @@ class Ramp:
     [0.0, 0.5, 2.0, 2.0]
     """
 
-    def __init__(self, *, value, steps=0):
+    def __init__(self, *, value: float, steps: int = 0) -> None:
         self.value, self.steps = value, steps
 
     def __call__(self, step: int) -> float:
-        """The weight at an optimiser step."""
+        """Return the weight at an optimiser step."""
         if step >= self.steps:
             return self.value
         return self.value * step / self.steps
 
 
 class WarmupDecay:
-    """Linear warm-up, then a half cosine down to 0: the paper states no schedule.
+    """Linear warm-up, then a half cosine down to 0; the paper states no schedule.
 
     Arguments
     ---------
@@ -45,11 +46,11 @@ class WarmupDecay:
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
     """
 
-    def __init__(self, *, warmup_steps, total_steps):
+    def __init__(self, *, warmup_steps: int, total_steps: int) -> None:
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
 
     def __call__(self, step: int, epochs: float) -> float:
-        """Factor of the learning rate."""
+        """Return the factor of the learning rate."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         rest = max(1, self.total_steps - self.warmup_steps)
@@ -58,11 +59,12 @@ class WarmupDecay:
 
 
 class WarmupHoldAnneal:
-    """The paper's fine-tuning: linear warm-up, hold, annealing by √2 an epoch.
+    """Linear warm-up, hold, annealing by √2 an epoch: the paper's fine-tuning.
 
     Arguments
     ---------
     warmup_epochs, hold_epochs : float
+        Lengths of the first two phases.
     decay : float
         Divisor of the rate for each epoch after warm-up and hold.
 
@@ -73,12 +75,18 @@ class WarmupHoldAnneal:
     [0.25, 1.0, 1.0, 0.5]
     """
 
-    def __init__(self, *, warmup_epochs=10, hold_epochs=10, decay=2**0.5):
+    def __init__(
+        self,
+        *,
+        warmup_epochs: float = 10,
+        hold_epochs: float = 10,
+        decay: float = 2**0.5,
+    ) -> None:
         self.warmup_epochs, self.hold_epochs = warmup_epochs, hold_epochs
         self.decay = decay
 
     def __call__(self, step: int, epochs: float) -> float:
-        """Factor of the learning rate after ``epochs`` epochs (a fraction too)."""
+        """Return the factor of the learning rate after so many epochs."""
         if epochs < self.warmup_epochs:
             return epochs / self.warmup_epochs
         annealed = max(0.0, epochs - self.warmup_epochs - self.hold_epochs)

@@ -93,9 +93,9 @@ def test_figures_are_those_of_loops_over_frames_and_codebooks():
 
 
 def test_speed_counts_valid_frames_and_padding(monkeypatch):
-    monkeypatch.setattr(label_report.time, "time", lambda: 100.0)
+    monkeypatch.setattr(label_report.time, "monotonic", lambda: 100.0)
     report = report_of(*BATCHES)
-    monkeypatch.setattr(label_report.time, "time", lambda: 104.0)
+    monkeypatch.setattr(label_report.time, "monotonic", lambda: 104.0)
     expected = {"frames_per_second": 55 / 4, "padding": 5 / 60}
     assert report.speed() == pytest.approx(expected)
 
@@ -139,12 +139,12 @@ def test_a_report_is_empty_until_a_batch_is_added_and_after_a_reset():
 
 
 def test_a_restored_report_continues_where_the_saved_one_was(monkeypatch):
-    monkeypatch.setattr(label_report.time, "time", lambda: 100.0)
+    monkeypatch.setattr(label_report.time, "monotonic", lambda: 100.0)
     straight = report_of(*BATCHES)
     first = report_of(*BATCHES[:2])
-    monkeypatch.setattr(label_report.time, "time", lambda: 107.0)
+    monkeypatch.setattr(label_report.time, "monotonic", lambda: 107.0)
     state = copy.deepcopy(first.state_dict())
-    monkeypatch.setattr(label_report.time, "time", lambda: 500.0)
+    monkeypatch.setattr(label_report.time, "monotonic", lambda: 500.0)
     resumed = report_of()
     resumed.load_state_dict(state)
     resumed.add(*BATCHES[2])

@@ -190,7 +190,7 @@ def test_figures_that_no_checkpoint_knows_are_written_once(tmp_path):
     again = RunLog(tmp_path, tensorboard=False)
     again.load(tmp_path / "state", end_of_epoch=True)
     assert steps(tmp_path) == [1, 2, 3]  # a run that is refused leaves them alone
-    again.go_on()
+    again.resume()
     assert steps(tmp_path) == [1, 2]
     report(again, 3, 4)
     assert steps(tmp_path) == [1, 2, 3, 4]
@@ -198,7 +198,7 @@ def test_figures_that_no_checkpoint_knows_are_written_once(tmp_path):
 
 def test_without_a_checkpoint_figures_begin_anew(tmp_path):
     report(RunLog(tmp_path, tensorboard=False), 1, 2)
-    RunLog(tmp_path, tensorboard=False).go_on()
+    RunLog(tmp_path, tensorboard=False).resume()
     assert steps(tmp_path) == []
 
 
@@ -234,7 +234,7 @@ def test_tensorboard_shows_every_step_once(tmp_path):
     log.writer.close()
     again = RunLog(tmp_path)
     again.load(tmp_path / "state", end_of_epoch=True)
-    again.go_on()
+    again.resume()
     report(again, 3, 4)
     again.writer.close()
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
