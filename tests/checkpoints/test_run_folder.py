@@ -144,7 +144,7 @@ def test_a_cut_last_line_of_the_metrics_stops_no_resume(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     again = RunLog(tmp_path, tensorboard=False)
     again.load(tmp_path / "state", end_of_epoch=True)
-    again.go_on()
+    again.resume()
     again.report("train", 4, {"loss": 0.5})
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 4]
 
@@ -156,7 +156,7 @@ def test_lines_that_are_no_reports_stop_neither_resume_nor_drawing(tmp_path, lin
     path.write_text(f"{line}\n{path.read_text()}")
     log.save(tmp_path / "state")
     log.load(tmp_path / "state", end_of_epoch=True)
-    log.go_on()
+    log.resume()
     assert plot_training(tmp_path) == {"stage": "valid", "step": 1, "loss": 0.5}
 
 
