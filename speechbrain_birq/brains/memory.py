@@ -1,24 +1,28 @@
-"""Running out of memory, told in one sentence that names the batch."""
+"""One sentence for a lack of memory, which names the batch."""
 
+from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import torch
 
 from speechbrain_birq.errors import BadInput
 
 
-def memory_told(long_key):
-    """Decorate a brain's ``fit_batch`` or ``evaluate_batch``: memory in one sentence.
+def memory_told(long_key: str) -> Callable[[Callable], Callable]:
+    """Decorate a Brain's ``fit_batch`` or ``evaluate_batch``.
+
+    A lack of memory becomes a ``BadInput`` that names the batch and what to lower.
 
     Arguments
     ---------
     long_key : str
-        The key that keeps a recording out that is too long, even alone.
+        The key to lower if a single recording does not fit into memory.
     """
 
-    def decorate(method):
+    def decorate(method: Callable) -> Callable:
         @wraps(method)
-        def wrapped(brain, batch, *args, **keywords):
+        def wrapped(brain: Any, batch: Any, *args: Any, **keywords: Any) -> Any:
             try:
                 return method(brain, batch, *args, **keywords)
             except (MemoryError, RuntimeError) as error:

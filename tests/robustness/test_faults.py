@@ -411,7 +411,7 @@ def test_an_error_that_nobody_knows_is_left_alone():
 @pytest.mark.parametrize(
     "arrange, words",
     [
-        (full_disk_for_figures, "No space left on device; it is tried again with"),
+        (full_disk_for_figures, "No space left on device; the line is written with"),
         (full_disk_for_checkpoints, "no checkpoint saved in"),
     ],
 )
