@@ -12,6 +12,7 @@ data
 decoding
 diagnostics
 experiment
+inference
 metrics
 models
 """.split()

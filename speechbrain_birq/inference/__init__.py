@@ -1,4 +1,4 @@
-"""A finished run on new audio: features, transcripts, streams, labels, exports."""
+"""Use a finished run on new audio: features, transcripts, streams, labels, exports."""
 
 from speechbrain_birq.inference.export import (
     PretrainedEncoder,

@@ -1,31 +1,35 @@
-"""A run's encoder in anyone's SpeechBrain recipe: waveforms in, states out."""
+"""Use a run's encoder in any SpeechBrain recipe: waveforms in, states out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import indent
 
 import torch
 
+from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import (
     best_checkpoint,
     load_architecture,
     load_weights,
 )
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.models.encoders.interface import Encoder
+from speechbrain_birq.models.frontend import FrontEnd
 
 
 class SpeechFeatures(torch.nn.Module):
-    """Front end and encoder as one module: the very features of pretraining.
+    """Front end and encoder as one module, with the features of pretraining.
 
     Arguments
     ---------
     frontend : FrontEnd
     encoder : torch.nn.Module
-        As ``docs/encoders.md`` describes it.
+        An encoder as ``docs/encoders.md`` describes it.
     layer : int, optional
-        1 to K: the output of this layer, and no layer above it is run. By default the
-        normalised last one.
+        1 to K: return the output of this layer; the layers above it do not run. By
+        default the normalised last layer is returned.
     freeze : bool
-        No gradient, no dropout, whatever mode a Brain sets.
+        Whether gradients and dropout are off in any mode that a Brain sets.
 
     Raises
     ------
@@ -44,7 +48,14 @@ class SpeechFeatures(torch.nn.Module):
     torch.Size([2, 25, 16])
     """
 
-    def __init__(self, *, frontend, encoder, layer=None, freeze=False):
+    def __init__(
+        self,
+        *,
+        frontend: FrontEnd,
+        encoder: Encoder,
+        layer: int | None = None,
+        freeze: bool = False,
+    ) -> None:
         super().__init__()
         if layer is not None and not 1 <= layer <= encoder.num_layers:
             raise BadInput(
@@ -58,25 +69,25 @@ class SpeechFeatures(torch.nn.Module):
 
     @property
     def output_dim(self) -> int:
-        """H, what a layer on top of this one takes."""
+        """H, the input dimension of a layer on top."""
         return self.encoder.output_dim
 
-    def train(self, mode=True):
-        """Training mode, but for the front end and a frozen encoder."""
+    def train(self, mode: bool = True) -> "SpeechFeatures":
+        """Set the training mode, except of the front end and a frozen encoder."""
         super().train(mode)
         self.frontend.eval()
         self.encoder.train(mode and not self.freeze)
         return self
 
-    def forward(self, wavs, wav_lens) -> torch.Tensor:
-        """Encode.
+    def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> torch.Tensor:
+        """Encode waveforms.
 
         Arguments
         ---------
         wavs : torch.Tensor
             (B, S) at the run's sampling rate.
         wav_lens : torch.Tensor
-            (B,) relative lengths; within one frame they are those of the states, too.
+            (B,) relative lengths; they hold for the states too, to within one frame.
 
         Returns
         -------
@@ -85,32 +96,39 @@ class SpeechFeatures(torch.nn.Module):
         """
         frames = self.frontend(wavs, wav_lens)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
-            states = self.encoder(*frames, num_layers=self.layer)
+            states = self.encoder(frames.frames, frames.lengths, num_layers=self.layer)
         return states.masked_fill(~frames.valid.unsqueeze(-1), 0.0)
 
 
 class PretrainedEncoder(SpeechFeatures):
-    """``SpeechFeatures`` of a run folder, weights included.
+    """``SpeechFeatures`` of a run folder, with its weights.
 
     Arguments
     ---------
     run_folder : str or Path
         The ``output_folder`` of a pretraining or a fine-tuning.
-    layer : int, optional
-    freeze : bool
+    layer, freeze
         As for ``SpeechFeatures``.
     dropout : float, optional
-        In place of the run's own.
-    trust : tuple
+        Dropout of the encoder; by default the run's own.
+    trust : iterable
         Further packages whose classes the folder may build.
 
     Raises
     ------
     BadInput
-        If the folder is no run, its weights do not fit or the layer is not there.
+        If the folder is no run, its weights do not fit or the layer does not exist.
     """
 
-    def __init__(self, *, run_folder, layer=None, freeze=False, dropout=None, trust=()):
+    def __init__(
+        self,
+        *,
+        run_folder: str | Path,
+        layer: int | None = None,
+        freeze: bool = False,
+        dropout: float | None = None,
+        trust: Iterable[str] = (),
+    ) -> None:
         parts = load_architecture(run_folder, tuple(trust))
         load_weights(parts, run_folder, best_checkpoint(run_folder))
         if dropout is not None:
@@ -137,21 +155,24 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 """
 
 
-def export_run(run_folder, folder, trust=()) -> None:
-    """Write ``hyperparams.yaml`` and ``encoder.ckpt`` as SpeechBrain's tools want them.
+def export_run(
+    run_folder: str | Path, folder: str | Path, trust: Iterable[str] = ()
+) -> None:
+    """Write ``hyperparams.yaml`` and ``encoder.ckpt``, which SpeechBrain's tools load.
 
     Arguments
     ---------
     run_folder : str or Path
     folder : str or Path
-        A new or empty one.
-    trust : tuple
+        A new or empty folder.
+    trust : iterable
         Further packages whose classes the run folder may build.
 
     Raises
     ------
     BadInput
-        If the run folder is none, or the other one is in use or cannot be written.
+        If the run folder cannot be loaded, or the other one is not empty or cannot be
+        written.
     """
     model = PretrainedEncoder(run_folder=run_folder, trust=trust)
     path = Path(run_folder) / "architecture.yaml"
@@ -165,7 +186,7 @@ def export_run(run_folder, folder, trust=()) -> None:
         if any(folder.iterdir()):
             raise BadInput(f"{folder} is not empty: give a new folder to export into")
         torch.save(model.state_dict(), folder / "encoder.ckpt")
-        (folder / "hyperparams.yaml").write_text(text, encoding="utf-8")
+        files.write(folder / "hyperparams.yaml", text)
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's, on a full disk
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"cannot write {folder} ({reason}): give another one") from error

@@ -1,10 +1,12 @@
-"""A pretrained run's own labels: its model out of its run folder, for any layer."""
+"""Load the model of a pretraining from its run folder, to label with any layer."""
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml.comments import CommentedMap
 
 from speechbrain_birq.checkpoints.plain_files import corruption_named, read_yaml_text
 from speechbrain_birq.checkpoints.run_folder import (
@@ -20,8 +22,17 @@ from speechbrain_birq.models.birq import BiRQ
 NEEDED = ("model", "label_layer", "train_split", "valid_split")
 
 
-def load_labeller(run, layer, trust=()) -> BiRQ:
-    """A pretrained run's model with k = ``layer``, in evaluation.
+def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiRQ:
+    """Load a pretraining's model with k = ``layer``, in evaluation mode.
+
+    Arguments
+    ---------
+    run : str or Path
+        Run folder of a pretraining.
+    layer : int
+        1 to K
+    trust : iterable
+        Further packages whose classes the run may build.
 
     Raises
     ------
@@ -36,21 +47,23 @@ def load_labeller(run, layer, trust=()) -> BiRQ:
     except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"cannot label with {run}: {reason}") from error
+    if not isinstance(model, BiRQ):
+        raise BadInput(f"{path} holds no model of a pretraining: {TRAIN_AGAIN}")
     names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
     modules = {name: getattr(model, name) for name in names}
     load_weights(modules, run, best_checkpoint(run))
     return model.eval()
 
 
-def pretraining_settings(run):
-    """The resolved keys of a pretraining's run folder (a Path).
+def pretraining_settings(run: str | Path) -> CommentedMap:
+    """Read the keys of a pretraining's run folder, with their references resolved.
 
     Raises
     ------
     BadInput
-        If it is none.
+        If the folder is not that of a pretraining.
     """
-    path = run / "hyperparams.yaml"
+    path = Path(run) / "hyperparams.yaml"
     if not path.is_file():
         raise BadInput(
             f"{run} is not a run folder (no hyperparams.yaml in it): give the "
@@ -68,7 +81,8 @@ def pretraining_settings(run):
 
 
 def _model_text(run, layer):
-    model, text = pretraining_settings(Path(run))["model"], io.StringIO()
-    model["label_layer"] = layer
+    model, text = pretraining_settings(run)["model"], io.StringIO()
+    with corruption_named(Path(run) / "hyperparams.yaml", TRAIN_AGAIN):
+        model["label_layer"] = layer
     ruamel.yaml.YAML().dump({"model": model}, text)
     return text.getvalue()

@@ -1,5 +1,6 @@
-"""A finished run on anybody's audio: features of any layer, transcripts."""
+"""Encode and transcribe any audio with a finished run."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -15,18 +16,18 @@ from speechbrain_birq.decoding.decoders import make_decoder
 from speechbrain_birq.decoding.tokens import load_tokens
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference.streaming import TextStream
-from speechbrain_birq.models.ctc import CTCModel
+from speechbrain_birq.models.ctc import CTCModel, CTCOutput
 from speechbrain_birq.models.encoders.chunking import make_chunk
 
 
 class SpeechEncoder:
-    """Front end and encoder of a run, pretrained or fine-tuned.
+    """Front end and encoder of a pretraining or a fine-tuning.
 
     Arguments
     ---------
     run_folder : str or Path
-        The ``output_folder`` of a training.
-    trust : tuple
+        The ``output_folder`` of the training.
+    trust : iterable
         Further packages whose classes the folder may build.
 
     Raises
@@ -35,7 +36,7 @@ class SpeechEncoder:
         If the folder is no run or its weights do not fit.
     """
 
-    def __init__(self, run_folder, trust=()):
+    def __init__(self, run_folder: str | Path, trust: Iterable[str] = ()) -> None:
         self.folder = Path(run_folder)
         parts = load_architecture(self.folder, trust)
         self.frontend, self.encoder = parts["frontend"], parts["encoder"].eval()
@@ -43,8 +44,8 @@ class SpeechEncoder:
         load_weights(parts, self.folder, self.checkpoint)
         self.reader = AudioReader(self.frontend.sample_rate)
 
-    def read(self, path) -> torch.Tensor:
-        """(1, S) waveform at the run's sampling rate, any rate and channels on disk.
+    def read(self, path: str | Path) -> torch.Tensor:
+        """Read a file of any rate and number of channels as (1, S) at the run's rate.
 
         Raises
         ------
@@ -63,8 +64,8 @@ class SpeechEncoder:
         return signal.unsqueeze(0)
 
     @torch.no_grad()
-    def features(self, path, layer=None) -> torch.Tensor:
-        """Output of a layer for one file.
+    def features(self, path: str | Path, layer: int | None = None) -> torch.Tensor:
+        """Return the output of a layer for one file.
 
         Arguments
         ---------
@@ -75,12 +76,12 @@ class SpeechEncoder:
         Returns
         -------
         torch.Tensor
-            (T, H), one row each ``frontend.frame_ms``.
+            (T, H), a row every ``frontend.frame_ms`` milliseconds.
 
         Raises
         ------
         BadInput
-            If there is no such layer.
+            If the file cannot be read, or there is no such layer.
         """
         frames = self.frontend(self.read(path), torch.ones(1))
         if layer is None:
@@ -92,7 +93,7 @@ class SpeechEncoder:
 
 
 class Recogniser(SpeechEncoder):
-    """A fine-tuned run: audio to text.
+    """A fine-tuned run that turns audio into text.
 
     Arguments
     ---------
@@ -100,10 +101,21 @@ class Recogniser(SpeechEncoder):
         The ``output_folder`` of a fine-tuning.
     decoding : str
         ``greedy`` or ``beam``.
-    trust : tuple
+    trust : iterable
+        Further packages whose classes the folder may build.
+
+    Raises
+    ------
+    BadInput
+        If the folder is no fine-tuning or its weights do not fit.
     """
 
-    def __init__(self, run_folder, decoding="greedy", trust=()):
+    def __init__(
+        self,
+        run_folder: str | Path,
+        decoding: str = "greedy",
+        trust: Iterable[str] = (),
+    ) -> None:
         self.tokens = tokens = load_tokens(run_folder)
         super().__init__(run_folder, trust)
         self.model = CTCModel(
@@ -113,17 +125,17 @@ class Recogniser(SpeechEncoder):
         self.decoder = make_decoder(decoding, tokens)
 
     @torch.no_grad()
-    def log_probs(self, path):
-        """(1, T, V) log probabilities of one file's tokens, and (1,) lengths."""
+    def log_probs(self, path: str | Path) -> CTCOutput:
+        """Return the log probabilities of one file's tokens: (1, T, V), (1,)."""
         return self.model(self.read(path), torch.ones(1))
 
-    def transcribe(self, path) -> str:
-        """Text of one file."""
+    def transcribe(self, path: str | Path) -> str:
+        """Return the text of one file."""
         return self.decoder(*self.log_probs(path))[0]
 
 
 class StreamingRecogniser(Recogniser):
-    """A fine-tuned run that writes while it listens.
+    """A fine-tuned run that transcribes audio while it arrives.
 
     Arguments
     ---------
@@ -132,19 +144,26 @@ class StreamingRecogniser(Recogniser):
     chunk : int
         Stacked frames that are encoded at once.
     left : int, optional
-        Chunks to the left that a chunk sees; all of them by default, which costs more
-        and more memory and time as a stream gets longer.
-    trust : tuple
+        Number of chunks to the left that a chunk sees. By default it sees all of them:
+        memory and time for a chunk then grow with the length of the stream.
+    trust : iterable
+        Further packages whose classes the folder may build.
 
     Raises
     ------
     BadInput
-        If the run cannot work chunk by chunk, or there is no such chunk.
+        If the run cannot work chunk by chunk, or the chunk's size is impossible.
     """
 
-    def __init__(self, run_folder, chunk, left=None, trust=()):
+    def __init__(
+        self,
+        run_folder: str | Path,
+        chunk: int,
+        left: int | None = None,
+        trust: Iterable[str] = (),
+    ) -> None:
         super().__init__(run_folder, trust=trust)
-        self.seconds = 0.0  # of audio heard so far
+        self.seconds = 0.0  # audio heard so far
         try:
             self.chunk = make_chunk(chunk, left)
             self.open()
@@ -153,15 +172,15 @@ class StreamingRecogniser(Recogniser):
 
     @property
     def chunk_ms(self) -> float:
-        """Latency of the method: a chunk's first frame waits for its last."""
+        """Latency in milliseconds: a chunk's first frame waits for its last."""
         return self.chunk.chunk_size * self.frontend.frame_ms
 
     def open(self) -> TextStream:
-        """A new utterance: ``feed`` it (S,) samples of any number, then ``finish``."""
+        """Begin an utterance: ``feed`` it samples (S,) at will, then ``finish``."""
         return TextStream(self.model, self.tokens, self.chunk)
 
-    def transcribe_in_pieces(self, path):
-        """Yield the text of one file as it is heard, a chunk at a time."""
+    def transcribe_in_pieces(self, path: str | Path) -> Iterator[str]:
+        """Yield the text that each chunk of a file adds."""
         signal, stream = self.read(path)[0], self.open()
         self.seconds += len(signal) / self.frontend.sample_rate
         samples = self.chunk.chunk_size * self.frontend.stack
@@ -169,6 +188,6 @@ class StreamingRecogniser(Recogniser):
             yield stream.feed(piece)
         yield stream.finish()
 
-    def transcribe(self, path) -> str:
-        """Text of one file."""
+    def transcribe(self, path: str | Path) -> str:
+        """Return the text of one file."""
         return "".join(self.transcribe_in_pieces(path))

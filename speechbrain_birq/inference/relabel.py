@@ -1,11 +1,15 @@
-"""Offline relabelling: a pretrained run's layer k labels the corpus once."""
+"""Relabel a corpus once with layer k of a pretrained run."""
 
 import argparse
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from speechbrain.dataio.dataloader import SaveableDataLoader
 from tqdm import tqdm
 
+from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.loaders import make_loader
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset
 from speechbrain_birq.data.shards.dataset import ShardDataset
@@ -16,56 +20,58 @@ from speechbrain_birq.data.stored_labels import (
 )
 from speechbrain_birq.errors import BadInput, one_sentence
 from speechbrain_birq.inference.pretrained import load_labeller, pretraining_settings
+from speechbrain_birq.models.birq import BiRQ
 
-STATISTICS_BATCHES = 100  # that an average over a batch's channels settles in
+STATISTICS_BATCHES = 100  # enough for the running means of the channels
 
 
 @one_sentence
-def relabel(argv=None) -> None:
-    """The command of ``recipes/LibriSpeech/relabel.py``."""
+def relabel(argv: Sequence[str] | None = None) -> None:
+    """Run the command of ``recipes/LibriSpeech/relabel.py``."""
     parser = argparse.ArgumentParser(description="Label a corpus with layer k's codes.")
     parser.add_argument("run", help="run folder of a pretraining")
     parser.add_argument("--layer", type=int, required=True, help="k, 1 to K")
-    parser.add_argument("--output_folder", required=True, help="of the labels")
+    parser.add_argument("--output_folder", required=True, help="folder of the labels")
     parser.add_argument("--batch_seconds", type=float, default=200)
     parser.add_argument("--num_workers", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cuda:0, for one")
+    parser.add_argument("--device", default="cpu", help="such as cuda:0")
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
     relabel_run(**vars(parser.parse_args(argv)))
 
 
 def relabel_run(
-    run,
-    layer,
-    output_folder,
+    run: str | Path,
+    layer: int,
+    output_folder: str | Path,
     *,
-    batch_seconds=200,
-    num_workers=0,
-    device="cpu",
-    trust=(),
+    batch_seconds: float = 200,
+    num_workers: int = 0,
+    device: str = "cpu",
+    trust: Iterable[str] = (),
 ) -> None:
-    """Store the codes that layer k gives to the splits that a run was trained on.
+    """Store the codes of layer k for the splits that a run was trained on.
 
     Arguments
     ---------
     run : str or Path
         Run folder of a pretraining; its manifests say where the audio lies.
     layer : int
-        k. Its normalised output is coded by the run's own random projection of the
-        encoder and its codebook.
+        k. Its normalised output is quantized by the run's own random projection of
+        the encoder and its codebook.
     output_folder : str or Path
-        For ``stored_labels`` of the next pretraining.
+        Folder of the labels: ``stored_labels`` of the next pretraining.
     batch_seconds : float
-        Of audio that is encoded at once.
+        Seconds of audio that are encoded at once.
     num_workers : int
-        Processes that read.
+        Number of processes that read audio.
     device : str
-    trust : tuple
+    trust : iterable
+        Further packages whose classes the run may build.
 
     Raises
     ------
     BadInput
-        If the run or the folder cannot be used.
+        If the run or the folder cannot be used, or another process writes into it.
     """
     run = Path(run)
     settings = pretraining_settings(run)
@@ -82,21 +88,23 @@ def relabel_run(
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"no device {device!r} ({reason}): give another") from error
     shape = label_shape(model) | {"layer": layer, "run": str(run.resolve())}
-    for split in manifests:
-        refuse_other(output_folder, split, shape)
     options = dict(batch_seconds=batch_seconds, num_workers=num_workers)
-    if layer != settings["label_layer"] or not model.label_norm.num_batches:
-        shuffled = label_loader(model, _first(manifests), shuffle=True, **options)
-        _settle(model, shuffled, device)
-    for split, manifest in manifests.items():
-        loader = label_loader(model, manifest, shuffle=False, **options)
-        codes = _codes(model, loader, device)
-        frames = write_labels(output_folder, split, codes, shape)
-        print(f"{Path(output_folder) / split}: {frames} frames of layer {layer}")
+    settled = layer == settings["label_layer"] and model.label_norm.num_batches
+    with locked(output_folder):
+        for split in manifests:
+            refuse_other(output_folder, split, shape)
+        if not settled:
+            shuffled = label_loader(model, _first(manifests), shuffle=True, **options)
+            _settle(model, shuffled, device)
+        for split, manifest in manifests.items():
+            loader = label_loader(model, manifest, shuffle=False, **options)
+            codes = _codes(model, loader, device)
+            frames = write_labels(output_folder, split, codes, shape)
+            print(f"{Path(output_folder) / split}: {frames} frames of layer {layer}")
 
 
-def label_shape(model) -> dict:
-    """What a training must have in common with the codes it takes."""
+def label_shape(model: BiRQ) -> dict[str, Any]:
+    """Return what a training must have in common with the codes that it uses."""
     num_codebooks, num_codes = model.heads.shape
     frontend = model.frontend
     return {
@@ -108,20 +116,20 @@ def label_shape(model) -> dict:
     }
 
 
-def add_stored_labels(hparams, **datasets) -> None:
+def add_stored_labels(hparams: Mapping[str, Any], **datasets: Any) -> None:
     """Let the datasets of a pretraining provide stored codes as ``targets``.
 
     Arguments
     ---------
-    hparams : dict
-        Of the pretraining: ``stored_labels``, ``model``, ``<stage>_split``.
+    hparams : mapping
+        ``stored_labels``, ``model`` and ``<stage>_split`` of the pretraining.
     **datasets : DynamicItemDataset or ShardDataset
-        train, valid
+        The datasets of the stages ``train`` and ``valid``.
 
     Raises
     ------
     BadInput
-        If the codes are of other utterances, frames or codebooks.
+        If the codes belong to other utterances, frames or codebooks.
     """
     stored = StoredLabels(hparams["stored_labels"])
     stored.fits(label_shape(hparams["model"]))
@@ -152,8 +160,10 @@ def _first(manifests):
     return next(iter(manifests.values()))
 
 
-def label_loader(model, manifest, **options):
-    """Batches of every utterance that a manifest names and a model can label."""
+def label_loader(
+    model: BiRQ, manifest: str | Path, **options: Any
+) -> SaveableDataLoader:
+    """Make batches of every utterance of a manifest that is long enough to label."""
     frontend = model.frontend
     dataset = make_dataset(
         manifest,
@@ -170,7 +180,7 @@ def label_loader(model, manifest, **options):
 
 
 def _settle(model, loader, device):
-    """BEST-RQ has no label pass: statistics of layer k's channels are taken now."""
+    """Estimate the channel statistics of layer k, which no label pass has done."""
     norm = model.label_norm
     if norm.kind == "layer":
         return
@@ -185,7 +195,7 @@ def _settle(model, loader, device):
 
 
 def _codes(model, loader, device):
-    """(utterance, (T, G) int64); none where the audio cannot be read."""
+    """Yield (utterance, (T, G) int64); T = 0 if the audio cannot be read."""
     unread = dict.fromkeys(loader.dataset.data_ids)
     codes = torch.zeros(1, 0, model.heads.shape[0], dtype=torch.long)
     for batch in tqdm(loader, "labelled"):

@@ -1,17 +1,24 @@
-"""Waveform in pieces, text in pieces: the same as chunked encoding of the whole."""
+"""Transcribe a waveform piece by piece; equal to encoding all of it in chunks."""
+
+from typing import cast
 
 import torch
+from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
+from speechbrain_birq.decoding.tokens import Tokens
+from speechbrain_birq.models.ctc import CTCModel
 from speechbrain_birq.models.encoders.chunking import check_chunks
+from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
+from speechbrain_birq.models.frontend import FrontEnd
 
 
 class FrameStream:
-    """The front end, piece by piece: a frame comes as soon as its window is complete.
+    """Front end of a stream: a frame is returned as soon as its window is complete.
 
     Arguments
     ---------
     frontend : FrontEnd
-        With ``normalize: global``.
+        A front end with ``normalize: global``.
 
     Example
     -------
@@ -23,23 +30,23 @@ class FrameStream:
     ([2, 2, 3], 0)
     """
 
-    def __init__(self, frontend):
+    def __init__(self, frontend: FrontEnd) -> None:
         self.frontend, self.hop = frontend, frontend.hop_samples
         window = frontend.fbank.compute_STFT.n_fft
-        self.after = window - window // 2  # samples of a window from its centre on
-        self.context = -(-(window // 2) // self.hop)  # frames kept for those before it
+        self.after = window - window // 2  # samples of a window from its center on
+        self.context = -(-(window // 2) // self.hop)  # frames before the next window
         self.samples = torch.zeros(0)
-        self.done = 0  # frames at the start of `samples` that were given out
+        self.done = 0  # frames at the start of `samples` that were returned
         self.started = False
         self.mels = torch.zeros(1, 0, frontend.n_mels)  # of an incomplete group
 
     def feed(self, samples: torch.Tensor) -> torch.Tensor:
-        """Take (S,) more samples, return the (T, D) frames that they complete."""
+        """Add samples (S,), return the frames (T, D) that they complete."""
         self.samples = torch.cat((self.samples, samples.float()))
         return self._until((len(self.samples) - self.after) // self.hop + 1)
 
     def finish(self) -> torch.Tensor:
-        """The last (T, D) frames, with zeros after the last sample."""
+        """Return the last frames (T, D), with zeros after the last sample."""
         if not self.started and not len(self.samples):
             return self._until(0)
         return self._until(len(self.samples) // self.hop + 1)
@@ -49,7 +56,7 @@ class FrameStream:
             self.started = True
             mels = self.frontend.log_mels(self.samples.unsqueeze(0))[:, self.done : end]
             self.mels = torch.cat((self.mels, self.frontend.statistics(mels)), 1)
-            # The next window begins in the past; zeros would not be the past.
+            # Keep these samples, because the next window begins before it.
             forget = max(0, end - self.context)
             self.samples, self.done = self.samples[forget * self.hop :], end - forget
         frames = self.frontend.stacked(self.mels)
@@ -58,28 +65,28 @@ class FrameStream:
 
 
 class EncoderStream:
-    """The encoder, chunk by chunk; frames that fill no chunk wait.
+    """Encoder of a stream: frames wait until they fill a chunk.
 
     Arguments
     ---------
     encoder : SpeechBrainEncoder
-        In evaluation mode.
+        The encoder in evaluation mode.
     chunk : DynChunkTrainConfig
     """
 
-    def __init__(self, encoder, chunk):
+    def __init__(self, encoder: SpeechBrainEncoder, chunk: DynChunkTrainConfig) -> None:
         self.encoder, self.size = encoder, chunk.chunk_size
         self.contexts = encoder.streaming_contexts(chunk)
         self.waiting = torch.zeros(0, encoder.input_dim)
 
     def feed(self, frames: torch.Tensor) -> torch.Tensor:
-        """(T, D) frames -> (T', H) states of the chunks that they complete."""
+        """Add frames (T, D), return the states (T', H) of the chunks they complete."""
         self.waiting = torch.cat((self.waiting, frames))
-        whole = len(self.waiting) - len(self.waiting) % self.size
-        return self._encode(whole)
+        complete = len(self.waiting) - len(self.waiting) % self.size
+        return self._encode(complete)
 
     def finish(self) -> torch.Tensor:
-        """(T', H) of the last chunk, shorter than the others."""
+        """Return the states (T', H) of the last chunk, which may be shorter."""
         return self._encode(len(self.waiting))
 
     def _encode(self, num_frames):
@@ -91,12 +98,12 @@ class EncoderStream:
 
 
 class TextStream:
-    """A CTC model that hears an utterance in pieces of any size; decodes greedily.
+    """Greedy CTC transcript of an utterance that arrives in pieces of any size.
 
     Arguments
     ---------
     model : CTCModel
-        In evaluation mode.
+        The model in evaluation mode.
     tokens : CharacterTokens or SentencePieceTokens
     chunk : DynChunkTrainConfig
 
@@ -106,34 +113,38 @@ class TextStream:
         If the model cannot work chunk by chunk.
     """
 
-    def __init__(self, model, tokens, chunk):
+    def __init__(
+        self, model: CTCModel, tokens: Tokens, chunk: DynChunkTrainConfig
+    ) -> None:
         check_chunks(model.frontend, model.encoder)
         self.head, self.tokens = model.head, tokens
         self.frames = FrameStream(model.frontend)
-        self.encoder = EncoderStream(model.encoder, chunk)
-        self.last, self.numbers, self.text = 0, [], ""
+        # check_chunks has made sure that the encoder has the streaming methods.
+        self.encoder = EncoderStream(cast(SpeechBrainEncoder, model.encoder), chunk)
+        self.last, self.text = 0, ""
+        self.numbers: list[int] = []
 
     def feed(self, samples: torch.Tensor) -> str:
-        """Take (S,) more samples, return the text that they add."""
+        """Add samples (S,), return the text that they add."""
         return self.decode(self.log_probs(samples))
 
     def finish(self) -> str:
-        """The text that the end of the utterance adds."""
+        """Return the text that the end of the utterance adds."""
         return self.decode(self.last_log_probs())
 
     @torch.no_grad()
     def log_probs(self, samples: torch.Tensor) -> torch.Tensor:
-        """Take (S,) more samples, return (T, V) of the chunks that they complete."""
+        """Add samples (S,), return (T, V) of the chunks that they complete."""
         return self._scored(self.encoder.feed(self.frames.feed(samples)))
 
     @torch.no_grad()
     def last_log_probs(self) -> torch.Tensor:
-        """(T, V) of what was waiting for more."""
+        """Return (T, V) of the samples and frames that were waiting."""
         states = self.encoder.feed(self.frames.finish()), self.encoder.finish()
         return self._scored(torch.cat(states))
 
     def decode(self, log_probs: torch.Tensor) -> str:
-        """The text that (T, V) more log probabilities add, greedily."""
+        """Return the text that more log probabilities (T, V) add."""
         for token in log_probs.argmax(-1).tolist():
             if token not in (0, self.last):
                 self.numbers.append(token)

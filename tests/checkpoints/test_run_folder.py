@@ -62,6 +62,16 @@ def test_a_corrupt_yaml_is_named(run, name, fault):
     sentence(run / name, READERS[name], run)
 
 
+MODELS = ["3", "[1]", "!new:torch.nn.Linear [1, 2]", "{label_layer: 1}"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_another_model_than_that_of_a_pretraining_is_named(run, model):
+    keys = "label_layer: 1\ntrain_split: a\nvalid_split: b\n"
+    (run / "hyperparams.yaml").write_text(f"{keys}model: {model}\n")
+    sentence(run / "hyperparams.yaml", load_labeller, run, 1)
+
+
 @pytest.mark.parametrize("fault", ["empty", "bytes", "cut", "list", "deep"])
 def test_a_resume_names_corrupt_hyperparameters(run, fault):
     (run / "hyperparams.yaml").write_bytes(YAML_FAULTS[fault])
