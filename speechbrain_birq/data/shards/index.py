@@ -13,6 +13,8 @@ from speechbrain_birq.data.shards.storage import read
 from speechbrain_birq.data.shards.writer import TABLE
 from speechbrain_birq.errors import BadInput
 
+LARGEST_CUTS = 2**27  # bytes of a shard's cuts, unpacked; an hour of audio has 0.5 MB
+
 
 class Label(NamedTuple):
     """Name, speaker and transcript of an utterance, as its cut gives them."""
@@ -103,12 +105,20 @@ def read_labels(root: str, name: str, count: int) -> list[Label]:
         If they cannot be read, or are another number.
     """
     try:
-        lines = gzip.decompress(read(root, f"shar/cuts.{name}.jsonl.gz")).splitlines()
+        lines = _unpacked(read(root, f"shar/cuts.{name}.jsonl.gz")).splitlines()
         if len(lines) != count:
             raise ValueError(f"{len(lines)} lines for {count} utterances")
         return [_label(json.loads(line)) for line in lines]
     except Exception as error:  # gzip, zlib and JSON raise many kinds
         raise ValueError(one_line(error)) from error
+
+
+def _unpacked(data):
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        text = file.read(LARGEST_CUTS + 1)
+    if len(text) > LARGEST_CUTS:
+        raise ValueError(f"they unpack to more than {LARGEST_CUTS} bytes")
+    return text
 
 
 def _label(cut):

@@ -17,7 +17,7 @@ from speechbrain_birq.data.shards.index import (
     read_table,
 )
 from speechbrain_birq.data.shards.recently_used import RecentlyUsed
-from speechbrain_birq.data.shards.storage import Piece, is_url, read_pieces
+from speechbrain_birq.data.shards.storage import LARGEST, Piece, is_url, read_pieces
 from speechbrain_birq.data.shards.writer import TABLE
 from speechbrain_birq.errors import BadInput
 
@@ -179,7 +179,7 @@ class Shards:
         missing = isinstance(data, (FileNotFoundError, ValueError))
         return (self._file(number) if missing else self.name(number)), data
 
-    def _pieces(self, numbers: Sequence[int]) -> list[Piece | ValueError]:
+    def _pieces(self, numbers: Sequence[int]) -> list[Piece | ValueError | OSError]:
         """Where the audio of utterances lies, or why nobody knows."""
         # Once a shard and call: a server that fails is tried for seconds each time.
         examples = {self._shard(number): number for number in numbers}
@@ -198,6 +198,8 @@ class Shards:
             return table
         (root, name), row = self._place(number)
         start, size = int(table[row]["start"]), int(table[row]["size"])
+        if size > LARGEST:
+            return OSError(f"its table gives it {size} bytes")
         return root, f"shar/recording.{name}.tar", start, size
 
     def _file(self, number):

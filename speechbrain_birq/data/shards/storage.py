@@ -5,6 +5,7 @@ again, nor notices a server that ignores Range, nor bounds what it reads into me
 """
 
 import os
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -133,9 +134,20 @@ def _body(response, url, limit):
 
 
 def _cat(path, start, size):
+    if not is_url(path):
+        _check_file(path, LARGEST if size is None else None)
     filesystem = _filesystem(path.split("://")[0] if is_url(path) else "file")
     end = None if start is None else start + size
     return filesystem.cat_file(path, start=start, end=end)
+
+
+def _check_file(path, limit):
+    """Refuse a pipe or a device, which may never end, and what does not fit."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no regular file")
+    if limit is not None and status.st_size > limit:
+        raise OSError(f"{path} has more than {limit} bytes")
 
 
 # Connections do not survive a fork, so the process id is part of the key.

@@ -1,11 +1,13 @@
 """Corrupt or missing files of shards: what is lost is named, the rest is read."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
 from small_shards import COUNT, dataset_of, survivors, tar, write
 
+from speechbrain_birq.data.shards import index
 from speechbrain_birq.data.shards.reader import Shards, find_shards
 from speechbrain_birq.errors import BadInput
 
@@ -56,6 +58,46 @@ def test_audio_without_its_cuts_is_still_heard(shards, caplog, content):
     assert len(names) == COUNT
     assert names[:count] == [f"000000-{row}" for row in range(count)]
     assert caplog.text.count("cuts of shard 000000") == 1
+
+
+def test_cuts_that_unpack_to_more_than_fits_are_named(shards, caplog, monkeypatch):
+    monkeypatch.setattr(index, "LARGEST_CUTS", 10_000)
+    path = shards / "train" / "shar" / "cuts.000000.jsonl.gz"
+    path.write_bytes(gzip.compress(bytes(1_000_000)))
+    assert len(survivors(shards, caplog)) == COUNT
+    assert "cuts of shard 000000" in caplog.text
+    assert "more than 10000 bytes" in caplog.text
+
+
+def test_a_table_with_an_utterance_that_does_not_fit_is_named(shards, caplog):
+    path = shards / "train" / "tables" / "000001.npy"
+    table = np.load(path)
+    table["size"][0] = 2**32 - 1
+    np.save(path, table)
+    with open(tar(shards, 1), "rb+") as file:
+        file.truncate(2**33)  # sparse
+    assert len(survivors(shards, caplog)) == COUNT - 1
+    assert "recording.000001.tar (utterance 0)" in caplog.text
+    assert "4294967295 bytes" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["samples.npy", "index.json"])
+def test_a_pipe_or_a_device_is_refused(shards, name):
+    path = shards / "train" / name
+    path.unlink()
+    if name == "samples.npy":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(BadInput, match=f"{name}|not finished"):
+        find_shards(shards, "train")
+
+
+def test_a_file_that_does_not_fit_is_refused(shards):
+    with open(shards / "train" / "samples.npy", "rb+") as file:
+        file.truncate(2**33)  # sparse
+    with pytest.raises(BadInput, match=r"samples.npy .* more than \d+ bytes"):
+        find_shards(shards, "train")
 
 
 def test_transcripts_that_cannot_be_listed_are_refused(shards):
