@@ -36,7 +36,7 @@ def reference(model, wavs, wav_lens, mask, generator):
     )
 
     with torch.set_grad_enabled(model.selector.gradient):
-        z = normalised(model, encoder(x, lengths, model.label_layer), lengths)
+        z = normalized(model, encoder(x, lengths, model.label_layer), lengths)
         soft = [
             [
                 soft_label(distances(model.enhanced_quantizer, z[b][t], g), v[g], model)
@@ -69,7 +69,7 @@ def reference(model, wavs, wav_lens, mask, generator):
     return lower, upper, hard, nearest, soft, parameters
 
 
-def normalised(model, states, lengths):
+def normalized(model, states, lengths):
     """z^(k) as nested lists of frames."""
     valid = [[states[b, t] for t in range(n)] for b, n in enumerate(lengths.tolist())]
     if model.label_norm.kind == "layer":

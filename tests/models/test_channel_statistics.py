@@ -51,7 +51,7 @@ def test_a_large_offset_costs_no_precision():
     )
 
 
-def test_normalised_frames_have_mean_zero_and_variance_one():
+def test_normalized_frames_have_mean_zero_and_variance_one():
     frames = torch.cat(parts())
     result = estimated(parts())(frames).double()
     assert result.mean(0).abs().max() < 1e-4

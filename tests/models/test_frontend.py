@@ -1,4 +1,4 @@
-"""Front end: normalisation, padding, number of frames, floor, precision."""
+"""Front end: normalization, padding, number of frames, floor, precision."""
 
 import math
 
@@ -34,7 +34,7 @@ def test_each_channel_of_an_utterance_has_mean_zero_and_variance_one(frontend):
     frames, lengths = frontend(batch, lens)
     for one, length in zip(frames, lengths.tolist(), strict=True):
         mels = one[:length].reshape(2 * length, 40).double()
-        # One frame may be dropped from the stack after normalisation.
+        # One frame may be dropped from the stack after normalization.
         assert mels.mean(0).abs().max() < 0.1
         assert (mels.var(0, unbiased=False) - 1).abs().max() < 0.2
     exact = FrontEnd(n_mels=40, stack=1)(batch, lens).frames[0].double()
@@ -42,7 +42,7 @@ def test_each_channel_of_an_utterance_has_mean_zero_and_variance_one(frontend):
     assert (exact.var(0, unbiased=False) - 1).abs().max() < 1e-4
 
 
-def test_normalisation_is_that_of_a_loop():
+def test_normalization_is_that_of_a_loop():
     mels, lengths = 3 + noise(3, 6, 2), [6, 2, 1]
     expected = torch.zeros(3, 6, 2, dtype=torch.float64)
     for b, length in enumerate(lengths):
@@ -111,7 +111,7 @@ def test_an_incomplete_last_group_is_dropped():
     assert torch.equal(stacked, single[:, :4].reshape(1, 1, 40))
 
 
-def test_stacking_joins_neighbours_in_order():
+def test_stacking_joins_neighbors_in_order():
     signal = noise(1, 4800)
     single = FrontEnd(n_mels=10, stack=1)(signal, torch.ones(1)).frames
     stacked = FrontEnd(n_mels=10, stack=2)(signal, torch.ones(1)).frames
@@ -246,7 +246,7 @@ def test_global_statistics_are_those_of_the_log_mels_of_the_speech():
         assert frontend.statistics.variance[c].item() == pytest.approx(variance, 1e-4)
 
 
-def test_global_frames_are_normalised_with_the_frozen_statistics():
+def test_global_frames_are_normalized_with_the_frozen_statistics():
     frontend, signal = global_frontend(stack=1), noise(1, 4000, seed=9)
     mels = frontend.fbank(signal)[0].double()
     statistics = frontend.statistics
@@ -282,7 +282,7 @@ def test_a_prefix_gives_the_frames_of_the_whole(cut):
     )
 
 
-def test_a_prefix_of_an_utterance_normalised_by_itself_gives_others():
+def test_a_prefix_of_an_utterance_normalized_by_itself_gives_others():
     """The power of the test above."""
     frontend, signal = FrontEnd(n_mels=20, stack=1), noise(1, 16000)
     signal[:, 8000:] *= 100

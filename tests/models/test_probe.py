@@ -28,7 +28,7 @@ def wavs():
     return 0.1 * torch.randn(2, 4800), torch.ones(2)
 
 
-def test_the_mixture_is_a_weighted_sum_of_normalised_layers():
+def test_the_mixture_is_a_weighted_sum_of_normalized_layers():
     torch.manual_seed(0)
     mixture = LayerMixture(num_states=3, dim=4, num_tokens=5).double()
     mixture.scores.data = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)

@@ -27,7 +27,7 @@ def layer():
     return layer.eval()
 
 
-def normalised(x, weights, name):
+def normalized(x, weights, name):
     return layer_norm(x, (H,), weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
@@ -36,7 +36,7 @@ def linear(x, weights, name):
 
 
 def feed_forward(x, weights, name):
-    x = normalised(x, weights, f"{name}.0")
+    x = normalized(x, weights, f"{name}.0")
     x = silu(linear(x, weights, f"{name}.1.ffn.0"))
     return linear(x, weights, f"{name}.1.ffn.3")
 
@@ -94,8 +94,8 @@ def written_out(x, weights):
     """One layer over one utterance (T, H)."""
     x = x + feed_forward(x, weights, "first_half") / 2
     branches = [
-        attention(normalised(x, weights, "norm_attention"), weights),
-        gated_convolution(normalised(x, weights, "norm_convolution"), weights),
+        attention(normalized(x, weights, "norm_attention"), weights),
+        gated_convolution(normalized(x, weights, "norm_convolution"), weights),
     ]
     both = torch.cat(branches, -1)
     merged = both + depthwise(
@@ -103,7 +103,7 @@ def written_out(x, weights):
     )
     x = x + linear(merged, weights, "merge")
     x = x + feed_forward(x, weights, "second_half") / 2
-    return normalised(x, weights, "norm")
+    return normalized(x, weights, "norm")
 
 
 @torch.no_grad()
@@ -128,7 +128,7 @@ def test_every_part_of_the_equations_matters(layer, name):
 
 @torch.no_grad()
 def test_the_merging_convolution_sees_no_padding(layer):
-    """Attention and gate aside: only the merge looks at neighbours here."""
+    """Attention and gate aside: only the merge looks at neighbors here."""
     both = torch.randn(1, 9, 2 * H, dtype=torch.float64)
     padding = torch.arange(9).unsqueeze(0) >= 6
     alone = layer._merge(both[:, :6], None)

@@ -144,7 +144,7 @@ def test_leaving_after_layer_k_calls_k_layers(encoder):
 
 
 @torch.no_grad()
-def test_the_output_is_the_normalised_last_layer(encoder):
+def test_the_output_is_the_normalized_last_layer(encoder):
     batch = padded(utterances(encoder.input_dim))
     last = encoder.hidden_states(*batch)[-1]
     assert torch.equal(encoder(*batch), encoder.norm(last))

@@ -106,7 +106,7 @@ def test_dropout_drops_in_training_only():
 
 
 @pytest.mark.parametrize("window", [1, 0, -4, 2.5, 8.0, True])
-def test_a_window_that_is_not_whole_or_without_a_neighbour_is_refused(window):
+def test_a_window_that_is_not_whole_or_without_a_neighbor_is_refused(window):
     with pytest.raises(ValueError, match=f"a whole number from 2, got {window}"):
         WindowedRoPEMHA(16, 2, window=window)
 

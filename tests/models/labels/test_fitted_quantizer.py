@@ -66,8 +66,8 @@ def test_codes_are_those_of_lloyds_rounds(frames, unit):
 
 def test_directions_are_those_of_the_singular_values(frames):
     found = principal_directions(frames, 3, whitened=False).double().numpy()
-    centred = frames.double().numpy() - frames.double().numpy().mean(0)
-    expected = np.linalg.svd(centred)[2][:3].T
+    centered = frames.double().numpy() - frames.double().numpy().mean(0)
+    expected = np.linalg.svd(centered)[2][:3].T
     expected = expected * np.sign((expected * found).sum(0))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

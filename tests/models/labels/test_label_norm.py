@@ -1,4 +1,4 @@
-"""Label normalisation: both kinds against loops, padding, running statistics."""
+"""Label normalization: both kinds against loops, padding, running statistics."""
 
 import math
 
@@ -35,7 +35,7 @@ def moments(states, valid):
     return means, variances
 
 
-def test_layer_normalises_each_frame_over_its_channels():
+def test_layer_normalizes_each_frame_over_its_channels():
     states, valid = batch()
     result = LabelNorm(kind="layer", dim=4)(states, valid)
     for frame, out in zip(states[valid].double().tolist(), result[valid], strict=True):
@@ -45,7 +45,7 @@ def test_layer_normalises_each_frame_over_its_channels():
         torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_channel_normalises_each_channel_over_the_valid_frames():
+def test_channel_normalizes_each_channel_over_the_valid_frames():
     states, valid = batch()
     result = LabelNorm(kind="channel", dim=4)(states, valid)
     means, variances = (torch.tensor(m) for m in moments(states, valid))
