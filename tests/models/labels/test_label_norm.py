@@ -182,3 +182,34 @@ def test_the_result_is_float32(kind):
 def test_an_unknown_kind_is_refused_by_name():
     with pytest.raises(ValueError, match="'layer' or 'channel', got 'batch'"):
         LabelNorm(kind="batch", dim=4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_batch_that_is_not_finite_leaves_the_statistics_alone(value):
+    norm = LabelNorm(kind="channel", dim=4)
+    norm(*batch())
+    before = {name: buffer.clone() for name, buffer in norm.state_dict().items()}
+    states, valid = batch(seed=1)
+    states[0, 0, 2] = value
+    norm(states, valid)
+    for name, buffer in norm.state_dict().items():
+        assert torch.equal(buffer, before[name]), name
+
+
+def test_a_batch_without_valid_frames_leaves_the_statistics_alone():
+    norm = LabelNorm(kind="channel", dim=4)
+    states, valid = batch()
+    assert norm(states, valid & False).isfinite().all()
+    assert norm.running_mean.tolist() == [0] * 4
+    assert norm.running_var.tolist() == [1] * 4
+    assert norm.num_batches == 0
+
+
+def test_the_first_batch_counts_alone_after_one_that_was_skipped():
+    norm, fresh = LabelNorm(kind="channel", dim=4), LabelNorm(kind="channel", dim=4)
+    states, valid = batch()
+    norm(states * float("nan"), valid)
+    norm(states, valid)
+    fresh(states, valid)
+    assert torch.equal(norm.running_mean, fresh.running_mean)
+    assert torch.equal(norm.running_var, fresh.running_var)
