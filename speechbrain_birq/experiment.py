@@ -42,7 +42,7 @@ from speechbrain_birq.data.splits import (
 from speechbrain_birq.decoding.decoders import make_decoder
 from speechbrain_birq.decoding.tokens import make_tokens
 from speechbrain_birq.distributed import check_same_settings, warn_of_restarts
-from speechbrain_birq.errors import BadInput, mishaps_told, one_sentence
+from speechbrain_birq.errors import BadInput, from_user_code, one_sentence
 from speechbrain_birq.inference.relabel import add_stored_labels
 from speechbrain_birq.metrics.curves import plot_training
 from speechbrain_birq.models.encoders.chunking import check_chunks, make_chunk
@@ -64,7 +64,6 @@ class Experiment(NamedTuple):
 
 
 @one_sentence
-@mishaps_told()
 def pretrain(
     prepare: Callable[..., Any], argv: Sequence[str] | None = None
 ) -> dict[str, float]:
@@ -100,7 +99,6 @@ def pretrain(
 
 
 @one_sentence
-@mishaps_told()
 def finetune(
     prepare: Callable[..., Any], argv: Sequence[str] | None = None
 ) -> dict[str, dict[str, float]]:
@@ -222,6 +220,8 @@ def _brain(experiment, modules, **parts):
             **parts,
         )
     except (ValueError, RuntimeError) as error:  # a device or precision not to be had
+        if from_user_code(error):
+            raise
         raise BadInput(" ".join(str(error).split())[:400]) from error
 
 

@@ -7,7 +7,7 @@ import torch
 from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 from torch.nn.utils.rnn import pad_sequence
 
-from speechbrain_birq.errors import BadInput
+from speechbrain_birq.errors import BadInput, from_user_code
 from speechbrain_birq.models.birq import BiRQ
 from speechbrain_birq.models.frontend import Frames
 
@@ -86,6 +86,8 @@ class LabelFitting:
             try:
                 getattr(model, name).fit(frames)
             except ValueError as error:
+                if from_user_code(error):
+                    raise
                 raise BadInput(
                     f"the {kind} labels: {error}: raise fit_seconds, lower num_codes, "
                     f"or take more speech"

@@ -1,5 +1,6 @@
 """One sentence for a lack of memory, which names the batch."""
 
+import errno
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -25,7 +26,7 @@ def memory_told(long_key: str) -> Callable[[Callable], Callable]:
         def wrapped(brain: Any, batch: Any, *args: Any, **keywords: Any) -> Any:
             try:
                 return method(brain, batch, *args, **keywords)
-            except (MemoryError, RuntimeError) as error:
+            except (MemoryError, OSError, RuntimeError) as error:
                 if batch is None or not _is_of_memory(error):
                     raise
                 rate = brain.model.frontend.sample_rate
@@ -37,8 +38,12 @@ def memory_told(long_key: str) -> Callable[[Callable], Callable]:
 
 
 def _is_of_memory(error):
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch has a class for the memory of a GPU only. The CPU's allocator raises a plain
+    # RuntimeError; its own name, a word of the code, is all that tells it from others.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        "DefaultCPUAllocator" in str(error)  # the CPU's is a plain RuntimeError
+        "DefaultCPUAllocator" in str(error)
     )
 
 

@@ -261,12 +261,18 @@ def save_tensors(state: Any, path: str | Path) -> None:
     Raises
     ------
     OSError
-        If there is no room; torch raises a RuntimeError.
+        If it cannot be written.
     """
     try:
-        torch.save(state, path)
+        # torch's own file object forgets why it could not write, Python's says it.
+        with open(path, "wb") as file:
+            torch.save(state, file)
     except RuntimeError as error:
-        raise OSError(f"cannot write {path} ({_first_line(error)})") from error
+        # After a failed write torch closes its archive, which raises this error.
+        cause = error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
 
 
 def load_tensors(path: str | Path) -> Any:

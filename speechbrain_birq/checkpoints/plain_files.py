@@ -12,7 +12,7 @@ from typing import Any
 
 import ruamel.yaml
 
-from speechbrain_birq.errors import BadInput
+from speechbrain_birq.errors import BadInput, from_user_code
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,8 @@ delete it
     try:
         yield
     except CORRUPT as error:
+        if from_user_code(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         if isinstance(error, OSError):
             reason = error.strerror or reason

@@ -25,7 +25,7 @@ from speechbrain_birq.checkpoints.recovery import (
 from speechbrain_birq.checkpoints.trust import check_tags
 from speechbrain_birq.config.keys import MAY_CHANGE
 from speechbrain_birq.config.stored import resolve_stored
-from speechbrain_birq.errors import BadInput
+from speechbrain_birq.errors import BadInput, from_user_code
 
 TRAIN_AGAIN = "train again, or take another run folder"
 ARCHITECTURE = ("frontend", "encoder")
@@ -226,6 +226,8 @@ def load_state(
     try:
         part.load_state_dict(state)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if from_user_code(error):
+            raise
         lines = str(error).splitlines()
         reason = (lines[1] if len(lines) > 1 else str(error)).strip()
         raise BadInput(

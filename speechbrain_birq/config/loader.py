@@ -24,7 +24,7 @@ from speechbrain_birq.config.checks import (
 from speechbrain_birq.config.deltas import apply_changes, read_flat
 from speechbrain_birq.config.keys import BOTH, KEYS, READ
 from speechbrain_birq.config.tree import dump, one_line, referenced
-from speechbrain_birq.errors import BadInput
+from speechbrain_birq.errors import BadInput, from_user_code
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,8 @@ def build(tree: CommentedMap, path: str | Path) -> Configuration:
         _check_partials(hparams)
         return Configuration(hparams, resolved, text)
     except (TypeError, ValueError, AttributeError, ImportError) as error:
+        if from_user_code(error):
+            raise
         raise BadInput(f"{path}: {_readable(error)}") from error
     except ruamel.yaml.YAMLError as error:
         raise BadInput(f"{path} is not valid YAML: {one_line(error)}") from error

@@ -185,8 +185,9 @@ def export_run(
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise BadInput(f"{folder} is not empty: give a new folder to export into")
-        torch.save(model.state_dict(), folder / "encoder.ckpt")
+        files.save_tensors(model.state_dict(), folder / "encoder.ckpt")
         files.write(folder / "hyperparams.yaml", text)
-    except (OSError, RuntimeError) as error:  # RuntimeError: torch's, on a full disk
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"cannot write {folder} ({reason}): give another one") from error
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {folder} ({error.strerror}): give another one"
+        ) from error

@@ -16,7 +16,7 @@ from speechbrain_birq.checkpoints.run_folder import (
 )
 from speechbrain_birq.checkpoints.trust import check_tags
 from speechbrain_birq.config.stored import resolve_stored
-from speechbrain_birq.errors import BadInput
+from speechbrain_birq.errors import BadInput, from_user_code
 from speechbrain_birq.models.birq import BiRQ
 
 NEEDED = ("model", "label_layer", "train_split", "valid_split")
@@ -45,6 +45,8 @@ def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiR
     try:
         model = load_hyperpyyaml(text)["model"]
     except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        if from_user_code(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"cannot label with {run}: {reason}") from error
     if not isinstance(model, BiRQ):

@@ -14,7 +14,7 @@ from speechbrain_birq.checkpoints.run_folder import (
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.decoding.decoders import make_decoder
 from speechbrain_birq.decoding.tokens import load_tokens
-from speechbrain_birq.errors import BadInput
+from speechbrain_birq.errors import BadInput, from_user_code
 from speechbrain_birq.inference.streaming import TextStream
 from speechbrain_birq.models.ctc import CTCModel, CTCOutput
 from speechbrain_birq.models.encoders.chunking import make_chunk
@@ -168,6 +168,8 @@ class StreamingRecogniser(Recogniser):
             self.chunk = make_chunk(chunk, left)
             self.open()
         except ValueError as error:
+            if from_user_code(error):
+                raise
             raise BadInput(f"cannot stream with {run_folder}: {error}") from error
 
     @property

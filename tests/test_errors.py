@@ -1,0 +1,306 @@
+"""How errors reach the user: the terminal, log.txt, the exit status."""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from small_runs import PRETRAIN, ROOT, log, process_wide_settings_restored
+from speechbrain import create_experiment_directory
+
+from speechbrain_birq.checkpoints.files import save_tensors
+from speechbrain_birq.config.loader import load_configuration
+from speechbrain_birq.errors import BadInput, from_user_code, one_sentence
+
+
+@one_sentence
+def mistaken():
+    """A mistake whose cause is an error of Python's own."""
+    try:
+        int("seven")
+    except ValueError as error:
+        raise BadInput("no number in seven.txt: write one") from error
+
+
+@pytest.fixture
+def run_log(tmp_path):
+    """log.txt of an experiment that has just begun."""
+    with process_wide_settings_restored():
+        create_experiment_directory(tmp_path / "run", save_env_desc=False)
+        yield tmp_path / "run" / "log.txt"
+
+
+def test_the_terminal_gets_one_sentence_and_the_log_its_cause(run_log, capfd):
+    with pytest.raises(SystemExit) as ended:
+        mistaken()
+    assert ended.value.code == 2
+    out, err = capfd.readouterr()
+    assert err == "error: no number in seven.txt: write one\n"
+    assert "seven" not in out
+    text = run_log.read_text()
+    assert "ValueError: invalid literal for int" in text
+    assert f'File "{__file__}"' in text
+    assert "BadInput: no number in seven.txt" in text
+
+
+def test_with_birq_traceback_the_terminal_gets_the_cause_too(monkeypatch, capsys):
+    monkeypatch.setenv("BIRQ_TRACEBACK", "1")
+    with pytest.raises(SystemExit):
+        mistaken()
+    told = capsys.readouterr().err
+    assert "ValueError: invalid literal for int" in told
+    assert f'File "{__file__}"' in told
+    assert told.splitlines()[-1] == "error: no number in seven.txt: write one"
+
+
+HEAD = "from speechbrain_birq.errors import BadInput, one_sentence\n"
+
+
+def shell(code, redirection="", **variables):
+    """Status and error output of a command in a process of its own."""
+    command = f'"{sys.executable}" -c "$CODE" {redirection}; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=os.environ | {"CODE": HEAD + code, "PYTHONPATH": str(ROOT)} | variables,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stderr
+
+
+PRINTING = """
+@one_sentence
+def main():
+    for number in range({lines}):
+        print(number)
+
+main()
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+@pytest.mark.parametrize("lines", [1, 100_000])  # at the end, and in between
+@pytest.mark.parametrize(
+    ("redirection", "status", "told"),
+    [
+        ("| true", 141, ""),
+        (">/dev/full", 2, "error: cannot use the output (No space left on device)"),
+        (">&-", 0, ""),
+    ],
+)
+def test_an_output_that_nobody_takes(lines, redirection, status, told, unbuffered):
+    code = f"import time; time.sleep(0.2)\n{PRINTING.format(lines=lines)}"
+    got, error = shell(code, redirection, PYTHONUNBUFFERED=unbuffered)
+    assert got == status
+    assert error.partition(": solve")[0] == told
+
+
+def test_a_pipe_that_breaks_elsewhere_is_left_to_python():
+    with pytest.raises(BrokenPipeError):
+        raised(BrokenPipeError(32, "Broken pipe"))()
+
+
+def test_help_that_nobody_reads_has_no_traceback():
+    code = """
+import argparse
+
+@one_sentence
+def main():
+    argparse.ArgumentParser().parse_args(["--help"])
+
+import time; time.sleep(0.2)
+main()
+"""
+    assert shell(code, "| true", PYTHONUNBUFFERED="") == (141, "")
+
+
+def test_a_log_that_cannot_be_written_adds_nothing_to_the_sentence():
+    code = """
+import logging
+logging.basicConfig(filename="/dev/full", level=logging.DEBUG)
+
+@one_sentence
+def main():
+    logging.info("a line")
+    raise BadInput("a mistake")
+
+main()
+"""
+    assert shell(code) == (2, "error: a mistake\n")
+
+
+def raised(error):
+    """A command that raises it."""
+
+    @one_sentence
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (errno.ENOSPC, None),
+        (errno.EDQUOT, None),
+        (errno.EROFS, "/data/run/log.txt"),
+        (errno.EACCES, "/data/run/log.txt"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_one_sentence(fails, number, name):
+    error = OSError(number, os.strerror(number), name)
+    fails(raised(error), name or "the output", os.strerror(number), "resumes")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(),
+        FileNotFoundError(2, "No such file or directory"),
+        ConnectionRefusedError(111, "Connection refused"),
+        OSError("no errno: nobody knows"),
+        RuntimeError("[enforce fail at inline_container.cc] PytorchStreamWriter"),
+        EOFError(),
+    ],
+    ids=repr,
+)
+def test_what_nobody_knows_is_left_to_python(error):
+    with pytest.raises(type(error)) as caught:
+        raised(error)()
+    assert caught.value is error
+
+
+def test_ctrl_c_has_the_shells_status_and_its_place_in_the_log(run_log, capfd):
+    with pytest.raises(SystemExit) as ended:
+        raised(KeyboardInterrupt())()
+    assert ended.value.code == 130
+    told = capfd.readouterr().err
+    assert "Ctrl-C" in told and "Traceback" not in told
+    assert "KeyboardInterrupt" in run_log.read_text()
+
+
+def test_a_checkpoint_that_cannot_be_written_says_why(tmp_path):
+    (tmp_path / "model.ckpt").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_tensors({"weight": [1.0]}, tmp_path / "model.ckpt")
+    assert caught.value.errno == errno.ENOSPC
+
+
+# What a user's own class raises
+
+
+OWN = """
+import os
+import torch
+import speechbrain_birq.data.loaders
+from speechbrain_birq.models import SpeechBrainEncoder
+
+# A process that reads must not keep a failed training from ending.
+speechbrain_birq.data.loaders.GRACE = 1000
+
+class Own(SpeechBrainEncoder):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        if os.environ["OWN_FAILS"] == "init":
+            torch.nn.Linear(3, 4, bias=int("my own mistake"))
+
+    def forward(self, *arguments, **keywords):
+        if os.environ["OWN_FAILS"] == "forward":
+            raise {error}
+        return super().forward(*arguments, **keywords)
+
+class Plain(SpeechBrainEncoder):
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """own(name, error): birq_tiny.yaml whose encoder is a class of own_encoders.py."""
+
+    def make(name="Own", error='ValueError("my own mistake")'):
+        (tmp_path / "own_encoders.py").write_text(OWN.format(error=error))
+        hparams = shutil.copytree(ROOT / "hparams", tmp_path / "hparams")
+        for path in hparams.rglob("*.yaml"):
+            text = path.read_text(encoding="utf-8")
+            stock = r"!new:speechbrain_birq\.models\.SpeechBrainEncoder"
+            path.write_text(re.sub(stock, f"!new:own_encoders.{name}", text))
+        return hparams / "birq_tiny.yaml"
+
+    return make
+
+
+def pretrained(yaml, corpus, where, **settings):
+    """recipes/LibriSpeech/pretrain.py in a process of its own."""
+    settings = PRETRAIN | dict(data_folder=corpus, output_folder="run") | settings
+    argv = [f"--{key}={value}" for key, value in settings.items() if value is not None]
+    recipe = ROOT / "recipes/LibriSpeech/pretrain.py"
+    path = os.pathsep.join([str(ROOT), str(yaml.parents[1])])
+    return subprocess.run(
+        [sys.executable, str(recipe), str(yaml), "--noprogressbar", *argv],
+        cwd=yaml.parents[1],
+        env=os.environ | {"OWN_FAILS": where, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def assert_shown(done, yaml, error):
+    told = done.stdout + done.stderr
+    assert done.returncode == 1, told
+    assert f'File "{yaml.parents[1] / "own_encoders.py"}", line ' in told
+    assert error in told
+    assert not re.search("^error: ", told, re.M)
+
+
+def test_an_own_encoder_that_cannot_be_built_is_shown_with_file_and_line(
+    own, _corpus_template
+):
+    yaml = own()
+    done = pretrained(yaml, _corpus_template, "init")
+    assert_shown(done, yaml, "ValueError: invalid literal for int() with base 10: 'my")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ('RuntimeError("my own mistake")', "RuntimeError: my own mistake"),
+        ("FileNotFoundError()", "FileNotFoundError\n"),
+    ],
+)
+def test_an_own_encoder_that_fails_is_shown_with_file_and_line(
+    own, _corpus_template, error, told
+):
+    yaml = own(error=error)
+    done = pretrained(yaml, _corpus_template, "forward", num_workers=1)
+    assert_shown(done, yaml, told)
+    assert "own_encoders.py" in log(yaml.parents[1] / "run")
+
+
+def test_an_argument_that_our_constructor_refuses_is_one_sentence(
+    own, monkeypatch, tmp_path
+):
+    """The user's class adds no line of its own, so the YAML file is to blame."""
+    monkeypatch.syspath_prepend(tmp_path)
+    overrides = {"data_folder": "x", "output_folder": str(tmp_path / "run")}
+    with pytest.raises(BadInput, match="nhead"):
+        load_configuration(own("Plain"), overrides | {"nhead": 7})
+
+
+def test_the_place_of_an_error_counts_from_where_it_is_caught():
+    def own_code():
+        int("x")
+
+    def caught(function, *arguments):
+        try:
+            function(*arguments)
+        except ValueError as error:
+            return from_user_code(error)
+
+    assert caught(own_code)
+    assert not caught(int, "x")  # called by the function that catches it
