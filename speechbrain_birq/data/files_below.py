@@ -46,7 +46,8 @@ def files_below(folder: str | Path, endings: str | tuple[str, ...]) -> list[Path
             path = Path(place, name)
             if name.lower().endswith(endings):
                 found.append(path)
-            elif path.is_symlink() and not path.exists():
+            # A link with another ending is for another search.
+            elif not path.suffix and path.is_symlink() and not path.exists():
                 logger.warning("skipped %s: a link that leads nowhere", printable(path))
     return sorted(found)
 

@@ -10,6 +10,7 @@ import soundfile
 from broken_files import (
     FLAC,
     GOOD,
+    IGNORED,
     LEFT_OUT,
     ODD,
     REFUSED,
@@ -40,7 +41,7 @@ CHANGES = {
     "grows": (lambda path: soundfile.write(path, [*SPEECH] * 3, 16000), None),
     "shrinks": (lambda path: soundfile.write(path, SPEECH[:8000], 16000), None),
 }
-KINDS = REFUSED | UNUSABLE | LEFT_OUT | ODD | GOOD
+KINDS = REFUSED | UNUSABLE | LEFT_OUT | ODD | GOOD | IGNORED
 NUMBER = {kind: number for number, kind in enumerate([*KINDS, *CHANGES])}
 
 
@@ -114,6 +115,12 @@ def test_what_is_too_short_or_too_long_is_counted_and_named_once(trained, kind):
 def test_an_unusual_but_good_recording_is_used_and_not_mentioned(trained, kind):
     assert trained.naming(kind) == []
     assert trained.paths[kind].stem in trained.used[1]
+
+
+@pytest.mark.parametrize("kind", IGNORED)
+def test_what_is_no_recording_is_neither_used_nor_mentioned(trained, kind):
+    assert trained.naming(kind) == []
+    assert trained.paths[kind].stem not in trained.used[1]
 
 
 @pytest.mark.parametrize("kind", CHANGES)
