@@ -94,7 +94,6 @@ class ProbeModel(CTCModel):
         self.encoder.eval()
         return self
 
-    @torch.no_grad()
     def encode(
         self,
         frames: torch.Tensor,
