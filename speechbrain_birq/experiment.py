@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from speechbrain_birq.checkpoints.run_folder import (
     read_architecture,
     save_architecture,
 )
+from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.config import load_configuration, parse_arguments
 from speechbrain_birq.config.keys import PER_MACHINE
 from speechbrain_birq.data.pipeline import MaskItem
@@ -82,7 +84,11 @@ def pretrain(
     dict
         The last validation figures, as in ``results.json``.
     """
-    experiment = _start(argv, "pretrain")
+    with _started(argv, "pretrain") as experiment:
+        return _pretrain(prepare, experiment)
+
+
+def _pretrain(prepare, experiment):
     hparams, frontend = experiment.hparams, experiment.hparams["frontend"]
     manifests = prepare_splits(prepare, experiment, ["train_split", "valid_split"])
     # Only those of training follow the epoch: validation keeps the masks of epoch 0.
@@ -117,7 +123,11 @@ def finetune(
         Error rates of each test split, as in ``results.json``; with
         ``test_chunk_size: 8`` those of decoding in chunks, too, as ``<split>@chunk8``.
     """
-    experiment = _start(argv, "finetune")
+    with _started(argv, "finetune") as experiment:
+        return _finetune(prepare, experiment)
+
+
+def _finetune(prepare, experiment):
     hparams = experiment.hparams
     transfer = _transfer(hparams)
     frontend, encoder = _architecture(hparams, transfer.fresh_layers)
@@ -157,24 +167,34 @@ def finetune(
     return scores
 
 
-def _start(argv, script):
+@contextmanager
+def _started(argv, script):
+    """Load the settings and hold the output folder until the run ends."""
     path, options, overrides = parse_arguments(sys.argv[1:] if argv is None else argv)
     ddp_init_group(options)
-    try:  # the checkpointer makes the folder, as soon as the YAML is loaded
+    with _folder_named():  # the checkpointer makes it, as soon as the YAML is loaded
         hparams, resolved, text = load_configuration(
             path, overrides, script, read_architecture
         )
-        folder = Path(hparams["output_folder"])
-        sb.create_experiment_directory(folder, save_env_desc=False)
+    folder = Path(hparams["output_folder"])
+    with locked(folder):
+        with _folder_named():
+            sb.create_experiment_directory(folder, save_env_desc=False)
+        check_same_run(folder, resolved)
+        check_same_settings(resolved, PER_MACHINE)
+        warn_of_restarts()
+        yield Experiment(hparams, options, folder, resolved, text)
+
+
+@contextmanager
+def _folder_named():
+    try:
+        yield
     except OSError as error:
         raise BadInput(
             f"cannot write {error.filename} ({error.strerror}): give another output "
             f"folder with --output_folder"
         ) from error
-    check_same_run(folder, resolved)
-    check_same_settings(resolved, PER_MACHINE)
-    warn_of_restarts()
-    return Experiment(hparams, options, folder, resolved, text)
 
 
 def _loaders(experiment, frontend, manifests, items):

@@ -1,6 +1,7 @@
 """Offline relabelling: codes stored once are the codes that training meets."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -13,6 +14,7 @@ from small_runs import (
 )
 
 from speechbrain_birq.checkpoints.run_folder import best_checkpoint
+from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.manifest import read_manifest
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.data.shards.convert import shard_corpus
@@ -239,6 +241,12 @@ def test_labels_are_not_mixed(best_rq, labels, fails):
     more = dict(run=best_rq, output_folder=labels)
     refuses(fails, "have layer 2, here it is 1", layer=1, **more)
     refuses(fails, "holds labels of the split 'train' already", layer=2, **more)
+
+
+def test_a_folder_that_another_process_writes_is_refused(best_rq, tmp_path, fails):
+    holder = f"process {os.getpid()} on"
+    with locked(tmp_path):
+        refuses(fails, holder, run=best_rq, layer=2, output_folder=tmp_path)
 
 
 def test_a_fine_tuning_cannot_label(run_folder, tmp_path, fails):

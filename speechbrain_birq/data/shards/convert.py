@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from speechbrain_birq.checkpoints.files import check_free_space
+from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.corpora.librispeech import find_utterances
 from speechbrain_birq.data.manifest import Utterance, read_manifest
 from speechbrain_birq.data.pipeline import AudioReader
@@ -56,14 +57,17 @@ def shard_corpus(
     Raises
     ------
     BadInput
-        If there is no such source or split, lhotse is missing, or the disk is too
-        small.
+        If there is no such source or split, lhotse is missing, the disk is too small,
+        or another process writes the same split.
     """
     find_lhotse()
-    return {
-        split: _shard_split(split, rows, Path(folder) / split, shard_hours)
-        for split, rows in _rows(Path(source), splits).items()
-    }
+    summaries = {}
+    for split, rows in _rows(Path(source), splits).items():
+        with locked(Path(folder) / split):
+            summaries[split] = _shard_split(
+                split, rows, Path(folder) / split, shard_hours
+            )
+    return summaries
 
 
 def _rows(source: Path, splits: Sequence[str] | None) -> dict[str, list[Utterance]]:

@@ -1,6 +1,7 @@
 """`birq shard`, and training from what it made."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from small_runs import finetune, pretrain, weights
 
 from speechbrain_birq.brains.base import SumBrain
+from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.cli.main import main
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset
@@ -136,7 +138,13 @@ def test_a_disk_that_is_too_small_is_refused(corpus, tmp_path, fails, monkeypatc
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     command = ["shard", str(corpus), str(tmp_path / "s"), "--split", "train"]
     fails(lambda: main(command), "needs about", "GB free")
-    assert not (tmp_path / "s").exists()
+    assert [path.name for path in (tmp_path / "s" / "train").iterdir()] == [".lock"]
+
+
+def test_a_split_that_another_process_writes_is_refused(corpus, tmp_path, fails):
+    command = ["shard", str(corpus), str(tmp_path / "s"), "--split", "train"]
+    with locked(tmp_path / "s" / "train"):
+        fails(lambda: main(command), f"{tmp_path}/s/train", f"process {os.getpid()} on")
 
 
 @pytest.mark.parametrize(
