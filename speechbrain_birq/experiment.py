@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -31,8 +32,9 @@ from speechbrain_birq.checkpoints.run_folder import (
     save_architecture,
 )
 from speechbrain_birq.checkpoints.run_lock import locked
-from speechbrain_birq.config import load_configuration, parse_arguments
+from speechbrain_birq.config import build, configure, parse_arguments
 from speechbrain_birq.config.keys import PER_MACHINE
+from speechbrain_birq.config.loader import plain_value
 from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.data.splits import (
     prepare_splits,
@@ -155,8 +157,9 @@ def _finetune(prepare, experiment):
     brain = _brain(
         experiment, {"model": model}, tokens=tokens, decoder=decoder, transfer=transfer
     )
-    _fit(experiment, brain, train, valid)
-    _finish(experiment, brain)
+    if not experiment.options.test_only:
+        _fit(experiment, brain, train, valid)
+        _finish(experiment, brain)
     scores = {}
     for split in hparams["test_splits"]:
         loader = stage_loader(hparams, frontend, manifests[split], "test", items)
@@ -172,11 +175,16 @@ def _started(argv, script):
     """Load the settings and hold the output folder until the run ends."""
     path, options, overrides = parse_arguments(sys.argv[1:] if argv is None else argv)
     ddp_init_group(options)
+    if options.debug and not options.debug_persistently:
+        overrides["output_folder"] = ddp_broadcast(tempfile.mkdtemp(prefix="debug_"))
+        # SpeechBrain need not move its checkpoints to another temporary folder.
+        given = {name: options[name] for name in options.overridden_args}
+        options = RunOptions.from_dictionary(given | {"debug_persistently": True})
+    tree = configure(path, overrides, script, read_architecture)
+    folder = Path(plain_value(tree, "output_folder"))
+    _check_options(options, folder, script)
     with _folder_named():  # the checkpointer makes it, as soon as the YAML is loaded
-        hparams, resolved, text = load_configuration(
-            path, overrides, script, read_architecture
-        )
-    folder = Path(hparams["output_folder"])
+        hparams, resolved, text = build(tree, path)
     with locked(folder):
         with _folder_named():
             sb.create_experiment_directory(folder, save_env_desc=False)
@@ -195,6 +203,19 @@ def _folder_named():
             f"cannot write {error.filename} ({error.strerror}): give another output "
             f"folder with --output_folder"
         ) from error
+
+
+def _check_options(options, folder, script):
+    """Refuse options that the folder does not allow, before anything is written."""
+    has_checkpoint = any(folder.glob("save/CKPT+*"))
+    if options.test_only and script == "pretrain":
+        raise BadInput("--test_only: a pretraining has no test split to score")
+    if options.test_only and not has_checkpoint:
+        raise BadInput(f"--test_only: no checkpoint in {folder}/save, so train first")
+    if options.debug and (has_checkpoint or (folder / "hyperparams.yaml").exists()):
+        raise BadInput(
+            f"--debug_persistently: {folder} holds a run: give another --output_folder"
+        )
 
 
 def _loaders(experiment, frontend, manifests, items):

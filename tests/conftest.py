@@ -20,7 +20,12 @@ from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQ
 from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
 from speechbrain_birq.models.objectives import PredictionHeads
 
-pytest_plugins = ["brain_fixtures", "shard_fixtures", "yodas_fixtures"]
+pytest_plugins = [
+    "brain_fixtures",
+    "config_fixtures",
+    "shard_fixtures",
+    "yodas_fixtures",
+]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,6 +8,7 @@ from test_layering import PACKAGE
 ROOMS = """
 brains
 checkpoints
+config
 data
 decoding
 diagnostics

@@ -5,12 +5,14 @@ import sys
 import time
 from pathlib import Path
 
+from speechbrain_birq.cli.config import add_config, config
 from speechbrain_birq.cli.language_model import add_ngram, add_tune_lm, ngram, tune_lm
 from speechbrain_birq.errors import BadInput, one_sentence
 
 EXAMPLES = """examples:
   birq demo                                   the whole way, in minutes, no download
   birq minispeech corpus --hours 0.5 --seed 0 a synthetic corpus
+  birq config hparams/birq_large.yaml --lr 1e-3     one file that can be run
   birq shard /data/LibriSpeech shards         large files for large corpora
   birq transcribe results/ctc_tiny a.wav      text of recordings
   birq transcribe results/ctc_tiny a.wav --chunk 16 --left 4    while they are heard
@@ -45,6 +47,8 @@ def _parser():
     demo.add_argument("--steps", type=int, default=400, help="pretraining steps an arm")
     demo.add_argument("--epochs", type=int, default=16, help="of fine-tuning")
     demo.add_argument("--seed", type=int, default=0)
+
+    add_config(_command(commands, "config", config, "an experiment as one flat file"))
 
     corpus = _command(commands, "minispeech", _minispeech, "make a synthetic corpus")
     corpus.add_argument("folder")

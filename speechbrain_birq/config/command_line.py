@@ -1,6 +1,7 @@
 """The command line: a YAML file, SpeechBrain's run options, values of keys."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from speechbrain.utils.run_opts import RunOptions
 
@@ -20,7 +21,7 @@ REFUSED = {
 }
 
 
-def parse_arguments(argv: Iterable[str]) -> tuple[str, RunOptions, dict[str, Given]]:
+def parse_arguments(argv: Iterable[str]) -> tuple[str, RunOptions, dict[str, Any]]:
     """Split a command line.
 
     Arguments
@@ -31,7 +32,8 @@ def parse_arguments(argv: Iterable[str]) -> tuple[str, RunOptions, dict[str, Giv
     Returns
     -------
     str, RunOptions, dict
-        YAML file, SpeechBrain's run options, values of the YAML's keys as they stand.
+        YAML file, SpeechBrain's run options, values of the YAML's keys: as they stand,
+        or read where SpeechBrain has an option of that name.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def parse_arguments(argv: Iterable[str]) -> tuple[str, RunOptions, dict[str, Giv
     >>> argv = ["x.yaml", "--precision", "bf16", "--optimizer_step_limit=9", "--seed=1"]
     >>> path, options, overrides = parse_arguments(argv)
     >>> path, options.precision, options.optimizer_step_limit, overrides
-    ('x.yaml', 'bf16', 9, {'seed': '1'})
+    ('x.yaml', 'bf16', 9, {'seed': '1', 'precision': 'bf16', 'optimizer_step_limit': 9})
     """
     words, options, overrides = list(argv), [], {}
     files = []
@@ -64,7 +66,10 @@ def parse_arguments(argv: Iterable[str]) -> tuple[str, RunOptions, dict[str, Giv
             overrides[name] = Given(value)
     values = {name: overrides.pop(name) for name in [*overrides] if name in OPTIONS}
     options += [f"--{name}={value}" for name, value in values.items()]
-    return _path(files, options), _run_options(options, values), overrides
+    run_options = _run_options(options, values)
+    # Options that are keys, too, belong to what describes the run.
+    overrides |= {name: run_options[name] for name in values if name in KEYS}
+    return _path(files, options), run_options, overrides
 
 
 def _next_value(name, words):

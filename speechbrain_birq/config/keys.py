@@ -160,7 +160,7 @@ KEYS = {
     "hold_epochs": Key(FROM_0),
     "weight_decay": Key(FROM_0),
     "max_grad_norm": Key(NUMBER),  # SpeechBrain: negative switches clipping off
-    "grad_accumulation_factor": Key(COUNT),
+    "grad_accumulation_factor": Key(COUNT, resume=True),
     "precision": Key(TEXT, resume=True),
     "nonfinite_patience": Key(COUNT_OR_0, resume=True),
     "ckpt_interval_minutes": Key(FROM_0, resume=True),

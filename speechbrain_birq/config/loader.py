@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import ruamel.yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml.core import recursive_resolve
 from ruamel.yaml.comments import CommentedMap
 from speechbrain.utils.run_opts import RunOptions
 
@@ -23,7 +24,7 @@ from speechbrain_birq.config.checks import (
 )
 from speechbrain_birq.config.deltas import apply_changes, read_flat
 from speechbrain_birq.config.keys import BOTH, KEYS, READ
-from speechbrain_birq.config.tree import dump, one_line, referenced
+from speechbrain_birq.config.tree import dump, expression, one_line, referenced
 from speechbrain_birq.errors import BadInput, from_user_code
 
 logger = logging.getLogger(__name__)
@@ -65,20 +66,43 @@ def load_configuration(
     BadInput
         If a file is missing, a key unknown, or a value not acceptable.
     """
-    tree = read_experiment(Path(path), overrides or {}, script)
-    if architecture is not None and tree.get("pretrained") is not None:
-        given = {key: tree[key] for key in overrides or {}}
-        adopt(tree, architecture(tree["pretrained"], tree["trust"]), given)
-    return build(tree, path)
+    return build(configure(path, overrides, script, architecture), path)
 
 
-def read_experiment(
-    path: Path, overrides: dict[str, Any], script: str | None = None
+def configure(
+    path: str | Path,
+    overrides: dict[str, Any] | None = None,
+    script: str | None = None,
+    architecture: Architecture | None = None,
 ) -> CommentedMap:
-    """Read an experiment into one flat tree, and check its keys and values.
+    """Read an experiment into one flat tree; nothing is built.
 
     Arguments and errors are those of ``load_configuration``.
     """
+    tree = _read(Path(path), overrides or {}, script)
+    run = plain_value(tree, "pretrained")
+    if architecture is not None and run is not None:
+        given = {key: tree[key] for key in overrides or {}}
+        adopt(tree, architecture(run, plain_value(tree, "trust") or ()), given)
+    return tree
+
+
+def plain_value(tree: CommentedMap, key: str) -> Any:
+    """Return a top-level value; references are followed, a lacking key is None.
+
+    Example
+    -------
+    >>> from speechbrain_birq.config.tree import parse
+    >>> tree = parse("{seed: 1, output_folder: !ref a/<seed>}", "x.yaml")
+    >>> plain_value(tree, "output_folder")
+    'a/1'
+    """
+    node = tree.get(key)
+    text = expression(node)
+    return node if text is None else recursive_resolve(text, [], tree)
+
+
+def _read(path, overrides, script):
     tree, changed = read_flat(path)
     for key in overrides:
         if key not in tree and key not in OPTIONS:

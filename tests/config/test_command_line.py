@@ -25,7 +25,7 @@ def test_options_and_keys_are_told_apart():
     path, options, overrides = parse_arguments(argv)
     assert path == "x.yaml"
     assert options.precision == "bf16"
-    assert overrides == {"num_layers": "3", "trust": "[a]"}
+    assert overrides == {"num_layers": "3", "trust": "[a]", "precision": "bf16"}
 
 
 @pytest.mark.parametrize(

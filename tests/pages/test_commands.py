@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from speechbrain_birq.cli.main import _parser
-from speechbrain_birq.config import parse_arguments
-from speechbrain_birq.config.loader import read_experiment
+from speechbrain_birq.config import configure, parse_arguments
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,7 +45,7 @@ def test_a_command_names_files_options_and_keys_that_exist(words):
     following = words[words.index(scripts[0]) + 1 :]
     if following and following[0].startswith("hparams/"):
         path, _, keys = parse_arguments(following)
-        read_experiment(ROOT / path, keys, Path(scripts[0]).stem)
+        configure(ROOT / path, keys, Path(scripts[0]).stem)
 
 
 def test_commands_are_found_on_the_pages():
