@@ -143,6 +143,7 @@ REFUSED = {
     "MP3 named FLAC": Fault(raw(b"ID3\x04" + bytes(5000)), UNREADABLE),
     "gzip": Fault(raw(b"\x1f\x8b" + bytes(300), ".ogg"), UNREADABLE),
     "pipe": Fault(fifo, ": empty file"),
+    "folder": Fault(folder, ": a folder"),
     "broken link": Fault(link("nowhere"), ": .*No such file"),
     "link to itself": Fault(link("{name}"), ": .*symbolic links"),
     "header only": Fault(damaged(WAV, lambda data: data[:44]), ": no samples"),
@@ -218,5 +219,4 @@ GOOD = {
 # Neither used nor logged.
 IGNORED = {
     "hidden": Fault(lambda stem: WAV(stem.with_name(f".{stem.name}")), None),
-    "folder": Fault(folder, None),
 }

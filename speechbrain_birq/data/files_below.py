@@ -40,7 +40,8 @@ def files_below(folder: str | Path, endings: str | tuple[str, ...]) -> list[Path
             continue
         visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
+        # A folder of that name is listed too, so that whoever opens it names it.
+        for name in (*folders, *names):
             if name.startswith("."):
                 continue
             path = Path(place, name)

@@ -25,6 +25,12 @@ def test_files_are_found_at_any_depth_in_order(folder):
     assert names(folder, (".txt", ".flac")) == ["1.FLAC", "b/2.flac", "b/text.txt"]
 
 
+def test_a_folder_that_is_named_like_a_file_is_listed_and_searched(folder):
+    (folder / "c.flac").mkdir()
+    (folder / "c.flac" / "3.flac").touch()
+    assert names(folder) == ["1.FLAC", "b/2.flac", "c.flac", "c.flac/3.flac"]
+
+
 def test_links_to_folders_and_files_are_followed(folder, tmp_path):
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     (tmp_path / "elsewhere" / "deep" / "3.flac").touch()

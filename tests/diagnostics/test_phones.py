@@ -97,3 +97,14 @@ def test_the_command_prints_a_line_a_layer(run_folder, corpus_of_phones, capsys)
 def test_a_folder_without_phones_is_told(tmp_path):
     with pytest.raises(BadInput, match=r"no phones in .*birq minispeech"):
         read_phones(tmp_path)
+
+
+def test_chapters_that_are_links_are_read_and_hidden_files_are_not(
+    corpus_of_phones, tmp_path
+):
+    found = read_phones(corpus_of_phones)
+    table = next(corpus_of_phones.rglob("*.phones.tsv"))
+    table.with_name(f"._{table.name}").write_bytes(b"\0\5\x16\7")
+    table.parent.rename(tmp_path / "chapter")
+    table.parent.symlink_to(tmp_path / "chapter")
+    assert read_phones(corpus_of_phones) == found

@@ -24,6 +24,8 @@ from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
+TRANSCRIPTS = ".trans.txt"
+
 
 def prepare_librispeech(
     data_folder: str | Path, splits: list[str], manifest_folder: str | Path
@@ -126,7 +128,10 @@ class Found(NamedTuple):
     @classmethod
     def below(cls, folder: Path) -> "Found":
         """Look for audio and transcripts at any depth."""
-        return cls(folder, _audio_files(folder), _transcripts(folder))
+        found = files_below(folder, (*AUDIO_SUFFIXES, TRANSCRIPTS))
+        texts = [path for path in found if path.name.lower().endswith(TRANSCRIPTS)]
+        audio = [path for path in found if path.suffix.lower() in AUDIO_SUFFIXES]
+        return cls(folder, _one_per_name(audio), _transcripts(texts))
 
     @property
     def names(self) -> set[str]:
@@ -161,10 +166,10 @@ def measured(found: Found) -> list[Utterance]:
     ]
 
 
-def _audio_files(folder):
-    """Audio files by name; the first is taken of two with one name (a.flac, a.wav)."""
+def _one_per_name(paths):
+    """Take audio files by name; of a.flac and a.wav the first."""
     named: dict[str, Path] = {}
-    for path in files_below(folder, AUDIO_SUFFIXES):
+    for path in paths:
         if named.setdefault(path.stem, path) != path:
             _log_same_name(path, named[path.stem])
     return list(named.values())
@@ -181,9 +186,9 @@ def _missing(data_folder, split):
     )
 
 
-def _transcripts(folder):
+def _transcripts(paths):
     texts: dict[str, str] = {}
-    for path in files_below(folder, ".trans.txt"):
+    for path in paths:
         for line in _lines(path):
             utterance, *words = line.split()
             text = " ".join(words)
