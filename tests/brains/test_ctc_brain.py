@@ -106,6 +106,13 @@ def test_ctc_validation_reports_error_rates(make_ctc):
     assert brain.checkpointer.saved[-1]["min_keys"] == ("cer",)
 
 
+def test_a_validation_of_ctc_begins_anew(make_ctc):
+    brain = make_ctc(checkpointer=Nowhere())
+    alone = validate(brain, batch_of(SPOKEN[0]))
+    assert validate(brain, batch_of(SPOKEN[1]))["loss"] != pytest.approx(alone["loss"])
+    assert validate(brain, batch_of(SPOKEN[0])) == alone
+
+
 def test_ctc_scores_a_split_into_the_run_folder(make_ctc, tmp_path):
     checkpointer = AtomicCheckpointer(tmp_path / "save")
     brain = make_ctc(checkpointer=checkpointer, output_folder=str(tmp_path))

@@ -5,6 +5,7 @@ import speechbrain as sb
 import torch
 from small_brains import (
     UNEQUAL,
+    Nowhere,
     batch_of,
     example,
     feed,
@@ -120,3 +121,28 @@ def test_a_step_between_reports_synchronises_for_its_gradient_only(make_brain):
         brain.fit_batch(batches[2])
     # The first one counts the masked frames before they go to the device.
     assert synchronisations.found == ["_local_scalar_dense"] * 2
+
+
+def test_a_resumed_run_reports_what_was_not_reported_yet(make_brain):
+    batches = [batch_of(example) for example in UNEQUAL]
+    straight, first, resumed = (
+        make_brain(dict(noise=True), checkpointer=Nowhere(), log_interval=4)
+        for _ in range(3)
+    )
+    feed(straight, batches[0], *batches)
+    feed(first, batches[0], *batches[:2])
+    resumed.model.load_state_dict(first.model.state_dict())
+    resumed.set_rank_state(first.rank_state(), end_of_epoch=False)
+    resumed.optimizer_step = resumed.step = 3
+    feed(resumed, batches[2])
+    expected, (row,) = straight.hparams.run_log.rows[1:], resumed.hparams.run_log.rows
+    del row["frames_per_second"], expected[0]["frames_per_second"]
+    assert [row] == expected
+
+
+def test_a_state_of_the_layout_before_the_rooms_is_resumed(make_brain):
+    brain, other = (make_brain(checkpointer=Nowhere()) for _ in range(2))
+    state = brain.rank_state()
+    del state["report"]
+    other.set_rank_state(state, end_of_epoch=False)
+    assert other.reports[sb.Stage.TRAIN].is_empty()

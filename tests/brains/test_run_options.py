@@ -32,12 +32,12 @@ def test_the_command_line_beats_the_yaml(make_brain):
 
 
 def test_compile_takes_the_encoder_for_every_length(make_brain, monkeypatch):
-    told = []
+    compiled = []
     monkeypatch.setattr(
-        SpeechBrainEncoder, "compile", lambda _, **how: told.append(how)
+        SpeechBrainEncoder, "compile", lambda _, **how: compiled.append(how)
     )
     brain = make_brain(run_opts=RunOptions.from_dictionary({"compile": True}))
-    assert told == [{"mode": "default", "dynamic": True}]
+    assert compiled == [{"mode": "default", "dynamic": True}]
     assert not isinstance(brain.modules.model, torch._dynamo.OptimizedModule)
     make_brain()
-    assert len(told) == 1
+    assert len(compiled) == 1

@@ -100,6 +100,14 @@ def test_batches_without_anything_readable_are_survived(make_brain, make_ctc, ki
     assert whole == split
 
 
+@pytest.mark.parametrize("kind", ["birq", "ctc"])
+def test_a_validation_of_nothing_readable_ends_the_run(make_brain, make_ctc, kind):
+    brain = (make_brain if kind == "birq" else make_ctc)(checkpointer=Nowhere())
+    with pytest.raises(BadInput, match="validation split"):
+        validate(brain, None, None)
+    assert brain.checkpointer.saved == []
+
+
 def test_a_batch_without_masked_frames_moves_nothing(make_brain):
     brain = make_brain(opt_class=lambda p: torch.optim.SGD(p, lr=1.0))
     bare = example(1)

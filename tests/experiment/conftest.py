@@ -17,5 +17,5 @@ def pretrained(_corpus_template, tmp_path_factory):
 
 @pytest.fixture
 def own_pretrained(pretrained, tmp_path):
-    """A copy that may be damaged."""
+    """A copy that may be changed."""
     return shutil.copytree(pretrained[0], tmp_path / "pretrained")

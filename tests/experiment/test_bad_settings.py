@@ -15,19 +15,19 @@ from speechbrain_birq import experiment
 
 
 @pytest.mark.parametrize("layer", [0, 3])
-def test_a_label_layer_out_of_range_is_told(_corpus_template, tmp_path, fails, layer):
+def test_a_label_layer_out_of_range_is_named(_corpus_template, tmp_path, fails, layer):
     fails(
         lambda: pretrain(_corpus_template, tmp_path / "run", label_layer=layer),
-        f"label_layer {layer} is out of range",
-        "layers 1 to 2",
+        f"label_layer {layer}",
+        "1 to 2",
     )
 
 
-def test_a_misspelt_key_is_told_with_the_nearest(_corpus_template, tmp_path, fails):
+def test_a_misspelt_key_is_named_with_the_nearest(_corpus_template, tmp_path, fails):
     fails(
         lambda: pretrain(_corpus_template, tmp_path / "run", label_layr=1),
         "'label_layr'",
-        "did you mean 'label_layer'",
+        "'label_layer'",
     )
     assert not (tmp_path / "run").exists()
 
@@ -35,20 +35,22 @@ def test_a_misspelt_key_is_told_with_the_nearest(_corpus_template, tmp_path, fai
 @pytest.mark.parametrize(
     "settings, words",
     [
-        (dict(temperature=-1.0), "temperature takes a number above 0"),
-        (dict(nhead=3), "not a multiple of nhead 3"),
-        (dict(label_norm="both"), "label_norm must be"),
-        (dict(mask_prob=0.0), "mask_prob must be in"),
-        (dict(d_model="wide"), "d_model takes a whole number above 0"),
-        (dict(optimizer_step_limit="many"), "takes a whole number"),
+        (dict(temperature=-1.0), ["temperature", "-1.0"]),
+        (dict(nhead=3), ["nhead 3"]),
+        (dict(label_norm="both"), ["label_norm", "both"]),
+        (dict(mask_prob=0.0), ["mask_prob", "0.0"]),
+        (dict(d_model="wide"), ["d_model", "wide"]),
+        (dict(optimizer_step_limit="many"), ["optimizer_step_limit", "many"]),
     ],
 )
-def test_a_bad_value_is_told(_corpus_template, tmp_path, fails, settings, words):
-    fails(lambda: pretrain(_corpus_template, tmp_path / "run", **settings), words)
+def test_a_bad_value_is_named_with_its_key(
+    _corpus_template, tmp_path, fails, settings, words
+):
+    fails(lambda: pretrain(_corpus_template, tmp_path / "run", **settings), *words)
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])
-def test_an_output_folder_that_cannot_be_written_is_told(
+def test_an_output_folder_that_cannot_be_written_is_named(
     _corpus_template, tmp_path, fails, below
 ):
     blocked = tmp_path / "blocked"
@@ -61,15 +63,14 @@ def test_an_output_folder_that_cannot_be_written_is_told(
     assert blocked.read_text() == "a file in its place"
 
 
-def test_a_missing_yaml_is_told(tmp_path, fails):
+def test_a_missing_yaml_is_named(tmp_path, fails):
     fails(
         lambda: run(experiment.pretrain, tmp_path / "none.yaml", {}),
-        "no YAML file",
-        "none.yaml",
+        str(tmp_path / "none.yaml"),
     )
 
 
-def test_a_recipe_tells_a_bad_key_in_one_sentence(tmp_path):
+def test_a_recipe_names_a_bad_key_in_one_sentence(tmp_path):
     done = subprocess.run(
         [
             sys.executable,
@@ -86,10 +87,10 @@ def test_a_recipe_tells_a_bad_key_in_one_sentence(tmp_path):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert "did you mean 'num_layers'" in done.stderr
+    assert "'num_layers'" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("device", ["cuda:9", "nonsense"])
-def test_a_device_that_is_not_there_is_one_sentence(corpus, tmp_path, fails, device):
+def test_a_device_that_does_not_exist_is_one_sentence(corpus, tmp_path, fails, device):
     fails(lambda: pretrain(corpus, tmp_path / "run", device=device))

@@ -95,7 +95,7 @@ def test_fresh_layers_start_at_random_and_the_others_pretrained(
     assert (before[name] - after[name]).abs().max() > 0.01  # more than three steps
 
 
-def test_more_fresh_layers_than_there_are_is_told(
+def test_more_fresh_layers_than_there_are_is_refused(
     _corpus_template, pretrained, tmp_path, fails
 ):
     settings = dict(pretrained=pretrained[0], fresh_layers=3)
@@ -112,7 +112,8 @@ def test_fresh_layers_are_not_to_be_frozen(
     settings = dict(pretrained=pretrained[0], fresh_layers=1, freeze_steps=2)
     fails(
         lambda: finetune(_corpus_template, tmp_path / "ctc", **settings),
-        "freeze_steps would hold the fresh_layers",
+        "freeze_steps",
+        "fresh_layers",
     )
 
 

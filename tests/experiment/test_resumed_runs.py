@@ -14,7 +14,7 @@ from speechbrain_birq.brains import BiRQBrain
 from speechbrain_birq.metrics.curves import read_metrics
 
 
-def test_a_resumed_run_goes_on_from_its_step_as_if_never_stopped(
+def test_a_run_resumed_after_an_epoch_ends_as_if_never_stopped(
     _corpus_template, tmp_path
 ):
     more = dict(optimizer_step_limit=None, label_noise=True, dropout=0.1)

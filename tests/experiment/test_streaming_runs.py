@@ -164,13 +164,12 @@ def test_chunks_of_a_run_that_waits_for_the_end_are_refused(
         )
 
 
-def test_statistics_of_nothing_readable_are_told(corpus, tmp_path, fails):
+def test_statistics_of_nothing_readable_are_refused(corpus, tmp_path, fails):
     for path in (corpus / "train").rglob("*.flac"):
         path.write_bytes(path.read_bytes()[:200])
     for path in (corpus / "train").rglob("*.wav"):
         path.unlink()
     fails(
         lambda: pretrain(corpus, tmp_path / "run", normalize="global"),
-        "no utterance",
-        "train",
+        "training split",
     )

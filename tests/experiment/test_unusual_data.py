@@ -36,17 +36,17 @@ def test_unreadable_files_are_named_and_left_out(corpus, tmp_path):
     truncated = chapter(corpus) / "11-1-0009.flac"
     truncated.write_bytes(good.read_bytes()[:3000])
     pretrain(corpus, tmp_path / "run", optimizer_step_limit=None)
-    told = log(tmp_path / "run")
+    text = log(tmp_path / "run")
     for name in ("11-1-0007.flac", "11-1-0008.wav"):
-        assert f"{name}: " in told
-    assert "skipped 2 of" in told
+        assert f"{name}: " in text
+    assert "skipped 2 of" in text
     used = manifest(tmp_path / "run", "train")
     assert "11-1-0000" in used and "11-1-0007" not in used and "11-1-0008" not in used
     assert json.loads((tmp_path / "run/results.json").read_text())["steps"] >= 2
 
 
 @pytest.mark.parametrize("start", [pretrain, finetune])
-def test_a_split_of_truncated_files_is_told(corpus, tmp_path, fails, start):
+def test_a_split_of_truncated_files_is_named(corpus, tmp_path, fails, start):
     """The headers are good, so only validation finds out."""
     for path in corpus.glob("dev/*/*/*.flac"):
         path.write_bytes(path.read_bytes()[:400])
@@ -54,7 +54,7 @@ def test_a_split_of_truncated_files_is_told(corpus, tmp_path, fails, start):
         path.unlink()
     fails(
         lambda: start(corpus, tmp_path / "run", n_mels=40),
-        "no utterance of the validation split could be read",
+        "validation split",
     )
     assert "21-1-0000.flac: unreadable" in log(tmp_path / "run")
 
@@ -64,10 +64,10 @@ def test_transcripts_and_audio_that_do_not_match_are_named(corpus, tmp_path):
     first, *_ = transcripts.read_text().splitlines()
     transcripts.write_text(f"{first}\n11-1-0099 NO AUDIO HERE\n")
     finetune(corpus, tmp_path / "ctc", n_mels=40)
-    told = log(tmp_path / "ctc")
-    assert "1 transcripts without audio: 11-1-0099" in told
-    assert "1 recordings without a transcript: 11-1-0001" in told
-    assert "left out 1 of 6 utterances" in told
+    text = log(tmp_path / "ctc")
+    assert "1 transcripts without audio: 11-1-0099" in text
+    assert "1 recordings without a transcript: 11-1-0001" in text
+    assert "left out 1 of 6 utterances" in text
     assert "H" in json.loads((tmp_path / "ctc/characters.json").read_text())
 
 
@@ -82,25 +82,24 @@ def test_an_utterance_shorter_than_one_span_is_trained_on(corpus, tmp_path):
     assert row["G"] > 0 and row["anchor_used_codes"] >= 1
 
 
-def test_a_missing_data_folder_is_told(tmp_path, fails):
+def test_a_missing_data_folder_is_named(tmp_path, fails):
     fails(
         lambda: pretrain(tmp_path / "nowhere", tmp_path / "run"),
         str(tmp_path / "nowhere"),
-        "does not exist",
         "--data_folder",
     )
 
 
-def test_no_data_folder_is_told(tmp_path, fails):
+def test_no_data_folder_is_named(tmp_path, fails):
     fails(lambda: pretrain(None, tmp_path / "run"), "data_folder")
 
 
-def test_an_empty_data_folder_is_told(tmp_path, fails):
+def test_an_empty_data_folder_is_named(tmp_path, fails):
     (tmp_path / "empty").mkdir()
     fails(lambda: pretrain(tmp_path / "empty", tmp_path / "run"), "no split 'train'")
 
 
-def test_a_split_that_is_not_there_is_told_with_those_that_are(corpus, tmp_path, fails):
+def test_a_missing_split_is_named_with_those_that_exist(corpus, tmp_path, fails):
     fails(
         lambda: pretrain(corpus, tmp_path / "run", train_split="train-clean-100"),
         "no split 'train-clean-100'",
@@ -108,27 +107,25 @@ def test_a_split_that_is_not_there_is_told_with_those_that_are(corpus, tmp_path,
     )
 
 
-def test_a_split_without_audio_is_told(corpus, tmp_path, fails):
+def test_a_split_without_audio_is_named(corpus, tmp_path, fails):
     for path in corpus.glob("train/*/*/*"):
         if path.suffix != ".txt":
             path.unlink()
-    fails(lambda: pretrain(corpus, tmp_path / "run"), "no readable audio", ".flac")
+    fails(lambda: pretrain(corpus, tmp_path / "run"), "no readable audio", "train")
 
 
-def test_a_split_of_nothing_readable_is_told(corpus, tmp_path, fails):
+def test_a_split_of_nothing_readable_is_named(corpus, tmp_path, fails):
     for path in corpus.glob("train/*/*/*"):
         if path.suffix != ".txt":
             path.write_bytes(b"")
-    fails(lambda: pretrain(corpus, tmp_path / "run"), "no readable audio")
+    fails(lambda: pretrain(corpus, tmp_path / "run"), "no readable audio", "train")
 
 
-def test_utterances_all_too_short_are_told(corpus, tmp_path, fails):
-    fails(
-        lambda: pretrain(corpus, tmp_path / "run", min_seconds=10), "shorter than 10 s"
-    )
+def test_utterances_all_too_short_are_named(corpus, tmp_path, fails):
+    fails(lambda: pretrain(corpus, tmp_path / "run", min_seconds=10), "10 s")
 
 
-def test_fine_tuning_without_transcripts_is_told(corpus, tmp_path, fails):
+def test_fine_tuning_without_transcripts_is_named(corpus, tmp_path, fails):
     for path in corpus.glob("train/*/*/*.txt"):
         path.unlink()
     fails(lambda: finetune(corpus, tmp_path / "ctc"), "no transcripts", "'train'")
