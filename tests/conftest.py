@@ -22,10 +22,13 @@ from speechbrain_birq.models.objectives import PredictionHeads
 
 pytest_plugins = [
     "brain_fixtures",
+    "run_fixtures",
     "config_fixtures",
     "shard_fixtures",
     "yodas_fixtures",
 ]
+# They hold fixtures only, and as test modules they would all have one name.
+collect_ignore_glob = ["*conftest.py"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""Runs that the tests of whole experiments share."""
+"""Fixtures: a finished pretraining that the tests of whole experiments share."""
 
 import shutil
 
