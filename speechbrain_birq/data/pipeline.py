@@ -75,15 +75,33 @@ class AudioReader:
                 self.cache[path] = stored
         return stored * (1 / 32768)  # exact, and float32
 
+    def read(self, path: str) -> torch.Tensor:
+        """Return (S,) float32 in [-1, 1]; raise what is wrong with the file.
+
+        Raises
+        ------
+        Exception
+            soundfile raises many kinds.
+        """
+        return self._converted(path, *self._checked(path, None)) * (1 / 32768)
+
     def _read(self, path, source):
         """(S,) int16"""
         try:
-            signal, rate = _load(path, source)
-            check_rates(rate, self.sample_rate)
-            check_samples(signal)
+            signal, rate = self._checked(path, source)
         except Exception as error:  # soundfile raises many kinds
             self._log_unreadable(path, error)
             return torch.zeros(0, dtype=torch.int16)
+        return self._converted(path, signal, rate)
+
+    def _checked(self, path, source):
+        signal, rate = _load(path, source)
+        check_rates(rate, self.sample_rate)
+        check_samples(signal)
+        return signal, rate
+
+    def _converted(self, path, signal, rate):
+        """(S,) int16"""
         if signal.dtype == torch.int16:
             if rate == self.sample_rate:
                 return signal[0]

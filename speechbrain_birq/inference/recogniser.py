@@ -4,18 +4,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from speechbrain.dataio.audio_io import info
 
 from speechbrain_birq.checkpoints.run_folder import (
     best_checkpoint,
     load_architecture,
     load_weights,
 )
+from speechbrain_birq.data.audio_checks import printable
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.decoding.decoders import make_decoder
 from speechbrain_birq.decoding.tokens import load_tokens
 from speechbrain_birq.errors import BadInput, from_user_code
 from speechbrain_birq.inference.streaming import TextStream
+from speechbrain_birq.inference.windows import Encode, encode_in_windows
 from speechbrain_birq.models.ctc import CTCModel, CTCOutput
 from speechbrain_birq.models.encoders.chunking import make_chunk
 
@@ -55,13 +56,43 @@ class SpeechEncoder:
         if not Path(path).is_file():
             raise BadInput(f"no audio file {path}")
         try:
-            info(str(path))
+            signal = self.reader.read(str(path))
         except Exception as error:  # soundfile raises many kinds
-            raise BadInput(f"cannot read {path} as audio ({error})") from error
-        signal = self.reader(str(path))
+            reason = printable(str(error))
+            raise BadInput(f"cannot read {path} as audio ({reason})") from error
         if self.frontend.num_frames(len(signal)) < 1:
-            raise BadInput(f"{path} is shorter than one frame")
+            milliseconds = 1000 * len(signal) / self.frontend.sample_rate
+            raise BadInput(
+                f"{path} is shorter than one frame: it has {milliseconds:.0f} ms"
+            )
         return signal.unsqueeze(0)
+
+    def encode(self, path: str | Path, encode: Encode) -> torch.Tensor:
+        """Encode one file, in overlapping windows if it is longer than 2 minutes.
+
+        Arguments
+        ---------
+        path : str or Path
+        encode : callable
+            (1, T, D) frames, (1,) lengths -> (1, T, H)
+
+        Raises
+        ------
+        BadInput
+            If the file cannot be read, or the memory is too small for it.
+        """
+        signal = self.read(path)
+        try:
+            frames = self.frontend(signal, torch.ones(1))
+            return encode_in_windows(encode, frames, self.frontend.frame_ms)
+        except (MemoryError, RuntimeError) as error:  # torch has no other for the CPU
+            if from_user_code(error):
+                raise
+            seconds = signal.shape[1] / self.frontend.sample_rate
+            reason = printable(str(error))
+            raise BadInput(
+                f"cannot encode {path}, {seconds:.0f} s ({reason})"
+            ) from error
 
     @torch.no_grad()
     def features(self, path: str | Path, layer: int | None = None) -> torch.Tensor:
@@ -83,13 +114,13 @@ class SpeechEncoder:
         BadInput
             If the file cannot be read, or there is no such layer.
         """
-        frames = self.frontend(self.read(path), torch.ones(1))
         if layer is None:
-            return self.encoder(*frames)[0]
-        states = self.encoder.hidden_states(*frames)
-        if not 0 <= layer < len(states):
-            raise BadInput(f"no layer {layer}: the encoder has 0 to {len(states) - 1}")
-        return states[layer][0]
+            return self.encode(path, self.encoder)[0]
+        if not 0 <= layer <= self.encoder.num_layers:
+            last = self.encoder.num_layers
+            raise BadInput(f"no layer {layer}: the encoder has 0 to {last}")
+        states = self.encode(path, lambda *x: self.encoder.hidden_states(*x)[layer])
+        return states[0]
 
 
 class Recogniser(SpeechEncoder):
@@ -127,7 +158,12 @@ class Recogniser(SpeechEncoder):
     @torch.no_grad()
     def log_probs(self, path: str | Path) -> CTCOutput:
         """Return the log probabilities of one file's tokens: (1, T, V), (1,)."""
-        return self.model(self.read(path), torch.ones(1))
+        log_probs = self.encode(path, self._scored)
+        return CTCOutput(log_probs, torch.tensor([log_probs.shape[1]]))
+
+    def _scored(self, frames, lengths):
+        states = self.model.encode(frames, lengths)
+        return self.model.head(states).float().log_softmax(-1)
 
     def transcribe(self, path: str | Path) -> str:
         """Return the text of one file."""
