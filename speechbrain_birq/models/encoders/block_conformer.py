@@ -1,0 +1,277 @@
+"""The paper's encoder, as far as its counts of parameters tell: a block Conformer.
+
+The paper (arXiv 2509.15430) names 137, 155 and 275 M parameters and an attention window
+of 200. A Conformer like that of Granite-speech (arXiv 2505.08699, the same laboratory)
+has exactly these counts: attention within blocks of 200 frames with Shaw's relative
+positions, kernel 15, expansion 2, batch normalisation, a closing LayerNorm.
+"""
+
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+
+import torch
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from speechbrain_birq.distributed import total
+
+MAX_DISTANCE = 512  # frames; relative positions beyond share one vector
+EXPANSION = 2  # of the channels in the convolution module
+
+
+class BlockAttention(torch.nn.Module):
+    """Attention of a frame to its block of frames, with Shaw's relative positions.
+
+    Weight of frame s for frame t: softmax of qₜ · (kₛ + r₍ₜ₋ₛ₎) / √d over the valid
+    frames s of the block of t (Shaw et al., arXiv 1803.02155, keys only).
+
+    Arguments
+    ---------
+    d_model : int
+        H
+    nhead : int
+        Attention heads.
+    block : int, optional
+        Frames of a block; by default an utterance is one block.
+    dropout : float
+        Of the output.
+
+    Example
+    -------
+    >>> attention = BlockAttention(d_model=8, nhead=2, block=3)
+    >>> attention(torch.randn(2, 7, 8), torch.ones(2, 7, dtype=torch.bool)).shape
+    torch.Size([2, 7, 8])
+    """
+
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        nhead: int,
+        block: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.nhead, self.block = nhead, block
+        self.norm = torch.nn.LayerNorm(d_model)
+        self.query = torch.nn.Linear(d_model, d_model, bias=False)
+        self.key_value = torch.nn.Linear(d_model, 2 * d_model, bias=False)
+        self.distances = torch.nn.Embedding(2 * MAX_DISTANCE + 1, d_model // nhead)
+        self.output = torch.nn.Linear(d_model, d_model)
+        self.dropout = torch.nn.Dropout(dropout)
+
+    def forward(self, states: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Attend: (B, T, H) and (B, T) bool, True on frames that exist -> (B, T, H)."""
+        batch, time, _ = states.shape
+        block = min(self.block or time, time)
+        normed = pad(self.norm(states), (0, 0, 0, -time % block))
+        query, key, value = (
+            self._heads(projected, block)
+            for projected in (self.query(normed), *self.key_value(normed).chunk(2, -1))
+        )
+        scale = query.shape[-1] ** -0.5
+        bias = torch.einsum("nhtd,tsd->nhts", query, self._relative(block)) * scale
+        hidden = self._out_of_sight(valid, block)
+        bias = bias.masked_fill(hidden[:, None, None], -torch.inf)
+        attended = scaled_dot_product_attention(
+            query, key, value, attn_mask=bias, scale=scale
+        )
+        attended = attended.transpose(1, 2).reshape(batch, -1, states.shape[-1])
+        return self.dropout(self.output(attended[:, :time]))
+
+    def _heads(self, projected, block):
+        """(B, T, H) -> (B * blocks, heads, block, H / heads)"""
+        return projected.reshape(
+            -1, block, self.nhead, projected.shape[-1] // self.nhead
+        ).transpose(1, 2)
+
+    def _relative(self, block):
+        """(block, block, H / heads) vectors of t - s."""
+        place = torch.arange(block, device=self.distances.weight.device)
+        distance = (place[:, None] - place).clamp(-MAX_DISTANCE, MAX_DISTANCE)
+        return self.distances(distance + MAX_DISTANCE)
+
+    def _out_of_sight(self, valid, block):
+        """(B * blocks, block) frames that nobody attends to."""
+        blocks = pad(valid, (0, -valid.shape[1] % block)).reshape(-1, block)
+        # A block of padding alone sees itself: softmax over nothing would be NaN.
+        return ~blocks & blocks.any(1, keepdim=True)
+
+
+class ValidBatchNorm(torch.nn.BatchNorm1d):
+    """Batch normalisation whose statistics are those of valid frames, of all ranks.
+
+    Parameters, buffers and momentum are those of ``torch.nn.BatchNorm1d``.
+
+    Example
+    -------
+    >>> norm = ValidBatchNorm(1)
+    >>> states = torch.tensor([[[1.0], [3.0], [99.0]]])
+    >>> valid = torch.tensor([[True, True, False]])
+    >>> norm(states, valid)[0, :2, 0].round(decimals=3).tolist()
+    [-1.0, 1.0]
+    """
+
+    def forward(self, states: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Normalise each channel: (B, T, C) and (B, T) bool -> (B, T, C)."""
+        mean, variance = self.running_mean, self.running_var
+        if self.training:
+            mean, variance = self._statistics(states.to(self.running_mean.dtype), valid)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return ((states - mean) * scale + self.bias).to(states.dtype)
+
+    def _statistics(self, states, valid):
+        """Mean and variance of this batch; the running ones follow."""
+        weight = valid.unsqueeze(-1).to(states.dtype)
+        sums = torch.cat([weight.sum()[None], (states * weight).sum((0, 1))])
+        count, *sums = total(sums).split([1, self.num_features])
+        mean = sums[0] / count.clamp_min(1)
+        # A second pass over the data: a difference of large sums would lose digits.
+        squares = ((states - mean).square() * weight).sum((0, 1))
+        variance = total(squares) / count.clamp_min(1)
+        if not _RECOMPUTING.get():
+            self._follow(mean, variance, count)
+        return mean, variance
+
+    @torch.no_grad()
+    def _follow(self, mean, variance, count):
+        unbiased_variance = variance * (count / (count - 1).clamp_min(1))
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(unbiased_variance, self.momentum)
+        self.num_batches_tracked += 1
+
+
+_RECOMPUTING: ContextVar[bool] = ContextVar("recomputing", default=False)
+
+
+def checkpoint_contexts() -> tuple:
+    """Contexts of the two passes of ``torch.utils.checkpoint``, as its ``context_fn``.
+
+    The second pass computes a layer again for the same batch, which must not enter the
+    running statistics twice.
+    """
+    return nullcontext(), _recomputation()
+
+
+@contextmanager
+def _recomputation():
+    token = _RECOMPUTING.set(True)
+    try:
+        yield
+    finally:
+        _RECOMPUTING.reset(token)
+
+
+class ConvolutionModule(torch.nn.Module):
+    """Pointwise, gated linear unit, depthwise, batch normalisation, pointwise."""
+
+    def __init__(self, *, d_model: int, kernel_size: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        inner = EXPANSION * d_model
+        self.norm = torch.nn.LayerNorm(d_model)
+        self.expand = torch.nn.Linear(d_model, 2 * inner)
+        self.depthwise = torch.nn.Conv1d(
+            inner,
+            inner,
+            kernel_size,
+            padding=kernel_size // 2,
+            groups=inner,
+            bias=False,
+        )
+        self.batch_norm = ValidBatchNorm(inner)
+        self.contract = torch.nn.Linear(inner, d_model)
+        self.dropout = torch.nn.Dropout(dropout)
+
+    def forward(self, states: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Convolve over time: (B, T, H) and (B, T) bool -> (B, T, H)."""
+        gated = torch.nn.functional.glu(self.expand(self.norm(states)))
+        gated = gated.masked_fill(~valid.unsqueeze(-1), 0.0)
+        convolved = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
+        normed = self.batch_norm(convolved, valid)
+        return self.dropout(self.contract(torch.nn.functional.silu(normed)))
+
+
+def feed_forward(d_model: int, d_ffn: int, dropout: float) -> torch.nn.Sequential:
+    """LayerNorm, two linear layers with a SiLU between them."""
+    return torch.nn.Sequential(
+        torch.nn.LayerNorm(d_model),
+        torch.nn.Linear(d_model, d_ffn),
+        torch.nn.SiLU(),
+        torch.nn.Dropout(dropout),
+        torch.nn.Linear(d_ffn, d_model),
+        torch.nn.Dropout(dropout),
+    )
+
+
+class BlockConformerLayer(torch.nn.Module):
+    """Half feed-forward, attention, convolution, half feed-forward, LayerNorm.
+
+    Example
+    -------
+    >>> layer = BlockConformerLayer(d_model=8, nhead=2, d_ffn=32, kernel_size=5)
+    >>> padding = torch.zeros(2, 7, dtype=torch.bool)
+    >>> layer(torch.randn(2, 7, 8), padding)[0].shape
+    torch.Size([2, 7, 8])
+    """
+
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        nhead: int,
+        d_ffn: int,
+        kernel_size: int = 15,
+        block: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.first = feed_forward(d_model, d_ffn, dropout)
+        self.attention = BlockAttention(
+            d_model=d_model, nhead=nhead, block=block, dropout=dropout
+        )
+        self.convolution = ConvolutionModule(
+            d_model=d_model, kernel_size=kernel_size, dropout=dropout
+        )
+        self.second = feed_forward(d_model, d_ffn, dropout)
+        self.norm = torch.nn.LayerNorm(d_model)
+
+    def forward(
+        self,
+        states: torch.Tensor,
+        src_key_padding_mask: torch.Tensor,
+        pos_embs: None = None,
+    ) -> tuple[torch.Tensor, None]:
+        """Run the layer, as SpeechBrain's layers are run.
+
+        Arguments
+        ---------
+        states : torch.Tensor
+            (B, T, H)
+        src_key_padding_mask : torch.Tensor
+            (B, T) bool, True on padding.
+        pos_embs : None
+            Not used: the attention has relative positions of its own.
+
+        Returns
+        -------
+        output : torch.Tensor
+            (B, T, H)
+        attention : None
+            Attention weights are not kept.
+        """
+        valid = ~src_key_padding_mask
+        states = states + 0.5 * self.first(states)
+        states = states + self.attention(states, valid)
+        states = states + self.convolution(states, valid)
+        states = states + 0.5 * self.second(states)
+        return self.norm(states), None
+
+
+class BlockConformerEncoder(torch.nn.Module):
+    """Layers of a block Conformer; each ends with a LayerNorm, so none follows."""
+
+    def __init__(self, *, num_layers: int, **sizes) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(
+            BlockConformerLayer(**sizes) for _ in range(num_layers)
+        )
+        self.norm = torch.nn.Identity()
