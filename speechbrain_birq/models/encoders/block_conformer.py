@@ -35,6 +35,11 @@ class BlockAttention(torch.nn.Module):
     dropout : float
         Of the output.
 
+    Raises
+    ------
+    ValueError
+        If a block has no frame.
+
     Example
     -------
     >>> attention = BlockAttention(d_model=8, nhead=2, block=3)
@@ -51,6 +56,10 @@ class BlockAttention(torch.nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if block is not None and (not isinstance(block, int) or block < 1):
+            raise ValueError(
+                f"attention_window must be a whole number from 1, got {block}"
+            )
         self.nhead, self.block = nhead, block
         self.norm = torch.nn.LayerNorm(d_model)
         self.query = torch.nn.Linear(d_model, d_model, bias=False)
@@ -69,7 +78,7 @@ class BlockAttention(torch.nn.Module):
             for projected in (self.query(normed), *self.key_value(normed).chunk(2, -1))
         )
         scale = query.shape[-1] ** -0.5
-        bias = torch.einsum("nhtd,tsd->nhts", query, self._relative(block)) * scale
+        bias = by_place(query @ self._vectors(block).T) * scale
         hidden = self._out_of_sight(valid, block)
         bias = bias.masked_fill(hidden[:, None, None], -torch.inf)
         attended = scaled_dot_product_attention(
@@ -84,17 +93,46 @@ class BlockAttention(torch.nn.Module):
             -1, block, self.nhead, projected.shape[-1] // self.nhead
         ).transpose(1, 2)
 
-    def _relative(self, block):
-        """(block, block, H / heads) vectors of t - s."""
-        place = torch.arange(block, device=self.distances.weight.device)
-        distance = (place[:, None] - place).clamp(-MAX_DISTANCE, MAX_DISTANCE)
-        return self.distances(distance + MAX_DISTANCE)
+    def _vectors(self, block):
+        """(2 block - 1, H / heads) vectors of the distances t - s, largest first."""
+        weight = self.distances.weight
+        distance = torch.arange(block - 1, -block, -1, device=weight.device)
+        return self.distances(
+            distance.clamp(-MAX_DISTANCE, MAX_DISTANCE) + MAX_DISTANCE
+        )
 
     def _out_of_sight(self, valid, block):
         """(B * blocks, block) frames that nobody attends to."""
         blocks = pad(valid, (0, -valid.shape[1] % block)).reshape(-1, block)
         # A block of padding alone sees itself: softmax over nothing would be NaN.
         return ~blocks & blocks.any(1, keepdim=True)
+
+
+def by_place(scores: torch.Tensor) -> torch.Tensor:
+    """Turn scores of frame t by distance t - s into scores by place s.
+
+    A gather of T x T vectors would take T x T x H numbers; this takes none.
+
+    Arguments
+    ---------
+    scores : torch.Tensor
+        (..., T, 2T - 1), distances t - s from T - 1 down to 1 - T.
+
+    Returns
+    -------
+    torch.Tensor
+        (..., T, T)
+
+    Example
+    -------
+    >>> by_place(torch.tensor([[1, 0, -1], [1, 0, -1]]))
+    tensor([[ 0, -1],
+            [ 1,  0]])
+    """
+    time = scores.shape[-2]
+    # With one column more, each row begins one place later in the flat order.
+    flat = pad(scores, (0, 1)).flatten(-2)[..., time - 1 :]
+    return flat[..., : time * (2 * time - 1)].unflatten(-1, (time, -1))[..., :time]
 
 
 class ValidBatchNorm(torch.nn.BatchNorm1d):

@@ -12,14 +12,12 @@ from speechbrain.nnet.attention import RelPosEncXL
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from torch.utils.checkpoint import checkpoint
 
+from speechbrain_birq.models.encoders.block_conformer import checkpoint_contexts
 from speechbrain_birq.models.encoders.chunking import chunk_arguments
 from speechbrain_birq.models.encoders.inputs import LinearInput
-from speechbrain_birq.models.encoders.layers import build_layers
+from speechbrain_birq.models.encoders.layers import build_layers, default_attention
 from speechbrain_birq.models.encoders.padded_layers import make_padding_exact
-from speechbrain_birq.models.encoders.windowed_attention import (
-    make_rotations,
-    within_window,
-)
+from speechbrain_birq.models.encoders.windowed_attention import make_rotations
 from speechbrain_birq.models.frontend import valid_frames
 
 # Attention that depends on differences of positions only, so that positions may be
@@ -37,7 +35,8 @@ class SpeechBrainEncoder(torch.nn.Module):
     Arguments
     ---------
     kind : str
-        ``conformer``, ``branchformer``, ``e_branchformer`` or ``transformer``.
+        ``conformer``, ``branchformer``, ``e_branchformer``, ``transformer``, or
+        ``block_conformer``, probably the paper's: see ``BlockConformerLayer``.
     input_dim : int
         D
     num_layers : int
@@ -53,12 +52,13 @@ class SpeechBrainEncoder(torch.nn.Module):
         Width of the depthwise convolution in frames; a Transformer has none.
     dropout : float
         Dropout rate of all layers.
-    attention_type : str
-        ``RoPEMHA`` (rotary, PyTorch's fused attention), ``RelPosMHAXL`` (2.6 times
-        slower on a CPU) or ``regularMHA`` (sinusoids, at most 2,500 frames).
+    attention_type : str, optional
+        ``RoPEMHA`` (rotary, PyTorch's fused attention; the default), ``RelPosMHAXL``
+        (2.6 times slower on a CPU) or ``regularMHA`` (sinusoids, at most 2,500 frames);
+        a ``block_conformer`` has ``ShawMHA``.
     attention_window : int, optional
-        Number of frames that a frame attends to, half of them on each side (``RoPEMHA``
-        only); all by default.
+        Number of frames that a frame attends to, half of them on each side
+        (``RoPEMHA``), or those of its block (``ShawMHA``); all by default.
     activation_checkpointing : bool
         Whether training keeps only each layer's input and computes the layer again in
         the backward pass: the same gradients in less memory and a third more time.
@@ -95,16 +95,13 @@ class SpeechBrainEncoder(torch.nn.Module):
         d_ffn: int,
         kernel_size: int = 31,
         dropout: float = 0.1,
-        attention_type: str = "RoPEMHA",
+        attention_type: str | None = None,
         attention_window: int | None = None,
         activation_checkpointing: bool = False,
         input_module: torch.nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if attention_window is not None and attention_type != "RoPEMHA":
-            raise ValueError(
-                f"attention_window needs attention_type RoPEMHA, not {attention_type}"
-            )
+        attention_type = attention_type or default_attention(kind)
         self.kind, self.attention_type = kind, attention_type
         self.attention_window = attention_window
         self.activation_checkpointing = activation_checkpointing
@@ -124,14 +121,10 @@ class SpeechBrainEncoder(torch.nn.Module):
             nhead=nhead,
             d_ffn=d_ffn,
             kernel_size=kernel_size,
+            attention_window=attention_window,
             dropout=dropout,
         )
         make_padding_exact(self.layers)
-        if attention_window is not None:
-            name = "self_att" if kind == "transformer" else "mha_layer"
-            for layer in self.layers:
-                attention = within_window(getattr(layer, name), attention_window)
-                setattr(layer, name, attention)
 
     @property
     def num_layers(self) -> int:
@@ -304,7 +297,13 @@ class SpeechBrainEncoder(torch.nn.Module):
 
     def _run(self, layer, states, arguments):
         if self.activation_checkpointing and self.training:
-            states, _ = checkpoint(layer, states, use_reentrant=False, **arguments)
+            states, _ = checkpoint(
+                layer,
+                states,
+                use_reentrant=False,
+                context_fn=checkpoint_contexts,
+                **arguments,
+            )
         else:
             states, _ = layer(states, **arguments)
         return states

@@ -8,18 +8,31 @@ from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
 from speechbrain.lobes.models.transformer.Transformer import TransformerEncoder
 from speechbrain.nnet.attention import RoPEMHA
 
+from speechbrain_birq.models.encoders.block_conformer import BlockConformerEncoder
 from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
+from speechbrain_birq.models.encoders.windowed_attention import within_window
 
+# The first one is the kind's own.
 ATTENTION = {
     "conformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
     "branchformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
     "e_branchformer": ("RoPEMHA", "RelPosMHAXL"),
     "transformer": ("RoPEMHA", "RelPosMHAXL", "regularMHA"),
+    "block_conformer": ("ShawMHA",),
 }
 
 
+WINDOWED = ("RoPEMHA", "ShawMHA")
+
+
 def build_layers(
-    kind: str, attention_type: str, *, d_ffn: int, kernel_size: int, **sizes: Any
+    kind: str,
+    attention_type: str,
+    *,
+    d_ffn: int,
+    kernel_size: int,
+    attention_window: int | None = None,
+    **sizes: Any,
 ) -> tuple[torch.nn.ModuleList, torch.nn.Module]:
     """Build the layers and the final normalization of an encoder.
 
@@ -30,6 +43,8 @@ def build_layers(
     attention_type : str
         One of the kind's values in ``ATTENTION``.
     d_ffn, kernel_size : int
+        As for ``SpeechBrainEncoder``.
+    attention_window : int, optional
         As for ``SpeechBrainEncoder``.
     **sizes
         ``num_layers``, ``d_model``, ``nhead`` and ``dropout``.
@@ -56,6 +71,12 @@ def build_layers(
     _check_kind(kind, attention_type)
     _check_sizes(kernel_size=kernel_size, **sizes)
     _check_halves(kind, attention_type, sizes["d_model"] // sizes["nhead"], d_ffn)
+    _check_window(attention_type, attention_window)
+    if kind == "block_conformer":
+        blocks = BlockConformerEncoder(
+            d_ffn=d_ffn, kernel_size=kernel_size, block=attention_window, **sizes
+        )
+        return blocks.layers, blocks.norm
     sizes["attention_type"] = attention_type
     if kind == "conformer":
         stack = ConformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
@@ -65,7 +86,30 @@ def build_layers(
         stack = EBranchformerEncoder(d_ffn=d_ffn, kernel_size=kernel_size, **sizes)
     else:
         stack = TransformerEncoder(d_ffn=d_ffn, normalize_before=True, **sizes)
+    if attention_window is not None:
+        name = "self_att" if kind == "transformer" else "mha_layer"
+        for layer in stack.layers:
+            attention = within_window(getattr(layer, name), attention_window)
+            setattr(layer, name, attention)
     return stack.layers, stack.norm
+
+
+def default_attention(kind: str) -> str:
+    """Return the attention that a kind of encoder has if none is named.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind.
+
+    Example
+    -------
+    >>> default_attention("conformer")
+    'RoPEMHA'
+    """
+    if kind not in ATTENTION:
+        raise ValueError(f"encoder kind {kind!r} is none of {', '.join(ATTENTION)}")
+    return ATTENTION[kind][0]
 
 
 def _branchformer(attention_type, d_ffn, kernel_size, sizes):
@@ -84,8 +128,7 @@ def _branchformer(attention_type, d_ffn, kernel_size, sizes):
 
 
 def _check_kind(kind, attention_type):
-    if kind not in ATTENTION:
-        raise ValueError(f"encoder kind {kind!r} is none of {', '.join(ATTENTION)}")
+    default_attention(kind)
     if attention_type not in ATTENTION[kind]:
         raise ValueError(
             f"attention_type {attention_type!r} does not go with a {kind}: "
@@ -100,6 +143,14 @@ def _check_sizes(*, num_layers, d_model, nhead, kernel_size, dropout):
         raise ValueError(f"d_model {d_model} is not a multiple of nhead {nhead}")
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+
+
+def _check_window(attention_type, attention_window):
+    if attention_window is not None and attention_type not in WINDOWED:
+        raise ValueError(
+            f"attention_window needs attention_type {' or '.join(WINDOWED)}, not "
+            f"{attention_type}"
+        )
 
 
 def _check_halves(kind, attention_type, head_dim, d_ffn):

@@ -85,12 +85,13 @@ def test_attention_is_shaws_within_blocks(time):
 
 
 @torch.no_grad()
-def test_distances_beyond_the_longest_share_a_vector(monkeypatch):
+def test_distances_beyond_the_longest_share_a_vector():
     module = BlockAttention(d_model=4, nhead=1)
-    relative = module._relative(MAX_DISTANCE + 3)
-    assert torch.equal(relative[-1, 0], module.distances.weight[-1])
-    assert torch.equal(relative[-2, 0], relative[-1, 0])
-    assert torch.equal(relative[0, -1], module.distances.weight[0])
+    vectors = module._vectors(MAX_DISTANCE + 3)
+    assert torch.equal(vectors[0], module.distances.weight[-1])
+    assert torch.equal(vectors[0], vectors[1])
+    assert not torch.equal(vectors[2], vectors[3])
+    assert torch.equal(vectors[-1], module.distances.weight[0])
 
 
 @torch.no_grad()

@@ -233,8 +233,9 @@ def test_a_hidden_step_of_the_convolution_hides_all_of_its_frames():
         (
             "conformer",
             {"attention_window": 8, "attention_type": "RelPosMHAXL"},
-            "attention_window needs .*RoPEMHA, not RelPosMHAXL",
+            "attention_window needs .* not RelPosMHAXL",
         ),
+        ("block_conformer", {"attention_window": 0}, "attention_window .* got 0"),
         ("conformer", {"d_model": 6}, "d_model / nhead must be even, got 3"),
         ("e_branchformer", {"d_ffn": 33}, "d_ffn .* e_branchformer.* even, got 33"),
         ("e_branchformer", {"attention_type": "regularMHA"}, "regularMHA.*e_branch"),
