@@ -98,7 +98,7 @@ def count_weights(keys) -> int:
     names = ("num_layers", "d_model", "nhead", "d_ffn", "kernel_size")
     with torch.device("meta"):
         encoder = SpeechBrainEncoder(
-            kind="conformer",
+            kind=keys["encoder_kind"],
             input_dim=keys["n_mels"] * keys["stack"],
             **{name: keys[name] for name in names},
         )

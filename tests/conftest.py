@@ -76,7 +76,7 @@ def make_model(make_encoder):
         options = dict(
             kind="conformer",
             num_layers=2,
-            attention_type="RoPEMHA",
+            attention_type=None,
             label_layer=1,
             num_codebooks=1,
             num_codes=16,

@@ -40,6 +40,7 @@ STEPS = {
     "gradient through the labels": (dict(gradient=True), [[A], [B]]),
     "statistics of all ranks": (dict(label_norm="channel"), [[A], [C]]),
     "statistics and gradient": (dict(label_norm="channel", gradient=True), [[A], [C]]),
+    "batch normalization": (dict(kind="block_conformer"), [[A], [C]]),
     "no batch in the statistics": (dict(label_norm="channel"), [[None], [C]]),
 }
 SPLIT = [[A, C], [B]]  # validation batches of each rank

@@ -19,6 +19,7 @@ PAPER = {
 GPUS = {"wide": 4, "base": 4, "large": 8}
 SECONDS = 12.3  # of an utterance of LibriSpeech, on average
 SIZE = ("num_layers", "d_model", "nhead", "d_ffn", "kernel_size", "attention_window")
+ENCODER = ("encoder_kind", *SIZE)
 SIZES = pytest.mark.parametrize("size", PAPER)
 
 
@@ -32,17 +33,15 @@ def parameters(module):
 
 
 @SIZES
-def test_parameters_are_the_papers_within_1_percent(size):
+def test_parameters_without_the_output_layer_are_the_papers(size):
     settings = keys(f"birq_{size}")
     with torch.device("meta"):  # shapes without memory
         encoder = SpeechBrainEncoder(
-            kind="conformer",
+            kind=settings["encoder_kind"],
             input_dim=settings["n_mels"] * settings["stack"],
             **{key: settings[key] for key in SIZE},
         )
-        head = torch.nn.Linear(settings["d_model"], settings["num_codes"])
-    found = (parameters(encoder) + parameters(head)) / 1e6
-    assert found == pytest.approx(PAPER[size][0], rel=0.01)
+    assert round(parameters(encoder) / 1e6) == PAPER[size][0]
 
 
 @SIZES
@@ -89,7 +88,7 @@ def test_the_twin_is_best_rq_and_nothing_else(size):
 @SIZES
 def test_fine_tuning_from_scratch_has_the_same_encoder(size):
     birq, ctc = keys(f"birq_{size}"), keys(f"ctc_{size}")
-    shared = [*SIZE, "sample_rate", "n_mels", "stack"]
+    shared = [*ENCODER, "sample_rate", "n_mels", "stack"]
     assert {key: ctc[key] for key in shared} == {key: birq[key] for key in shared}
 
 

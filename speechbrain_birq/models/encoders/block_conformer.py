@@ -3,7 +3,7 @@
 The paper (arXiv 2509.15430) names 137, 155 and 275 M parameters and an attention window
 of 200. A Conformer like that of Granite-speech (arXiv 2505.08699, the same laboratory)
 has exactly these counts: attention within blocks of 200 frames with Shaw's relative
-positions, kernel 15, expansion 2, batch normalisation, a closing LayerNorm.
+positions, kernel 15, expansion 2, batch normalization, a closing LayerNorm.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -135,10 +135,21 @@ def by_place(scores: torch.Tensor) -> torch.Tensor:
     return flat[..., : time * (2 * time - 1)].unflatten(-1, (time, -1))[..., :time]
 
 
-class ValidBatchNorm(torch.nn.BatchNorm1d):
-    """Batch normalisation whose statistics are those of valid frames, of all ranks.
+class ValidBatchNorm(torch.nn.Module):
+    """Batch normalization whose statistics are those of valid frames, of all ranks.
 
-    Parameters, buffers and momentum are those of ``torch.nn.BatchNorm1d``.
+    Names of parameters and buffers are those of ``torch.nn.BatchNorm1d``. It is no
+    subclass, because SpeechBrain turns these into SyncBatchNorm, which needs a GPU and
+    counts padding.
+
+    Arguments
+    ---------
+    num_features : int
+        Number of channels.
+    eps : float
+        Added to the variance.
+    momentum : float
+        Weight of a batch in the running statistics.
 
     Example
     -------
@@ -149,8 +160,22 @@ class ValidBatchNorm(torch.nn.BatchNorm1d):
     [-1.0, 1.0]
     """
 
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.weight = torch.nn.Parameter(torch.ones(num_features))
+        self.bias = torch.nn.Parameter(torch.zeros(num_features))
+        self.running_mean: torch.Tensor
+        self.running_var: torch.Tensor
+        self.num_batches_tracked: torch.Tensor
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
+
     def forward(self, states: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Normalise each channel: (B, T, C) and (B, T) bool -> (B, T, C)."""
+        """Normalize each channel: (B, T, C) and (B, T) bool -> (B, T, C)."""
         mean, variance = self.running_mean, self.running_var
         if self.training:
             mean, variance = self._statistics(states.to(self.running_mean.dtype), valid)
@@ -200,7 +225,7 @@ def _recomputation():
 
 
 class ConvolutionModule(torch.nn.Module):
-    """Pointwise, gated linear unit, depthwise, batch normalisation, pointwise."""
+    """Pointwise, gated linear unit, depthwise, batch normalization, pointwise."""
 
     def __init__(self, *, d_model: int, kernel_size: int, dropout: float = 0.0) -> None:
         super().__init__()
