@@ -1,9 +1,10 @@
-"""What processes that train one model together tell each other."""
+"""Sums, gathers and agreement of the ranks that train one model together."""
 
 import hashlib
 import logging
 import os
 from collections.abc import Set
+from typing import TypeVar
 
 import ruamel.yaml
 import torch
@@ -12,16 +13,18 @@ from torch.distributed.nn.functional import all_reduce
 
 from speechbrain_birq.errors import BadInput
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 
-def gathered(value) -> list:
-    """Every rank's value, in the order of the ranks; all ranks call it together.
+def gathered(value: T) -> list[T]:
+    """Return every rank's value, in the order of the ranks; all ranks call it together.
 
     Arguments
     ---------
     value : object
-        Tensors on the CPU and plain values.
+        Plain values, and tensors on the CPU.
 
     Example
     -------
@@ -30,20 +33,20 @@ def gathered(value) -> list:
     """
     if not dist.is_initialized():
         return [value]
-    values = [None] * dist.get_world_size()
+    values: list = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
 
 
 def total(value: torch.Tensor) -> torch.Tensor:
-    """The sum over ranks, with its gradient; all ranks call it together."""
+    """Return the sum over ranks, with its gradient; all ranks call it together."""
     return all_reduce(value) if dist.is_initialized() else value
 
 
 def check_same_settings(resolved_yaml: str, per_machine: Set[str]) -> None:
-    """Refuse ranks that were started with other settings; all ranks call it together.
+    """Refuse ranks whose settings differ; all ranks call it together.
 
-    With another learning rate on one machine the weights would part silently, with
+    With another learning rate on one machine the weights would diverge silently, with
     another ``batch_seconds`` the ranks would wait for each other.
 
     Arguments
@@ -51,7 +54,7 @@ def check_same_settings(resolved_yaml: str, per_machine: Set[str]) -> None:
     resolved_yaml : str
         HyperPyYAML text of this rank's settings.
     per_machine : set
-        Keys whose values machines may have for themselves.
+        Keys that may differ between machines.
 
     Raises
     ------
@@ -70,15 +73,11 @@ def check_same_settings(resolved_yaml: str, per_machine: Set[str]) -> None:
                 )
 
 
-def check_same(model) -> None:
-    """Refuse ranks that hold other weights or codebooks; all ranks call it together.
+def check_same(model: torch.nn.Module) -> None:
+    """Refuse ranks whose weights or codebooks differ; all ranks call it together.
 
-    Codebooks and projections are drawn from a seed on every rank: with another seed in
-    the YAML of one machine each rank would train towards labels of its own.
-
-    Arguments
-    ---------
-    model : torch.nn.Module
+    Codebooks and projections are drawn from a seed on every rank. If the YAML of one
+    machine had another seed, each rank would train towards labels of its own.
 
     Raises
     ------
@@ -92,17 +91,19 @@ def check_same(model) -> None:
         for name, digest in sums[0].items():
             if theirs.get(name) != digest:
                 raise BadInput(
-                    f"rank {rank} holds another {name} than rank 0: give every machine "
-                    f"the same YAML, options and checkpoints"
+                    f"{name} of rank {rank} differs from that of rank 0: give every "
+                    f"machine the same YAML, options and checkpoints"
                 )
 
 
 def warn_of_restarts() -> None:
-    """torchrun 2.11 gives restarted workers the addresses of those that died.
+    """Warn if restarts by torchrun may fail.
+
+    torchrun 2.11 gives restarted workers the addresses of those that died.
 
     Example
     -------
-    >>> warn_of_restarts()  # not under torchrun: nothing to say
+    >>> warn_of_restarts()  # not under torchrun: no warning
     """
     restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
     if restarts and os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") != "1":

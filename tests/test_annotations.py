@@ -8,10 +8,13 @@ from test_layering import PACKAGE
 ROOMS = """
 brains
 checkpoints
+cli
 config
 data
 decoding
 diagnostics
+distributed
+errors
 experiment
 inference
 metrics

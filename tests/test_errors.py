@@ -188,6 +188,7 @@ def test_a_checkpoint_that_cannot_be_written_says_why(tmp_path):
     with pytest.raises(OSError, match="No space left") as caught:
         save_tensors({"weight": [1.0]}, tmp_path / "model.ckpt")
     assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "model.ckpt")
 
 
 # What a user's own class raises

@@ -267,9 +267,9 @@ def save_tensors(state: Any, path: str | Path) -> None:
         # torch's own file object forgets why it could not write, Python's says it.
         with open(path, "wb") as file:
             torch.save(state, file)
-    except RuntimeError as error:
-        # After a failed write torch closes its archive, which raises this error.
-        cause = error.__context__
+    except (OSError, RuntimeError) as error:
+        # After a failed write torch closes its archive, which raises a RuntimeError.
+        cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
         raise OSError(cause.errno, cause.strerror, str(path)) from error

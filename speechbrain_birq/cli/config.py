@@ -2,9 +2,12 @@
 
 import argparse
 
+from speechbrain_birq.cli.commands import AddCommand
 
-def add_config(command: argparse.ArgumentParser) -> None:
-    """Declare the arguments: those of the recipes' scripts."""
+
+def add_commands(add: AddCommand) -> None:
+    """Declare the command; its arguments are those of the recipes' scripts."""
+    command = add("config", config, "an experiment as one flat file")
     command.add_argument("file", help="YAML file, such as hparams/birq_large.yaml")
     command.add_argument(
         "words", nargs=argparse.REMAINDER, help="--key value ..., as for the recipes"

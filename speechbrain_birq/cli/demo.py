@@ -1,8 +1,10 @@
-"""The whole way in minutes: synthetic corpus, pretraining, fine-tuning, one table."""
+"""``birq demo``: corpus, pretraining, fine-tuning and one table, in minutes."""
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.corpora.minispeech.corpus import make_minispeech
@@ -11,6 +13,8 @@ from speechbrain_birq.experiment import finetune, pretrain
 from speechbrain_birq.metrics.curves import plot_comparison, read_metrics
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
+Row = Mapping[str, Any]
+
 ARMS = {"scratch": None, "BEST-RQ": "best_rq_tiny.yaml", "BiRQ": "birq_tiny.yaml"}
 
 
@@ -20,26 +24,27 @@ def run_demo(folder: Path, steps: int, epochs: int, seed: int) -> None:
     Arguments
     ---------
     folder : Path
-        Where corpus and runs go; what is done already is kept.
+        For corpus and runs; what is finished already is kept.
     steps : int
         Pretraining steps of each arm.
     epochs : int
         Fine-tuning epochs of each arm.
     seed : int
+        Seed of the corpus and of every run.
 
     Raises
     ------
     BadInput
-        If the YAML files are not there, or the corpus cannot be made.
+        If the YAML files are missing, or the corpus cannot be made.
     """
     if not HPARAMS.is_dir():
         raise BadInput(
-            f"no {HPARAMS}: the demo runs from a checkout installed with pip install -e"
+            f"no folder {HPARAMS}: run the demo from a checkout (pip install -e)"
         )
     corpus = folder / "minispeech"
     try:
         make_minispeech(corpus, hours=0.5, seed=seed)
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError) as error:
         raise BadInput(str(error)) from error
     common = ["--data_folder", str(corpus), "--seed", str(seed)]
     rows = [_run_arm(name, folder, common, steps, epochs) for name in ARMS]
@@ -97,8 +102,8 @@ def _row(name, run, pretrained, seconds):
     return row
 
 
-def format_table(rows) -> str:
-    """One line an arm.
+def format_table(rows: Sequence[Row]) -> str:
+    """Write a line for each arm.
 
     Example
     -------
@@ -122,8 +127,8 @@ def format_table(rows) -> str:
     return "\n".join(lines)
 
 
-def verdict(rows) -> str:
-    """Whether pretraining paid off in this very run.
+def verdict(rows: Sequence[Row]) -> str:
+    """Say whether pretraining paid off in this run; the first row is from scratch.
 
     Example
     -------

@@ -1,32 +1,35 @@
-"""``birq ngram`` and ``birq tune-lm``."""
+"""``birq ngram`` and ``birq tune-lm``: language models for beam search."""
 
+import argparse
+
+from speechbrain_birq.cli.commands import AddCommand, add_run
 from speechbrain_birq.errors import BadInput
 
 
-def add_ngram(parser) -> None:
-    """Arguments of ``birq ngram``."""
-    parser.add_argument("arpa", help="file to write")
-    parser.add_argument("texts", nargs="+", help="manifests, folders, text files")
-    parser.add_argument("--order", type=int, default=4)
+def add_commands(add: AddCommand) -> None:
+    """Declare the commands and their arguments."""
+    model = add("ngram", ngram, "transcripts to a language model")
+    model.add_argument("arpa", help="file to write")
+    model.add_argument("texts", nargs="+", help="manifests, folders, text files")
+    model.add_argument("--order", type=int, default=4)
+
+    weights = add("tune-lm", tune_lm, "the language model's best weights")
+    add_run(weights)
+    weights.add_argument("--lm_path", required=True, help="ARPA or kenlm binary")
+    weights.add_argument("--split", default="dev-clean", help="never one you report on")
+    for name, default in (
+        ("--alphas", [0.25, 0.5, 0.75, 1.0, 1.5]),
+        ("--betas", [0.0, 1.0, 1.5, 2.0, 3.0]),
+    ):
+        weights.add_argument(name, type=float, nargs="+", default=default)
+    weights.add_argument("--beam_size", type=int, default=100)
+    weights.add_argument("--utterances", type=int, default=500, help="at most so many")
 
 
-def add_tune_lm(parser) -> None:
-    """Arguments of ``birq tune-lm``."""
-    parser.add_argument("run", help="run folder of a fine-tuning")
-    parser.add_argument("--lm_path", required=True, help="ARPA or kenlm binary")
-    parser.add_argument("--split", default="dev-clean", help="never one you report on")
-    numbers = dict(type=float, nargs="+")
-    parser.add_argument("--alphas", default=[0.25, 0.5, 0.75, 1.0, 1.5], **numbers)
-    parser.add_argument("--betas", default=[0.0, 1.0, 1.5, 2.0, 3.0], **numbers)
-    parser.add_argument("--beam_size", type=int, default=100)
-    parser.add_argument("--utterances", type=int, default=500, help="at most so many")
-    parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
+# torch is imported in the functions, because `birq --help` does not need it.
 
 
-# Imports wait in the functions: `birq --help` should not load torch.
-
-
-def ngram(arguments) -> None:
+def ngram(arguments: argparse.Namespace) -> None:
     """Estimate an n-gram and write it as ARPA."""
     if not 2 <= arguments.order <= 6:
         raise BadInput(f"--order {arguments.order}: kenlm takes 2 to 6")
@@ -43,8 +46,8 @@ def ngram(arguments) -> None:
     print(f"{arguments.arpa}: {len(sentences)} sentences, {counts}")
 
 
-def tune_lm(arguments) -> None:
-    """Print the error rates of a grid of weights, keep the best in results.json."""
+def tune_lm(arguments: argparse.Namespace) -> None:
+    """Print the error rates of a grid of weights; keep the best in results.json."""
     for name in ("beam_size", "utterances"):
         if getattr(arguments, name) < 1:
             raise BadInput(f"--{name} {getattr(arguments, name)}: give 1 or more")

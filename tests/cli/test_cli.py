@@ -3,11 +3,13 @@
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from speechbrain_birq.cli import main as cli
+from speechbrain_birq import __version__
+from speechbrain_birq.cli import corpora
 from speechbrain_birq.cli.main import main
 
 
@@ -49,7 +51,7 @@ def test_features_that_would_overwrite_each_other_are_refused(
         main(["features", str(run_folder), *files, "--output_folder", str(target)])
     assert caught.value.code == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: a1/x.flac and a2/x.wav would both become")
+    assert told.startswith("error: a1/x.flac and a2/x.wav ")
     assert len(told.splitlines()) == 1
     assert not target.exists()
 
@@ -117,8 +119,8 @@ def test_compare_of_an_empty_file_is_one_sentence(tmp_path, capsys):
 
 def test_help_does_not_load_torch():
     code = (
-        "import sys; from speechbrain_birq.cli.main import _parser;"
-        "_parser().format_help();"
+        "import sys; from speechbrain_birq.cli.main import make_parser;"
+        "make_parser().format_help();"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -128,8 +130,32 @@ def test_ctrl_c_ends_with_a_sentence(monkeypatch, capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_minispeech", interrupted)
+    monkeypatch.setattr(corpora, "minispeech", interrupted)
     with pytest.raises(SystemExit) as ended:
-        cli.main(["minispeech", "corpus"])
+        main(["minispeech", "corpus"])
     assert ended.value.code == 130
     assert "stopped by Ctrl-C" in capsys.readouterr().err
+
+
+def test_the_module_is_the_command_and_knows_its_version():
+    command = [sys.executable, "-m", "speechbrain_birq", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == f"birq {__version__}\n"
+
+
+def test_an_output_that_nobody_reads_ends_the_command_quietly(tmp_path):
+    command = f"{sys.executable} -m speechbrain_birq compare {tmp_path}/a {tmp_path}/b"
+    run = f"{command} | true; exit ${{PIPESTATUS[0]}}"
+    write_errors(tmp_path / "a", [1, 2])
+    write_errors(tmp_path / "b", [2, 2])
+    done = subprocess.run(["bash", "-c", run], capture_output=True, text=True)
+    assert done.returncode == 141
+    assert done.stderr == ""
+
+
+def test_features_on_a_full_disk_are_one_sentence(run_folder, audio, tmp_path, fails):
+    target = tmp_path / "features"
+    target.mkdir()
+    (target / f"{Path(audio[0]).stem}.pt").symlink_to("/dev/full")
+    command = ["features", str(run_folder), audio[0], "--output_folder", str(target)]
+    fails(lambda: main(command), f"{target}/", "No space left on device")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_birq.cli.main import _parser
+from speechbrain_birq.cli.main import make_parser
 from speechbrain_birq.config import configure, parse_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ COMMANDS = [
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_command_names_files_options_and_keys_that_exist(words):
     if words[0] == "birq":
-        _parser().parse_args(words[1:])
+        make_parser().parse_args(words[1:])
         return
     scripts = [word for word in words if word.endswith(".py")]
     assert len(scripts) == 1 and (ROOT / scripts[0]).is_file()

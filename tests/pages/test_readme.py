@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_birq.cli.main import _parser
+from speechbrain_birq.cli.main import make_parser
 from speechbrain_birq.config import load_configuration
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def test_every_path_that_is_named_exists():
 
 def test_every_birq_command_exists():
     commands = set(re.findall(r"^birq (\w+)", README, re.M))
-    known = _parser().format_help()
+    known = make_parser().format_help()
     assert commands
     assert all(re.search(rf"^    {command}\b", known, re.M) for command in commands)
 

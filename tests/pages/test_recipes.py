@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_runs import ROOT, process_wide_settings_restored
 
-from speechbrain_birq.cli.main import _parser
+from speechbrain_birq.cli.main import make_parser
 from speechbrain_birq.config import load_configuration, parse_arguments
 from speechbrain_birq.data.shards.convert import shard_corpus
 
@@ -72,7 +72,7 @@ def test_commands_without_a_yaml_are_understood():
     assert {words[0] for words in others} == {"birq", "python"}
     for words in others:
         if words[0] == "birq":
-            _parser().parse_args(words[1:])
+            make_parser().parse_args(words[1:])
         else:
             assert (ROOT / words[1]).is_file()
 
