@@ -8,6 +8,7 @@ positions, kernel 15, expansion 2, batch normalization, a closing LayerNorm.
 
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -332,7 +333,7 @@ class BlockConformerLayer(torch.nn.Module):
 class BlockConformerEncoder(torch.nn.Module):
     """Layers of a block Conformer; each ends with a LayerNorm, so none follows."""
 
-    def __init__(self, *, num_layers: int, **sizes) -> None:
+    def __init__(self, *, num_layers: int, **sizes: Any) -> None:
         super().__init__()
         self.layers = torch.nn.ModuleList(
             BlockConformerLayer(**sizes) for _ in range(num_layers)
