@@ -18,8 +18,8 @@ from speechbrain.utils.distributed import (
 )
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_birq.brains.base import NOTHING_READ
 from speechbrain_birq.brains.ctc import Transfer
+from speechbrain_birq.brains.feature_statistics import estimate_statistics
 from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import (
@@ -100,7 +100,7 @@ def _pretrain(prepare, experiment):
     if hparams.get("stored_labels") is not None:
         add_stored_labels(hparams, train=train.dataset, valid=valid.dataset)
     speech = partial(sample, train.dataset, hparams["seed"])
-    _estimate_statistics(experiment, frontend, speech)
+    _estimate_statistics(hparams, frontend, speech)
     brain = _brain(experiment, hparams["modules"], masks=masks["train"], speech=speech)
     _fit(experiment, brain, train, valid)
     return _finish(experiment, brain)
@@ -153,7 +153,7 @@ def _finetune(prepare, experiment):
         experiment, frontend, manifests, dict.fromkeys(STAGES, items)
     )
     speech = partial(sample, train.dataset, hparams["seed"])
-    _estimate_statistics(experiment, frontend, speech)
+    _estimate_statistics(hparams, frontend, speech)
     brain = _brain(
         experiment, {"model": model}, tokens=tokens, decoder=decoder, transfer=transfer
     )
@@ -226,26 +226,11 @@ def _loaders(experiment, frontend, manifests, items):
         yield stage_loader(hparams, frontend, manifest, stage, items[stage])
 
 
-def _estimate_statistics(experiment, frontend, speech):
-    """Estimate the statistics of the features, once in the life of a model.
-
-    A pretrained model has its own, and so has a checkpoint.
-    """
-    hparams = experiment.hparams
-    if frontend.normalize != "global" or frontend.statistics.estimated:
-        return
-    if hparams["checkpointer"].find_checkpoint() is not None:
-        return
-    if if_main_process():
-        try:
-            frontend.estimate(speech(), hparams["normalize_seconds"])
-        except ValueError as error:
-            raise BadInput(NOTHING_READ % "training") from error
-    state = ddp_broadcast(frontend.statistics.state_dict())
-    frontend.statistics.load_state_dict(state)
-    logger.info(
-        "estimated mean and variance on %d frames", frontend.statistics.num_frames
-    )
+def _estimate_statistics(hparams, frontend, speech):
+    """Estimate them once: a pretrained model has its own, and so has a checkpoint."""
+    wanted = frontend.normalize == "global" and not frontend.statistics.estimated
+    if wanted and hparams["checkpointer"].find_checkpoint() is None:
+        estimate_statistics(frontend, speech, hparams["normalize_seconds"])
 
 
 def _brain(experiment, modules, **parts):

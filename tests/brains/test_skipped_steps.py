@@ -57,6 +57,22 @@ def test_a_bad_micro_batch_skips_the_good_ones_of_its_step_only(make_brain):
     assert_same(parameters(brain), parameters(good))
 
 
+@pytest.mark.parametrize("end_of_epoch", [False, True])
+def test_steps_skipped_before_a_recovery_count_in_the_same_epoch_only(
+    make_brain, end_of_epoch
+):
+    first, resumed = (
+        make_brain(nonfinite_patience=2, checkpointer=Nowhere()) for _ in range(2)
+    )
+    feed(first, batch_of(broken(5)), batch_of(broken(6)))
+    resumed.set_rank_state(first.rank_state(), end_of_epoch)
+    if end_of_epoch:
+        feed(resumed, batch_of(broken(7)))
+    else:
+        with pytest.raises(BadInput, match="3 steps"):
+            feed(resumed, batch_of(broken(7)))
+
+
 def test_ctc_skips_a_step_that_is_not_finite(make_ctc):
     brain = make_ctc()
     start = parameters(brain)

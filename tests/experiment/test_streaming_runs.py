@@ -12,7 +12,6 @@ from small_runs import (
     weights,
 )
 
-from speechbrain_birq import experiment
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.inference import StreamingRecogniser
 from speechbrain_birq.models.encoders.chunking import make_chunk
@@ -120,25 +119,6 @@ def test_a_streaming_run_resumes_exactly_and_estimates_nothing_again(
     no_estimate()
     pretrain(_corpus_template, tmp_path / "resumed", number_of_epochs=2, **more)
     assert_equal(weights(tmp_path / "straight"), weights(tmp_path / "resumed"))
-
-
-def test_statistics_come_from_the_first_rank(monkeypatch):
-    """A second rank takes what the first one sends and reads no audio of its own."""
-    sent = FrontEnd(n_mels=20, normalize="global")
-    sent.estimate([torch.randn(16000)], seconds=1)
-    mine = FrontEnd(n_mels=20, normalize="global")
-    monkeypatch.setattr(experiment, "if_main_process", lambda: False)
-    monkeypatch.setattr(
-        experiment, "ddp_broadcast", lambda _: sent.statistics.state_dict()
-    )
-
-    class NoCheckpoint:
-        def find_checkpoint(self):
-            return None
-
-    started = experiment.Experiment({"checkpointer": NoCheckpoint()}, None, None, "")
-    experiment._estimate_statistics(started, mine, speech=None)
-    assert_equal(mine.state_dict(), sent.state_dict())
 
 
 def test_recognition_from_scratch_estimates_its_own_statistics(corpus, tmp_path):
