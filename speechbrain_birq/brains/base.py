@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -76,6 +77,7 @@ class SumBrain(sb.Brain):
 
     def on_fit_start(self) -> None:
         """Recover from the checkpoint, if there is one."""
+        self.saved_at = time.monotonic()
         check_same(self.model)  # DDP would silently take those of the first rank
         super().on_fit_start()
         check_same(self.model)
@@ -208,7 +210,12 @@ class SumBrain(sb.Brain):
         if wanted:
             self._save_intra_epoch_ckpt()
             stop(wanted, self.optimizer_step)
-        return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
+        # SpeechBrain takes the time of the last save off the clock: if that was set
+        # back by a day, there would be no save for a day.
+        since = time.monotonic() - self.saved_at
+        return super()._should_save_intra_epoch_ckpt(
+            time.time() - since, steps_since_ckpt
+        )
 
     def _save_intra_epoch_ckpt(self):
         self.save({"step": self.optimizer_step}, end_of_epoch=False)
@@ -221,6 +228,7 @@ class SumBrain(sb.Brain):
             num_to_keep=self.hparams.keep_checkpoints,
             min_keys=self.min_keys,
         )
+        self.saved_at = time.monotonic()
 
     def _divide(self, parameters):
         """Undo DDP's mean over the ranks, divide by the items of all ranks."""

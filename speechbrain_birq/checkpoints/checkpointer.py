@@ -101,7 +101,7 @@ class AtomicCheckpointer(Checkpointer):
         except OSError as error:
             self._clear_away()
             logger.error(
-                "no checkpoint saved in %s (%s): training goes on, the older ones are "
+                "no checkpoint saved in %s (%s): training continues and older ones are "
                 "kept; make room",
                 self.checkpoints_dir,
                 error.strerror or error,
@@ -254,6 +254,6 @@ def _load_state(recoverable, path, end_of_epoch):
 
 def _delete(folder):
     """Rename, then delete: what a kill leaves must not look like a checkpoint."""
-    hidden = folder.with_name(f"{PARTIAL}old+{folder.name}")
-    folder.rename(hidden)
-    shutil.rmtree(hidden)
+    renamed = folder.with_name(f"{PARTIAL}old+{folder.name}")
+    folder.rename(renamed)
+    shutil.rmtree(renamed)

@@ -60,7 +60,7 @@ def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
         if plain and values[0] != values[1]:
             raise BadInput(
                 f"{folder} holds a run with {key}: {values[0]}, now it is {values[1]}: "
-                f"give another --output_folder, or the old value to go on"
+                f"give another --output_folder, or the old value to resume"
             )
 
 

@@ -1,7 +1,10 @@
 """SpeechBrain's run options, from the YAML or the command line, reach the Brain."""
 
+import time
+
 import pytest
 import torch
+from small_brains import Nowhere
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
@@ -41,3 +44,18 @@ def test_compile_takes_the_encoder_for_every_length(make_brain, monkeypatch):
     assert not isinstance(brain.modules.model, torch._dynamo.OptimizedModule)
     make_brain()
     assert len(compiled) == 1
+
+
+def test_a_clock_that_is_set_back_delays_no_checkpoint(make_brain, monkeypatch):
+    brain = make_brain(checkpointer=Nowhere(), **OPTIONS)
+    brain.on_fit_start()
+    started, seconds = time.time(), time.monotonic()
+
+    def is_due(minutes):
+        monkeypatch.setattr(time, "time", lambda: started + 60 * minutes - 24 * 3600)
+        monkeypatch.setattr(time, "monotonic", lambda: seconds + 60 * minutes)
+        return brain._should_save_intra_epoch_ckpt(started, steps_since_ckpt=1)
+
+    assert [is_due(3), is_due(5)] == [False, True]
+    brain.save({})
+    assert [is_due(8), is_due(10)] == [False, True]

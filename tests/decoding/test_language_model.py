@@ -90,10 +90,10 @@ def test_a_model_of_another_alphabet_is_refused(tmp_path):
     (tmp_path / "lower.arpa").write_text(ARPA.read_text().lower())
     with pytest.raises(BadInput) as caught:
         make_decoder("beam", TOKENS, lm_path=str(tmp_path / "lower.arpa"))
-    told = str(caught.value)
-    assert "another alphabet" in told
-    assert "0 % of its words, not, say, 'eight'" in told
-    assert "EFGHINORSTUVWX" in told
+    message = str(caught.value)
+    assert "another alphabet" in message
+    assert "0 % of its words, not, say, 'eight'" in message
+    assert "EFGHINORSTUVWX" in message
 
 
 def test_a_few_strange_words_do_no_harm():
@@ -127,9 +127,7 @@ def test_pieces_are_an_alphabet_too(tmp_path):
     ],
     ids=["missing", "empty", "audio", "gzip", "half arpa", "half binary"],
 )
-def test_a_file_that_is_no_language_model_is_told_in_a_sentence(
-    tmp_path, content, words
-):
+def test_a_file_that_is_no_language_model_is_named(tmp_path, content, words):
     path = tmp_path / "x.arpa"
     if content is not None:
         path.write_bytes(content)
@@ -139,7 +137,7 @@ def test_a_file_that_is_no_language_model_is_told_in_a_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_what_kenlm_cannot_read_is_told_in_a_sentence(tmp_path):
+def test_what_kenlm_cannot_read_is_named(tmp_path):
     path = tmp_path / "x.arpa"
     path.write_text(ARPA.read_text().partition("\\2-grams")[0] + "\\2-grams:\n")
     with pytest.raises(BadInput, match="kenlm cannot read") as caught:
@@ -148,7 +146,7 @@ def test_what_kenlm_cannot_read_is_told_in_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("package", ["kenlm", "pygtrie"])
-def test_a_missing_package_is_told_with_its_command(monkeypatch, package):
+def test_a_missing_package_is_named_with_its_command(monkeypatch, package):
     monkeypatch.setattr(
         "speechbrain_birq.decoding.language_model.find_spec",
         lambda name: None if name == package else importlib.util.find_spec(name),

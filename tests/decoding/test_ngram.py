@@ -190,8 +190,8 @@ def test_texts_that_are_none_are_named(tmp_path, name, content, words):
 def test_the_command_writes_a_model_and_counts(tmp_path, capsys):
     (tmp_path / "a.txt").write_text("ONE TWO\nTWO ONE\n")
     main(["ngram", str(tmp_path / "a.arpa"), str(tmp_path / "a.txt"), "--order", "2"])
-    told = capsys.readouterr().out
-    assert told == f"{tmp_path / 'a.arpa'}: 2 sentences, 5 1-grams, 6 2-grams\n"
+    printed = capsys.readouterr().out
+    assert printed == f"{tmp_path / 'a.arpa'}: 2 sentences, 5 1-grams, 6 2-grams\n"
     assert math.isfinite(kenlm.Model(str(tmp_path / "a.arpa")).score("ONE TWO"))
 
 

@@ -309,15 +309,15 @@ def one_sentence(capsys, *argv):
 
 
 def test_no_run_folder_is_one_sentence(tmp_path, capsys):
-    told = one_sentence(capsys, tmp_path / "none", tmp_path / "exported")
-    assert "is not a run folder" in told
+    message = one_sentence(capsys, tmp_path / "none", tmp_path / "exported")
+    assert "is not a run folder" in message
     assert not (tmp_path / "exported").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(run_folder, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    told = one_sentence(capsys, run_folder, tmp_path / "file" / "exported")
-    assert "cannot write" in told and "Not a directory" in told
+    message = one_sentence(capsys, run_folder, tmp_path / "file" / "exported")
+    assert "cannot write" in message and "Not a directory" in message
 
 
 def test_a_folder_in_use_is_left_as_it_is(run_folder, capsys):
@@ -331,8 +331,8 @@ def test_a_disk_that_is_full_is_one_sentence(run_folder, tmp_path, capsys, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    told = one_sentence(capsys, run_folder, tmp_path / "exported")
-    assert "exported (No space left on device)" in told
+    message = one_sentence(capsys, run_folder, tmp_path / "exported")
+    assert "exported (No space left on device)" in message
 
 
 def test_features_do_not_need_a_run_folder(run_folder):

@@ -79,7 +79,7 @@ def test_a_layer_that_is_not_there_is_refused(run_folder, audio, layer):
         SpeechEncoder(run_folder).features(audio, layer)
 
 
-def test_bad_audio_is_told_in_one_sentence(run_folder, tmp_path):
+def test_bad_audio_is_named_in_one_sentence(run_folder, tmp_path):
     encoder = SpeechEncoder(run_folder)
     text, short = tmp_path / "text.wav", tmp_path / "short.wav"
     text.write_text("no audio")

@@ -262,11 +262,11 @@ def test_a_run_that_cannot_stream_says_why(run_folder):
 def test_the_command_streams_and_tells_its_speed(streaming_run, audio, capsys):
     files = list(map(str, audio))
     main(["transcribe", str(streaming_run), *files, "--chunk", "4", "--left", "1"])
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     recogniser = StreamingRecogniser(streaming_run, chunk=4, left=1)
     lines = [f"{file}\t{recogniser.transcribe(file)}" for file in files]
-    assert told.out.splitlines() == lines
-    (last,) = told.err.splitlines()
+    assert printed.out.splitlines() == lines
+    (last,) = printed.err.splitlines()
     assert last.startswith("real-time factor ")
     assert float(last.split()[2].rstrip(",")) > 0
     assert "latency of the method 160 ms" in last
@@ -286,6 +286,6 @@ def test_options_that_do_not_go_together_are_one_sentence(
     with pytest.raises(SystemExit) as caught:
         main(["transcribe", str(streaming_run), str(audio[0]), *options])
     assert caught.value.code == 2
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith("error: ")
-    assert words in told
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("error: ")
+    assert words in message
