@@ -14,6 +14,7 @@ from speechbrain.dataio.batch import PaddedBatch
 
 from speechbrain_birq.brains.interruption import Interruption, stop
 from speechbrain_birq.brains.memory import memory_told
+from speechbrain_birq.brains.schedules import SpeechBrainSchedule, is_speechbrains
 from speechbrain_birq.checkpoints.rank_states import (
     RankStates,
     random_states,
@@ -42,8 +43,9 @@ class SumBrain(sb.Brain):
     could be read or the others have one more, takes part in the step with a gradient
     of 0.
 
-    ``hparams`` holds ``lr_schedule`` (step, epochs -> factor), ``epoch_counter``,
-    ``run_log``, ``keep_checkpoints`` and ``seed``. A subclass has ``fit_batch``,
+    ``hparams`` holds ``lr_schedule`` (step, epochs -> factor; or one of SpeechBrain's),
+    ``epoch_counter``, ``run_log``, ``keep_checkpoints``, ``seed`` and, if wanted,
+    SpeechBrain's ``train_logger``. A subclass has ``fit_batch``,
     ``compute_forward``, ``compute_objectives`` and ``loss_of_silence``.
 
     Arguments
@@ -67,6 +69,10 @@ class SumBrain(sb.Brain):
             self.checkpointer.add_recoverable(
                 "ranks", RankStates(get=self.rank_state, set=self.set_rank_state)
             )
+        self.schedule = self.hparams.lr_schedule
+        self.speechbrains_schedule = is_speechbrains(self.schedule)
+        if self.speechbrains_schedule and self.checkpointer is not None:
+            self.checkpointer.add_recoverable("lr_schedule", self.schedule)
         self.min_keys = min_keys
         self.interruption = Interruption()
         self.nonfinite_count = 0  # steps skipped in this epoch
@@ -81,6 +87,10 @@ class SumBrain(sb.Brain):
         check_same(self.model)  # DDP would silently take those of the first rank
         super().on_fit_start()
         check_same(self.model)
+        if self.speechbrains_schedule:
+            self.schedule = SpeechBrainSchedule(
+                self.hparams.lr_schedule, self.optimizer.defaults["lr"]
+            )
         for optimizer in self.optimizers_dict.values():
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
@@ -260,9 +270,37 @@ class SumBrain(sb.Brain):
             )
 
     def _set_learning_rates(self, optimizer):
-        factor = self.hparams.lr_schedule(self.optimizer_step, self.epochs_done())
+        factor = self.schedule(self.optimizer_step, self.epochs_done())
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
+
+    def report(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+        """Write the figures of a stage to the run's log and to ``train_logger``."""
+        self.hparams.run_log.report(stage, step, dict(figures))
+        train_logger = getattr(self.hparams, "train_logger", None)
+        if train_logger is not None:
+            stats = {f"{stage}_stats": dict(figures)}
+            train_logger.log_stats({"step": step}, **stats, verbose=False)
+
+    def check_finite(self, loss: float) -> None:
+        """End a run that has diverged, before a checkpoint of it is saved.
+
+        Raises
+        ------
+        BadInput
+            If the validation loss or a weight is not finite.
+        """
+        broken = [
+            name
+            for name, weight in self.model.named_parameters()
+            if not torch.isfinite(weight).all()
+        ]
+        if broken or not math.isfinite(loss):
+            what = f"the weights {broken[0]}" if broken else f"the loss {loss}"
+            raise BadInput(
+                f"validation after step {self.optimizer_step}: {what} of the model is "
+                f"not finite: lower the learning rate; the checkpoints before are kept"
+            )
 
     def epochs_done(self) -> float:
         """Return the number of epochs so far, the current one as a fraction."""

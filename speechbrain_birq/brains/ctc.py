@@ -163,7 +163,7 @@ class CTCBrain(SumBrain):
             self.losses[stage].reset()
             figures["grad_norm"] = self.grad_norm.item()
             figures["lr"] = self.optimizer.param_groups[-1]["lr"]
-            self.hparams.run_log.report("train", self.optimizer_step, figures)
+            self.report("train", self.optimizer_step, figures)
             return
         self.errors.gather()
         if not self.errors.words.scores:
@@ -171,7 +171,8 @@ class CTCBrain(SumBrain):
             raise BadInput(NOTHING_READ % kind)
         if stage == sb.Stage.VALID:
             figures |= self.errors.rates()._asdict()
-            self.hparams.run_log.report("valid", self.optimizer_step, figures)
+            self.report("valid", self.optimizer_step, figures)
+            self.check_finite(figures["loss"])
             self.save({"cer": figures["cer"], "step": self.optimizer_step})
 
     def rank_state(self) -> dict[str, Any]:

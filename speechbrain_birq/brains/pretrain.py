@@ -140,7 +140,7 @@ class BiRQBrain(SumBrain):
         figures = report.figures(*self.weights(step))
         figures["grad_norm"] = self.grad_norm.item()
         figures["lr"] = self.optimizer.param_groups[0]["lr"]
-        self.hparams.run_log.report("train", step, figures | report.speed())
+        self.report("train", step, figures | report.speed())
         warn_of_collapse(figures, self.hparams.collapse_perplexity)
         report.reset()
 
@@ -162,7 +162,8 @@ class BiRQBrain(SumBrain):
         if report.is_empty():
             raise BadInput(NOTHING_READ % "validation")
         figures = report.figures(*self.weights(self.optimizer_step))
-        self.hparams.run_log.report("valid", self.optimizer_step, figures)
+        self.report("valid", self.optimizer_step, figures)
+        self.check_finite(figures["loss"])
         self.save({"loss": figures["loss"], "step": self.optimizer_step})
 
     def rank_state(self) -> dict[str, Any]:

@@ -1,6 +1,10 @@
-"""Learning rates and weights as pure functions of the training's progress."""
+"""Learning rates and weights as functions of the training's progress."""
 
+import inspect
 import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 
 class Ramp:
@@ -91,3 +95,71 @@ class WarmupHoldAnneal:
             return epochs / self.warmup_epochs
         annealed = max(0.0, epochs - self.warmup_epochs - self.hold_epochs)
         return self.decay**-annealed
+
+
+class SpeechBrainSchedule:
+    """One of SpeechBrain's schedulers of steps, as a factor of the learning rate.
+
+    SpeechBrain's schedulers write one rate into every parameter group. Here each group
+    keeps its own rate, and the scheduler's rate over ``lr`` is their common factor.
+
+    Arguments
+    ---------
+    scheduler : callable
+        Takes ``(opt)`` or ``(opt, num_updates)``.
+    lr : float
+        Rate of the optimiser, which the scheduler should have got, too.
+
+    Example
+    -------
+    >>> from speechbrain.nnet.schedulers import NoamScheduler
+    >>> schedule = SpeechBrainSchedule(NoamScheduler(0.1, 4), lr=0.1)
+    >>> [round(schedule(step, epochs=0.0), 3) for step in range(6)]
+    [0.25, 0.5, 0.75, 1.0, 0.894, 0.816]
+    """
+
+    def __init__(self, scheduler: Callable[..., Any], lr: float) -> None:
+        self.scheduler, self.lr = scheduler, lr
+        self.counts = "num_updates" in inspect.signature(scheduler).parameters
+
+    def __call__(self, step: int, epochs: float) -> float:
+        """Return the factor; a scheduler that counts its calls counts this one."""
+        optimizer = SimpleNamespace(param_groups=[{"lr": self.lr}])
+        self.scheduler(optimizer, *([step + 1] if self.counts else []))
+        return optimizer.param_groups[0]["lr"] / self.lr
+
+
+def is_speechbrains(schedule: Callable[..., Any]) -> bool:
+    """Say whether a schedule is called with the optimiser, as SpeechBrain's are.
+
+    Raises
+    ------
+    ValueError
+        If it is called with anything but ``(opt)``, ``(opt, num_updates)`` or
+        ``(step, epochs)``.
+
+    Example
+    -------
+    >>> from speechbrain.nnet.schedulers import NewBobScheduler, NoamScheduler
+    >>> is_speechbrains(NoamScheduler(0.1, 4))
+    True
+    >>> is_speechbrains(WarmupDecay(warmup_steps=1, total_steps=2))
+    False
+    >>> is_speechbrains(NewBobScheduler(0.1))
+    Traceback (most recent call last):
+    ValueError: lr_schedule: NewBobScheduler takes (metric_value): take a schedule of \
+steps, called with (opt), (opt, num_updates) or (step, epochs)
+    """
+    parameters = inspect.signature(schedule).parameters
+    names = [*parameters]
+    if names in (["opt"], ["opt", "num_updates"]):
+        return True
+    try:
+        inspect.signature(schedule).bind(0, 0.0)
+    except TypeError as error:
+        raise ValueError(
+            f"lr_schedule: {type(schedule).__name__} takes ({', '.join(names)}): take "
+            f"a schedule of steps, called with (opt), (opt, num_updates) or (step, "
+            f"epochs)"
+        ) from error
+    return False

@@ -187,6 +187,7 @@ KEYS = {
     "anchor_weight": Key(PART, PRETRAIN),
     "epoch_counter": Key(PART, BOTH),
     "checkpointer": Key(PART, BOTH, machine=True),
+    "train_logger": Key(PART, BOTH, optional=True, machine=True),
     "run_log": Key(PART, BOTH, machine=True),
 }
 MAY_CHANGE = frozenset(name for name, key in KEYS.items() if key.resume)
