@@ -6,6 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import CommentMark
 from ruamel.yaml.tokens import CommentToken
@@ -121,6 +122,8 @@ def _arguments(name):
     found = pydoc.locate(name)
     if not callable(found):
         return set()  # loading says that there is no such class
+    if getattr(found, "__init__", None) is torch.nn.Module.__init__:
+        return set()  # its signature is (*args, **kwargs), but it takes nothing
     parameters = inspect.signature(found).parameters.values()
     if any(p.kind == p.VAR_KEYWORD for p in parameters):
         return None

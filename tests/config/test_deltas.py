@@ -58,6 +58,19 @@ def test_a_class_with_any_keywords_gets_all_arguments(load, delta, hparams):
     assert loaded["lr_schedule"].all == dict(warmup_steps=1000, total_steps=16000)
 
 
+@pytest.mark.parametrize("name", ["ReLU", "Flatten", "Softplus"])
+def test_a_module_gets_no_argument_that_it_does_not_take(load, delta, name):
+    loaded = load(delta(f"lr_schedule: !new:torch.nn.{name}\n")).hparams
+    assert type(loaded["lr_schedule"]).__name__ == name
+
+
+def test_a_module_without_a_constructor_of_its_own_gets_no_arguments(load, delta):
+    loaded = load(delta("lr_schedule: !new:torch.nn.Identity\n"), lr=1).hparams
+    assert isinstance(loaded["lr_schedule"], torch.nn.Identity)
+    loaded = load(delta("lr_schedule: !new:torch.nn.Module\n")).hparams
+    assert type(loaded["lr_schedule"]) is torch.nn.Module
+
+
 def test_a_mapping_without_a_tag_changes_arguments(load, delta):
     loaded = load(delta("encoder:\n    attention_type: RelPosMHAXL\n")).hparams
     assert loaded["encoder"].attention_type == "RelPosMHAXL"
