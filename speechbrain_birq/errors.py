@@ -105,6 +105,25 @@ def from_user_code(error: BaseException) -> bool:
     return any(map(_is_users, _frames(error)[1:]))
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is a lack of memory, of the CPU or of a GPU.
+
+    Example
+    -------
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("a bug"))
+    (True, False)
+    """
+    import torch  # an error at the command line needs no torch
+
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch has a class for the memory of a GPU only. The CPU's allocator raises a plain
+    # RuntimeError; its own name, a word of the code, is all that tells it from others.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
 def _flushed(main, *args, **kwargs):
     """Flush the output while errors are still caught; at exit Python prints them."""
     try:

@@ -199,6 +199,8 @@ def _folder_named():
     try:
         yield
     except OSError as error:
+        if from_user_code(error):
+            raise
         raise BadInput(
             f"cannot write {error.filename} ({error.strerror}): give another output "
             f"folder with --output_folder"
@@ -348,6 +350,8 @@ def _test_chunk(hparams, frontend, encoder):
         check_chunks(frontend, encoder)
         return make_chunk(hparams["test_chunk_size"], hparams["test_left_chunks"])
     except ValueError as error:
+        if from_user_code(error):
+            raise
         raise BadInput(str(error)) from error
 
 

@@ -2,18 +2,21 @@
 
 import errno
 import os
-import re
-import shutil
 import subprocess
 import sys
 
 import pytest
-from small_runs import PRETRAIN, ROOT, log, process_wide_settings_restored
+import torch
+from small_runs import ROOT, process_wide_settings_restored
 from speechbrain import create_experiment_directory
 
 from speechbrain_birq.checkpoints.files import save_tensors
-from speechbrain_birq.config.loader import load_configuration
-from speechbrain_birq.errors import BadInput, from_user_code, one_sentence
+from speechbrain_birq.errors import (
+    BadInput,
+    from_user_code,
+    one_sentence,
+    out_of_memory,
+)
 
 
 @one_sentence
@@ -191,108 +194,6 @@ def test_a_checkpoint_that_cannot_be_written_says_why(tmp_path):
     assert caught.value.filename == str(tmp_path / "model.ckpt")
 
 
-# What a user's own class raises
-
-
-OWN = """
-import os
-import torch
-import speechbrain_birq.data.loaders
-from speechbrain_birq.models import SpeechBrainEncoder
-
-# A process that reads must not keep a failed training from ending.
-speechbrain_birq.data.loaders.GRACE = 1000
-
-class Own(SpeechBrainEncoder):
-    def __init__(self, **arguments):
-        super().__init__(**arguments)
-        if os.environ["OWN_FAILS"] == "init":
-            torch.nn.Linear(3, 4, bias=int("my own mistake"))
-
-    def forward(self, *arguments, **keywords):
-        if os.environ["OWN_FAILS"] == "forward":
-            raise {error}
-        return super().forward(*arguments, **keywords)
-
-class Plain(SpeechBrainEncoder):
-    pass
-"""
-
-
-@pytest.fixture
-def own(tmp_path):
-    """own(name, error): birq_tiny.yaml whose encoder is a class of own_encoders.py."""
-
-    def make(name="Own", error='ValueError("my own mistake")'):
-        (tmp_path / "own_encoders.py").write_text(OWN.format(error=error))
-        hparams = shutil.copytree(ROOT / "hparams", tmp_path / "hparams")
-        for path in hparams.rglob("*.yaml"):
-            text = path.read_text(encoding="utf-8")
-            stock = r"!new:speechbrain_birq\.models\.SpeechBrainEncoder"
-            path.write_text(re.sub(stock, f"!new:own_encoders.{name}", text))
-        return hparams / "birq_tiny.yaml"
-
-    return make
-
-
-def pretrained(yaml, corpus, where, **settings):
-    """recipes/LibriSpeech/pretrain.py in a process of its own."""
-    settings = PRETRAIN | dict(data_folder=corpus, output_folder="run") | settings
-    argv = [f"--{key}={value}" for key, value in settings.items() if value is not None]
-    recipe = ROOT / "recipes/LibriSpeech/pretrain.py"
-    path = os.pathsep.join([str(ROOT), str(yaml.parents[1])])
-    return subprocess.run(
-        [sys.executable, str(recipe), str(yaml), "--noprogressbar", *argv],
-        cwd=yaml.parents[1],
-        env=os.environ | {"OWN_FAILS": where, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-
-
-def assert_shown(done, yaml, error):
-    told = done.stdout + done.stderr
-    assert done.returncode == 1, told
-    assert f'File "{yaml.parents[1] / "own_encoders.py"}", line ' in told
-    assert error in told
-    assert not re.search("^error: ", told, re.M)
-
-
-def test_an_own_encoder_that_cannot_be_built_is_shown_with_file_and_line(
-    own, _corpus_template
-):
-    yaml = own()
-    done = pretrained(yaml, _corpus_template, "init")
-    assert_shown(done, yaml, "ValueError: invalid literal for int() with base 10: 'my")
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        ('RuntimeError("my own mistake")', "RuntimeError: my own mistake"),
-        ("FileNotFoundError()", "FileNotFoundError\n"),
-    ],
-)
-def test_an_own_encoder_that_fails_is_shown_with_file_and_line(
-    own, _corpus_template, error, told
-):
-    yaml = own(error=error)
-    done = pretrained(yaml, _corpus_template, "forward", num_workers=1)
-    assert_shown(done, yaml, told)
-    assert "own_encoders.py" in log(yaml.parents[1] / "run")
-
-
-def test_an_argument_that_our_constructor_refuses_is_one_sentence(
-    own, monkeypatch, tmp_path
-):
-    """The user's class adds no line of its own, so the YAML file is to blame."""
-    monkeypatch.syspath_prepend(tmp_path)
-    overrides = {"data_folder": "x", "output_folder": str(tmp_path / "run")}
-    with pytest.raises(BadInput, match="nhead"):
-        load_configuration(own("Plain"), overrides | {"nhead": 7})
-
-
 def test_the_place_of_an_error_counts_from_where_it_is_caught():
     def own_code():
         int("x")
@@ -305,3 +206,13 @@ def test_the_place_of_an_error_counts_from_where_it_is_caught():
 
     assert caught(own_code)
     assert not caught(int, "x")  # called by the function that catches it
+
+
+def test_a_lack_of_memory_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)  # 4 PB
+    assert out_of_memory(caught.value)
+    assert out_of_memory(torch.OutOfMemoryError("CUDA"))
+    assert out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
+    assert not out_of_memory(OSError(errno.ENOENT, "No such file"))
+    assert not out_of_memory(RuntimeError("out of memory"))

@@ -6,7 +6,7 @@ from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 
 from speechbrain_birq.brains.base import NOTHING_READ
 from speechbrain_birq.brains.label_fitting import Speech
-from speechbrain_birq.errors import BadInput
+from speechbrain_birq.errors import BadInput, from_user_code
 from speechbrain_birq.models.frontend import FrontEnd
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ def estimate_statistics(frontend: FrontEnd, speech: Speech, seconds: float) -> N
         try:
             frontend.estimate(speech(), seconds)
         except ValueError as error:
+            if from_user_code(error):
+                raise
             raise BadInput(NOTHING_READ % "training") from error
     statistics = frontend.statistics
     assert statistics is not None  # "global" has them

@@ -1,13 +1,10 @@
 """One sentence for a lack of memory, which names the batch."""
 
-import errno
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import torch
-
-from speechbrain_birq.errors import BadInput
+from speechbrain_birq.errors import BadInput, out_of_memory
 
 
 def memory_told(long_key: str) -> Callable[[Callable], Callable]:
@@ -27,27 +24,17 @@ def memory_told(long_key: str) -> Callable[[Callable], Callable]:
             try:
                 return method(brain, batch, *args, **keywords)
             except (MemoryError, OSError, RuntimeError) as error:
-                if batch is None or not _is_of_memory(error):
+                if batch is None or not out_of_memory(error):
                     raise
                 rate = brain.model.frontend.sample_rate
-                raise BadInput(_out_of_memory(batch, rate, long_key)) from error
+                raise BadInput(_sentence(batch, rate, long_key)) from error
 
         return wrapped
 
     return decorate
 
 
-def _is_of_memory(error):
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    # torch has a class for the memory of a GPU only. The CPU's allocator raises a plain
-    # RuntimeError; its own name, a word of the code, is all that tells it from others.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        "DefaultCPUAllocator" in str(error)
-    )
-
-
-def _out_of_memory(batch, rate, long_key):
+def _sentence(batch, rate, long_key):
     count, samples = batch.sig.data.shape
     longest = samples / rate
     remedy = f"lower {long_key}: it leaves out such recordings"

@@ -110,21 +110,30 @@ def _replaced(old: Any, new: Any) -> Any:
         return new
     part = CommentedMap()
     part.yaml_set_ctag(new.tag)
-    takes = _arguments(tag_of(new).partition(":")[2])
+    takes = arguments_of(tag_of(new).partition(":")[2])
     part.update({k: v for k, v in old.items() if takes is None or k in takes})
     if isinstance(new, dict):
         part.update(new)
     return part
 
 
-def _arguments(name):
-    """Names of a callable's arguments; None: it takes any."""
+def arguments_of(name: str) -> set[str] | None:
+    """Return the names of a callable's arguments, None if it takes any.
+
+    Example
+    -------
+    >>> sorted(arguments_of("torch.nn.Flatten"))
+    ['end_dim', 'start_dim']
+    """
     found = pydoc.locate(name)
     if not callable(found):
-        return set()  # loading says that there is no such class
+        return None  # loading says that there is no such class
     if getattr(found, "__init__", None) is torch.nn.Module.__init__:
         return set()  # its signature is (*args, **kwargs), but it takes nothing
-    parameters = inspect.signature(found).parameters.values()
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except ValueError:  # some builtins have none
+        return None
     if any(p.kind == p.VAR_KEYWORD for p in parameters):
         return None
     return {p.name for p in parameters}

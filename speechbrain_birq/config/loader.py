@@ -1,11 +1,7 @@
 """From an experiment's YAML to its parts, without silent mistakes."""
 
-import inspect
 import logging
-import pydoc
-import re
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +18,16 @@ from speechbrain_birq.config.checks import (
     resembles,
     unknown,
 )
-from speechbrain_birq.config.deltas import apply_changes, read_flat
+from speechbrain_birq.config.deltas import apply_changes, arguments_of, read_flat
 from speechbrain_birq.config.keys import BOTH, KEYS, READ
-from speechbrain_birq.config.tree import dump, expression, one_line, referenced
+from speechbrain_birq.config.tree import (
+    dump,
+    expression,
+    nodes,
+    one_line,
+    referenced,
+    tag_of,
+)
 from speechbrain_birq.errors import BadInput, from_user_code
 
 logger = logging.getLogger(__name__)
@@ -131,15 +134,15 @@ def build(tree: CommentedMap, path: str | Path) -> Configuration:
         Naming ``path``, if a part does not take its arguments.
     """
     text = dump(tree)
+    _check_arguments(tree, path)
     try:
         resolved = resolve_references(text).getvalue()
         hparams = load_hyperpyyaml(resolved)
-        _check_partials(hparams)
         return Configuration(hparams, resolved, text)
     except (TypeError, ValueError, AttributeError, ImportError) as error:
         if from_user_code(error):
             raise
-        raise BadInput(f"{path}: {_readable(error)}") from error
+        raise BadInput(f"{path}: {one_line(error)}") from error
     except ruamel.yaml.YAMLError as error:
         raise BadInput(f"{path} is not valid YAML: {one_line(error)}") from error
 
@@ -187,20 +190,12 @@ def _lacking(tree, script):
     ]
 
 
-def _check_partials(hparams):
-    """A ``!name:`` takes any argument until it is called, perhaps hours later."""
-    for value in hparams.values():
-        if isinstance(value, partial):
-            known = inspect.signature(value.func).parameters
-            for key in value.keywords.keys() - known.keys():
-                raise ValueError(unknown(key, known, value.func.__qualname__))
-
-
-def _readable(error):
-    """A constructor's complaint, without the traceback that SpeechBrain adds."""
-    text = one_line(error)
-    wrong = re.search(r"class (\S+) .*unexpected keyword argument '(\w+)'", text)
-    if not wrong:
-        return text
-    known = inspect.signature(pydoc.locate(wrong[1])).parameters
-    return unknown(wrong[2], known, wrong[1])
+def _check_arguments(tree, path):
+    """Find misspelt arguments first: a ``!name:`` may be called hours later."""
+    for node in nodes(tree):
+        kind, _, name = tag_of(node).partition(":")
+        if kind in ("!new", "!name") and isinstance(node, dict):
+            known = arguments_of(name)
+            for argument in node:
+                if known is not None and argument not in known:
+                    raise BadInput(f"{path}: {unknown(argument, known, name)}")

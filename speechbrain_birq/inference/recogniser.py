@@ -14,7 +14,7 @@ from speechbrain_birq.data.audio_checks import printable
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.decoding.decoders import make_decoder
 from speechbrain_birq.decoding.tokens import load_tokens
-from speechbrain_birq.errors import BadInput, from_user_code
+from speechbrain_birq.errors import BadInput, from_user_code, out_of_memory
 from speechbrain_birq.inference.streaming import TextStream
 from speechbrain_birq.inference.windows import Encode, encode_in_windows
 from speechbrain_birq.models.ctc import CTCModel, CTCOutput
@@ -85,8 +85,8 @@ class SpeechEncoder:
         try:
             frames = self.frontend(signal, torch.ones(1))
             return encode_in_windows(encode, frames, self.frontend.frame_ms)
-        except (MemoryError, RuntimeError) as error:  # torch has no other for the CPU
-            if from_user_code(error):
+        except (MemoryError, OSError, RuntimeError) as error:
+            if not out_of_memory(error):
                 raise
             seconds = signal.shape[1] / self.frontend.sample_rate
             reason = printable(str(error))
