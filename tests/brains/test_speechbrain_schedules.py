@@ -1,5 +1,7 @@
 """SpeechBrain's schedulers: the rates that they give, groups, resuming."""
 
+import json
+
 import pytest
 import torch
 from small_runs import assert_equal, finetune, pretrain, weights
@@ -64,9 +66,11 @@ def test_a_resumed_run_has_the_rates_of_the_uninterrupted_one(
 ):
     yaml = hparams / "noam.yaml"
     yaml.write_text(NOAM)
-    more = dict(optimizer_step_limit=5)
+    more = dict(optimizer_step_limit=12)
     pretrain(corpus, tmp_path / "straight", yaml, number_of_epochs=3, **more)
     pretrain(corpus, tmp_path / "resumed", yaml, number_of_epochs=1, **more)
+    steps = json.loads((tmp_path / "resumed" / "results.json").read_text())["steps"]
+    assert 0 < steps < 12
     pretrain(corpus, tmp_path / "resumed", yaml, number_of_epochs=3, **more)
     assert_equal(weights(tmp_path / "straight"), weights(tmp_path / "resumed"))
 
