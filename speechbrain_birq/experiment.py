@@ -24,6 +24,7 @@ from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import (
     ARCHITECTURE,
+    architecture_text,
     best_checkpoint,
     check_same_run,
     load_architecture,
@@ -276,7 +277,7 @@ def _epochs(experiment, brain):
         if run is None:
             save_architecture(experiment.resolved, folder / "architecture.yaml")
         else:
-            text = (Path(run) / "architecture.yaml").read_bytes()
+            text = architecture_text(run, experiment.hparams["trust"])
             files.write(folder / "architecture.yaml", text)
         experiment.hparams["run_log"].resume()
     if not brain.finished:

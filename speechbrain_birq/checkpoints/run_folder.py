@@ -7,7 +7,6 @@ from typing import Any
 
 import ruamel.yaml
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml.comments import CommentedMap
 
 from speechbrain_birq.checkpoints import files
@@ -22,12 +21,15 @@ from speechbrain_birq.checkpoints.recovery import (
     save_order,
     smallness,
 )
-from speechbrain_birq.checkpoints.trust import check_tags
+from speechbrain_birq.checkpoints.stored_parts import (
+    TRAIN_AGAIN,
+    Parts,
+    weights_allowed,
+)
+from speechbrain_birq.checkpoints.stored_values import StoredValues
 from speechbrain_birq.config.keys import MAY_CHANGE
-from speechbrain_birq.config.stored import resolve_stored
 from speechbrain_birq.errors import BadInput, from_user_code
 
-TRAIN_AGAIN = "train again, or take another run folder"
 ARCHITECTURE = ("frontend", "encoder")
 
 
@@ -49,8 +51,7 @@ def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
     before = Path(folder) / "hyperparams.yaml"
     if not before.is_file() or not list(Path(folder).glob("save/CKPT+*")):
         return
-    with corruption_named(before, "give another --output_folder"):
-        old = resolve_stored(read_yaml_text(before, "give another --output_folder"))
+    old = read_stored(before, "give another --output_folder").scalars()
     new = ruamel.yaml.YAML().load(resolved_yaml)
     # Keys that came later are not in the file of an old run.
     keys = (new.keys() & old.keys()) - MAY_CHANGE
@@ -81,10 +82,23 @@ def save_architecture(resolved_yaml: str, path: str | Path) -> None:
     files.write(path, text.getvalue())
 
 
+def read_stored(path: str | Path, advice: str = TRAIN_AGAIN) -> StoredValues:
+    """Read a YAML file of a run folder; nothing of it is run.
+
+    Raises
+    ------
+    BadInput
+        If it is corrupt, or not the kind of file that a run writes.
+    """
+    text = read_yaml_text(path, advice)
+    with corruption_named(path, advice):
+        return StoredValues(text)
+
+
 def read_architecture(
     run_folder: str | Path, trust: Iterable[str] = ()
 ) -> CommentedMap:
-    """Read what describes a run's front end and encoder; nothing is built.
+    """Read what describes a run's front end and encoder, without its weights.
 
     Arguments
     ---------
@@ -95,24 +109,25 @@ def read_architecture(
     Returns
     -------
     CommentedMap
-        ``frontend`` and ``encoder``, without references.
+        ``frontend`` and ``encoder``: listed or trusted classes and plain arguments,
+        described anew.
 
     Raises
     ------
     BadInput
-        If the folder is no run, or its YAML builds anything but trusted classes.
+        If the folder is no run, or its YAML holds anything else.
     """
-    path = Path(run_folder) / "architecture.yaml"
-    if not path.is_file():
-        raise BadInput(
-            f"{run_folder} is not a run folder (no architecture.yaml in it): give the "
-            f"output_folder of a finished training"
-        )
-    text = read_yaml_text(path, TRAIN_AGAIN)
-    with corruption_named(path, TRAIN_AGAIN):
-        check_tags(text, path, trust)
-        tree = ruamel.yaml.YAML().load(text)
-        return CommentedMap((name, tree[name]) for name in ARCHITECTURE)
+    parts = _architecture(run_folder, trust)
+    if not parts.foreign:
+        _check_buildable(parts, run_folder)
+    return parts.tree()
+
+
+def architecture_text(run_folder: str | Path, trust: Iterable[str] = ()) -> str:
+    """Return what ``read_architecture`` returns as the text of another folder."""
+    text = io.StringIO()
+    ruamel.yaml.YAML().dump(read_architecture(run_folder, trust), text)
+    return text.getvalue()
 
 
 def load_architecture(
@@ -127,11 +142,44 @@ def load_architecture(
     dict
         ``frontend`` and ``encoder``
     """
-    text = io.StringIO()
-    ruamel.yaml.YAML().dump(read_architecture(run_folder, trust), text)
-    with corruption_named(Path(run_folder) / "architecture.yaml", TRAIN_AGAIN):
-        parts = load_hyperpyyaml(text.getvalue())
-        return {name: parts[name] for name in ARCHITECTURE}
+    parts = _architecture(run_folder, trust)
+    built = parts.build(weights_allowed(run_folder))
+    if not parts.foreign:
+        _check_fit(parts.path, **built)
+    return built
+
+
+def _architecture(run_folder, trust):
+    path = Path(run_folder) / "architecture.yaml"
+    if not path.is_file():
+        raise BadInput(
+            f"{run_folder} is not a run folder (no architecture.yaml in it): give the "
+            f"output_folder of a finished training"
+        )
+    stored = read_stored(path)
+    with corruption_named(path, TRAIN_AGAIN):
+        if others := sorted(stored.nodes.keys() - set(ARCHITECTURE)):
+            raise ValueError(f"a run writes no key {others[0][:50]!r}")
+        values = {name: stored.value(name) for name in ARCHITECTURE}
+    return Parts(path, values, trust)
+
+
+def _check_buildable(parts, run_folder):
+    """Build the front end, and the encoder without memory for its weights."""
+    alone = {
+        name: Parts(parts.path, {name: parts.values[name]}) for name in ARCHITECTURE
+    }
+    with torch.device("meta"):
+        encoder = alone["encoder"].build(weights_allowed(run_folder))
+    _check_fit(parts.path, **alone["frontend"].build(), **encoder)
+
+
+def _check_fit(path, frontend, encoder):
+    if frontend.output_dim != encoder.input_dim:
+        raise BadInput(
+            f"{path} is corrupt (the front end has {frontend.output_dim} features, the "
+            f"encoder takes {encoder.input_dim}): {TRAIN_AGAIN}"
+        )
 
 
 def best_checkpoint(run_folder: str | Path) -> Path:

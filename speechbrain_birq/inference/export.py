@@ -8,6 +8,7 @@ import torch
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import (
+    architecture_text,
     best_checkpoint,
     load_architecture,
     load_weights,
@@ -175,9 +176,8 @@ def export_run(
         written.
     """
     model = PretrainedEncoder(run_folder=run_folder, trust=trust)
-    path = Path(run_folder) / "architecture.yaml"
     text = HYPERPARAMS.format(
-        architecture=indent(path.read_text(encoding="utf-8").rstrip(), "    "),
+        architecture=indent(architecture_text(run_folder, trust).rstrip(), "    "),
         sample_rate=model.frontend.sample_rate,
     )
     folder = Path(folder)

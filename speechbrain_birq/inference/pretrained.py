@@ -1,25 +1,23 @@
 """Load the model of a pretraining from its run folder, to label with any layer."""
 
-import io
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import ruamel.yaml
-from hyperpyyaml import load_hyperpyyaml
-from ruamel.yaml.comments import CommentedMap
-
-from speechbrain_birq.checkpoints.plain_files import corruption_named, read_yaml_text
+from speechbrain_birq.checkpoints.plain_files import corruption_named
 from speechbrain_birq.checkpoints.run_folder import (
     TRAIN_AGAIN,
     best_checkpoint,
     load_weights,
+    read_stored,
 )
-from speechbrain_birq.checkpoints.trust import check_tags
-from speechbrain_birq.config.stored import resolve_stored
-from speechbrain_birq.errors import BadInput, from_user_code
+from speechbrain_birq.checkpoints.stored_parts import Parts, weights_allowed
+from speechbrain_birq.checkpoints.stored_values import Part, StoredValues
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.birq import BiRQ
 
-NEEDED = ("model", "label_layer", "train_split", "valid_split")
+NEEDED = {"label_layer": int, "train_split": str, "valid_split": str}
 
 
 def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiRQ:
@@ -39,16 +37,14 @@ def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiR
     BadInput
         If the run is no pretraining, or has no such layer.
     """
-    text = _model_text(run, layer)
-    path = Path(run) / "hyperparams.yaml"
-    check_tags(text, path, trust)
-    try:
-        model = load_hyperpyyaml(text)["model"]
-    except (ruamel.yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        if from_user_code(error):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"cannot label with {run}: {reason}") from error
+    path, stored = Path(run) / "hyperparams.yaml", _stored(run)
+    with corruption_named(path, TRAIN_AGAIN):
+        model = stored.value("model")
+        if not isinstance(model, Part):
+            raise ValueError("its model is no !new: of a class")
+        model = replace(model, arguments=model.arguments | {"label_layer": layer})
+    parts = Parts(path, {"model": model}, trust)
+    model = parts.build(weights_allowed(run))["model"]
     if not isinstance(model, BiRQ):
         raise BadInput(f"{path} holds no model of a pretraining: {TRAIN_AGAIN}")
     names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
@@ -57,34 +53,36 @@ def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiR
     return model.eval()
 
 
-def pretraining_settings(run: str | Path) -> CommentedMap:
-    """Read the keys of a pretraining's run folder, with their references resolved.
+def pretraining_settings(run: str | Path) -> dict[str, Any]:
+    """Read the keys of a pretraining's run folder that are texts, numbers or null.
 
     Raises
     ------
     BadInput
         If the folder is not that of a pretraining.
     """
+    settings = _stored(run).scalars()
+    for key, kind in NEEDED.items():
+        if not isinstance(settings.get(key), kind):
+            raise BadInput(
+                f"{Path(run) / 'hyperparams.yaml'} is corrupt ({key} is no "
+                f"{kind.__name__}): {TRAIN_AGAIN}"
+            )
+    return settings
+
+
+def _stored(run) -> StoredValues:
     path = Path(run) / "hyperparams.yaml"
     if not path.is_file():
         raise BadInput(
             f"{run} is not a run folder (no hyperparams.yaml in it): give the "
             f"output_folder of a pretraining"
         )
-    with corruption_named(path, TRAIN_AGAIN):
-        settings = resolve_stored(read_yaml_text(path, TRAIN_AGAIN))
-        lacking = [key for key in NEEDED if key not in settings]
+    stored = read_stored(path)
+    lacking = [key for key in ("model", *NEEDED) if key not in stored.nodes]
     if lacking:
         raise BadInput(
             f"{run} is no pretraining (no {lacking[0]} in hyperparams.yaml): its "
             f"layers cannot label"
         )
-    return settings
-
-
-def _model_text(run, layer):
-    model, text = pretraining_settings(run)["model"], io.StringIO()
-    with corruption_named(Path(run) / "hyperparams.yaml", TRAIN_AGAIN):
-        model["label_layer"] = layer
-    ruamel.yaml.YAML().dump({"model": model}, text)
-    return text.getvalue()
+    return stored

@@ -25,7 +25,6 @@ from speechbrain_birq.checkpoints.run_folder import (
     load_weights,
     save_architecture,
 )
-from speechbrain_birq.checkpoints.trust import check_tags
 from speechbrain_birq.errors import BadInput
 
 
@@ -215,65 +214,6 @@ def test_an_architecture_comes_back_from_its_run_folder(tmp_path):
     assert set(parts) == {"frontend", "encoder"}
     assert parts["frontend"].output_dim == 40
     assert parts["encoder"].num_layers == 2
-
-
-FOREIGN = [
-    "!apply:os.system [touch {victim}]",
-    "!applyref:os.system [touch {victim}]",
-    "!new:subprocess.Popen [[touch, '{victim}']]",
-    "!name:os.system [touch {victim}]",
-    "!name:os.system",
-    "!new:speechbrain.utils.superpowers.run_shell [touch {victim}]",
-    "!new:speechbrain.utils.superpowers.subprocess.Popen [[touch, '{victim}']]",
-    "!new:torch.nn.modules.module.weakref.ref [1]",
-    "!new:speechbrain_birq.checkpoints.checkpointer.shutil.rmtree ['{victim}']",
-    "!new:speechbrain_birq_evil.Encoder",
-    "!new:speechbrainevil.Encoder",
-    "!new:torch.hub.load [a, b]",
-    "!new:speechbrain.utils.superpowers",
-    "!module:os",
-    "!include:/etc/passwd",
-    "!copy <frontend>",
-    "!!python/object/apply:os.system [touch {victim}]",
-    "!<!apply:os.system> [touch {victim}]",
-]
-
-
-@pytest.mark.parametrize("line", FOREIGN)
-def test_a_run_folder_that_wants_to_run_code_is_refused(tmp_path, line):
-    victim = tmp_path / "victim"
-    text = ARCHITECTURE.replace("  d_ffn: 32", f"  d_ffn: {line.format(victim=victim)}")
-    (tmp_path / "architecture.yaml").write_text(text)
-    with pytest.raises(BadInput, match=r"not trusted|names no class"):
-        load_architecture(tmp_path)
-    assert not victim.exists()
-
-
-def test_a_redefined_tag_handle_is_refused(tmp_path):
-    victim = tmp_path / "victim"
-    text = f"%TAG !x! !apply:os.\n---\nfrontend: !x!system [touch {victim}]\n"
-    (tmp_path / "architecture.yaml").write_text(text)
-    with pytest.raises(BadInput, match="not trusted"):
-        load_architecture(tmp_path)
-    assert not victim.exists()
-
-
-def test_a_package_can_be_trusted_by_name():
-    text = "encoder: !new:collections.OrderedDict\n"
-    with pytest.raises(BadInput, match="--trust"):
-        check_tags(text, "x.yaml")
-    check_tags(text, "x.yaml", ("collections",))
-
-
-def test_classes_of_the_toolkits_are_trusted():
-    text = (
-        "a: !new:torch.nn.Linear [1, 2]\n"
-        "b: !name:torch.optim.AdamW\n"
-        "c: !new:speechbrain.nnet.CNN.Conv1d\n"
-        "d: !new:speechbrain_birq.models.encoders.inputs.ConvolutionalInput\n"
-        "e: !tuple (1, 2)\n"
-    )
-    check_tags(text, "x.yaml")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

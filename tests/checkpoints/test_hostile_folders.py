@@ -1,0 +1,298 @@
+"""A run folder from a stranger: nothing of it runs, and one sentence says why."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hostile_forms import HEADS, LINES, VALUES
+from test_old_layout import OLD
+
+from speechbrain_birq import experiment
+from speechbrain_birq.checkpoints.run_folder import load_architecture, read_architecture
+from speechbrain_birq.cli.main import main
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.inference import load_labeller
+
+NOTE = LINES["note"]
+SIZE = "  d_ffn: 32\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    return shutil.copytree(OLD / "pretrained", tmp_path / "run")
+
+
+def armed(text, run):
+    """The text, with a command that makes the file ``victim``."""
+    victim = str(run.parent / "victim")
+    return text.replace("TOUCH", f"touch {victim}").replace("VICTIM", victim)
+
+
+def with_value(run, name, form):
+    path = run / name
+    before, size, after = path.read_text().partition(SIZE)
+    assert size
+    path.write_text(f"{before}  d_ffn: {armed(form, run)}\n{after}")
+
+
+def refuses(load, run, name):
+    with pytest.raises(BadInput) as caught:
+        load(run)
+    text = str(caught.value)
+    assert str(run / name) in text
+    assert "\n" not in text and len(text) < 600
+    assert text.endswith((", or take another run folder", "with --trust")), text
+    assert not (run.parent / "victim").exists()
+
+
+def labeller(run):
+    return load_labeller(run, 1)
+
+
+@pytest.mark.parametrize("form", VALUES.values(), ids=VALUES)
+def test_a_value_of_the_architecture(run, form):
+    with_value(run, "architecture.yaml", form)
+    refuses(load_architecture, run, "architecture.yaml")
+    refuses(read_architecture, run, "architecture.yaml")
+
+
+@pytest.mark.parametrize("form", VALUES.values(), ids=VALUES)
+def test_a_value_of_the_hyperparameters(run, form):
+    """The first ``d_ffn`` of this indentation is the encoder's."""
+    with_value(run, "hyperparams.yaml", form)
+    refuses(labeller, run, "hyperparams.yaml")
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_a_line_below_the_architecture(run, line):
+    with (run / "architecture.yaml").open("a") as file:
+        file.write(armed(line, run) + "\n")
+    refuses(load_architecture, run, "architecture.yaml")
+
+
+@pytest.mark.parametrize("line", ["note", "apply", "tuple as key"])
+def test_what_nobody_reads_of_the_hyperparameters_is_not_run(run, line):
+    with (run / "hyperparams.yaml").open("a") as file:
+        file.write(armed(LINES[line], run) + "\n")
+    labeller(run)
+    assert not (run.parent / "victim").exists()
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("name", ["architecture.yaml", "hyperparams.yaml"])
+def test_bytes_before_a_file(run, head, name):
+    (run / name).write_bytes(head + (run / name).read_bytes())
+    refuses(load_architecture if name[0] == "a" else labeller, run, name)
+
+
+def test_another_encoding(run):
+    path = run / "architecture.yaml"
+    path.write_bytes(path.read_text().encode("utf-16"))
+    refuses(load_architecture, run, "architecture.yaml")
+
+
+def test_a_byte_order_mark_is_no_fault(run):
+    path = run / "architecture.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_architecture(run)["encoder"].num_layers == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("num_layers: 2", "num_layers: 129"),
+        ("d_model: 16", "d_model: 32768"),
+        ("sample_rate: 16000", "sample_rate: 1"),
+        ("sample_rate: 16000", "sample_rate: 1000000000"),
+        ("hop_length: 10", "hop_length: 0"),
+        ("win_length: 25", "win_length: 1000000"),
+        ("stack: 4", "stack: 0"),
+        ("n_mels: 20", "n_mels: 100000"),
+        ("input_dim: 80", "input_dim: 81"),
+        ("dropout: 0.0", "dropout: 7"),
+        ("kind: conformer", "kind: [conformer]"),
+    ],
+)
+def test_a_size_out_of_bounds(run, old, new):
+    path = run / "architecture.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    refuses(load_architecture, run, "architecture.yaml")
+    refuses(read_architecture, run, "architecture.yaml")
+
+
+def commands(run, corpus, tmp_path):
+    audio = str(next((corpus / "test").rglob("*.flac")))
+    run, new = str(run), str(tmp_path / "new")
+    yield "transcribe", lambda: main(["transcribe", run, audio])
+    yield "features", lambda: main(["features", run, audio, "--output_folder", new])
+    yield "export", lambda: main(["export", run, new])
+    tiny = str(Path(__file__).parents[2] / "hparams" / "ctc_tiny.yaml")
+    argv = [tiny, "--data_folder", str(corpus), "--output_folder", new]
+    argv += ["--pretrained", run]
+    diagnosis = ["diagnose", run, "--data_folder", str(corpus), "--output_folder", new]
+    yield "diagnose", lambda: main([*diagnosis, "--alignment", run])
+    yield "finetune", lambda: experiment.finetune(None, argv)
+
+
+def test_every_command_refuses_the_folder(run, corpus, tmp_path, fails):
+    shutil.copy(OLD / "finetuned" / "characters.json", run)
+    with (run / "architecture.yaml").open("a") as file:
+        file.write(armed(NOTE, run) + "\n")
+    for name, command in commands(run, corpus, tmp_path):
+        assert "architecture.yaml" in fails(command, "'note'"), name
+    assert not (tmp_path / "victim").exists()
+
+
+def test_an_export_says_anew_what_was_read(run, tmp_path):
+    path = run / "architecture.yaml"
+    path.write_text(f"# a comment\n{path.read_text()}# another\n")
+    main(["export", str(run), str(tmp_path / "new")])
+    text = (tmp_path / "new" / "hyperparams.yaml").read_text()
+    assert "comment" not in text and "another of" not in text
+    assert "!new:speechbrain_birq.models.SpeechBrainEncoder" in text
+
+
+PACKAGE = """
+import os
+import subprocess
+import torch
+from subprocess import Popen
+from speechbrain_birq.models import SpeechBrainEncoder
+
+class Encoder(SpeechBrainEncoder):
+    pass
+
+class _Hidden(Encoder):
+    pass
+
+def run(*arguments):
+    return Encoder()
+"""
+FOREIGN = [
+    "my_package.os.system",
+    "my_package.subprocess.Popen",
+    "my_package.Popen",
+    "my_package.torch.nn.Linear",
+    "my_package.torch.hub",
+    "my_package._Hidden",
+    "my_package.__main__.Encoder",
+    "my_package.Encoder.__class__",
+    "my_package.run",
+    "my_package.Nothing",
+    "my_package.nothing.Encoder",
+    "my_package",
+    "my_package_of_others.Encoder",
+    "other.my_package.Encoder",
+]
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    (tmp_path / "my_package.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_package", None)
+
+
+def as_encoder(run, name):
+    path = run / "architecture.yaml"
+    old = "speechbrain_birq.encoder.SpeechBrainEncoder"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, name))
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_a_trusted_package_only_imports(run, package, name):
+    as_encoder(run, name)
+    with pytest.raises(BadInput) as caught:
+        load_architecture(run, ["my_package"])
+    assert str(run / "architecture.yaml") in str(caught.value)
+
+
+def test_a_class_of_a_trusted_package(run, package):
+    as_encoder(run, "my_package.Encoder")
+    with pytest.raises(BadInput, match=r"my_package\.Encoder, which is not trusted"):
+        load_architecture(run)
+    built = load_architecture(run, ["my_package"])["encoder"]
+    assert type(built).__name__ == "Encoder"
+
+
+def test_without_trust_the_package_is_not_imported(run, package):
+    as_encoder(run, "my_package.Encoder")
+    with pytest.raises(BadInput):
+        load_architecture(run)
+    assert "my_package" not in sys.modules
+
+
+# A hook cannot be removed, hence another process.
+AUDITED = """
+import json, os, sys
+from speechbrain_birq.checkpoints.run_folder import load_architecture, read_architecture
+from speechbrain_birq.errors import BadInput
+from speechbrain_birq.inference import load_labeller
+
+FORBIDDEN = ("exec", "os.", "subprocess.", "pickle.find_class", "socket.", "shutil.")
+HARMLESS = ("os.scandir", "os.listdir", "os.walk")
+seen, watching = [], False
+
+def labeller(run):
+    load_labeller(run, 1)
+
+def hook(event, arguments):
+    if not watching:
+        return
+    if event == "open":
+        flags = arguments[2] if len(arguments) > 2 else 0
+        written = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if written or set(str(arguments[1])) & set("wax+"):
+            seen.append(f"open {arguments[0]} {arguments[1]}")
+    elif event.startswith(FORBIDDEN) and event not in HARMLESS:
+        seen.append(f"{event} {arguments}"[:200])
+
+sys.addaudithook(hook)
+load_architecture(sys.argv[1]), labeller(sys.argv[1])  # imports are done now
+refused = 0
+for line in sys.stdin:
+    name, text = json.loads(line)
+    path = os.path.join(sys.argv[1], name)
+    before = open(path, "rb").read()
+    open(path, "w").write(text)
+    watching = True
+    for load in (load_architecture, read_architecture, labeller):
+        try:
+            load(sys.argv[1])
+        except BadInput:
+            refused += 1
+    watching = False
+    open(path, "wb").write(before)
+print(json.dumps([refused, seen]))
+"""
+
+
+def audited(run, files):
+    lines = "".join(json.dumps(file) + "\n" for file in files)
+    done = subprocess.run(
+        [sys.executable, "-c", AUDITED, str(run)],
+        **dict(input=lines, capture_output=True, text=True, check=True),
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_no_form_runs_code_or_writes_a_file(run):
+    files = []
+    for name in ("architecture.yaml", "hyperparams.yaml"):
+        original = (run / name).read_text()
+        for form in VALUES.values():
+            with_value(run, name, form)
+            files.append((name, (run / name).read_text()))
+            (run / name).write_text(original)
+        for line in LINES.values():
+            files.append((name, f"{original}{armed(line, run)}\n"))
+    refused, seen = audited(run, files)
+    assert seen == []
+    assert refused >= len(files)
+    assert not (run.parent / "victim").exists()
