@@ -84,7 +84,7 @@ def test_birq_large_on_librispeech(librispeech, start):
 @pytest.mark.parametrize("kind", ATTENTION)
 def test_birq_large_after_one_line_is_changed(librispeech, start, tmp_path, kind):
     text = (ROOT / "hparams/birq_large.yaml").read_text(encoding="utf-8")
-    old = "encoder_kind: conformer "
+    old = "encoder_kind: block_conformer "
     assert text.count(f"\n{old}") == 1
     path = tmp_path / "my_large.yaml"
     path.write_text(text.replace(old, f"encoder_kind: {kind} "), encoding="utf-8")
