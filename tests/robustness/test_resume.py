@@ -40,7 +40,7 @@ RANDOM = dict(
 )
 CHUNKS = dict(chunk_prob=0.5, chunk_min=2, chunk_max=4)
 NOISE = dict(label_norm="channel", label_noise=True, temperature=1.0, log_interval=2)
-REFITTED = dict(enhanced_codes="centroids", fit_seconds=3, refit_steps=2)
+REFITTED = dict(fit_seconds=3, refit_steps=2)
 # kind -> function, YAML, settings, what it reads
 KINDS = {
     "pretrain": (
@@ -51,7 +51,7 @@ KINDS = {
     ),
     "pretrain, shards": (
         "pretrain",
-        "birq_tiny.yaml",
+        "birq_plus_tiny.yaml",
         PRETRAIN | RANDOM | NOISE | REFITTED,
         "shards",
     ),
