@@ -2,6 +2,7 @@
 
     python benchmarks/full_size.py
     python benchmarks/full_size.py --only birq_wide --seconds 10
+    python benchmarks/full_size.py --only birq_wide --encoder_kind conformer
     python benchmarks/full_size.py --device cuda --precision bf16 --seconds 200
 
 Each model runs two steps on noise in its own process: labels, F and G, gradients,
@@ -52,6 +53,7 @@ def arguments():
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--encoder_kind", help="another encoder than the YAML's")
     parser.add_argument("--json", help="file for the rows")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -76,6 +78,8 @@ def measure(name, options) -> dict:
             "output_folder": folder,
             "tensorboard": False,
         }
+        if options.encoder_kind:
+            overrides["encoder_kind"] = options.encoder_kind
         hparams = load_configuration(HPARAMS / f"{name}.yaml", overrides).hparams
     model = hparams["model"].to(options.device).train()
     optimizer = hparams["opt_class"](model.parameters())
