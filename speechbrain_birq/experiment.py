@@ -15,6 +15,7 @@ from speechbrain.utils.distributed import (
     ddp_broadcast,
     ddp_init_group,
     if_main_process,
+    run_on_main,
 )
 from speechbrain.utils.run_opts import RunOptions
 
@@ -41,11 +42,13 @@ from speechbrain_birq.data.splits import (
     prepare_splits,
     refuse_long,
     sample,
+    spoken,
     stage_loader,
     transcripts,
 )
 from speechbrain_birq.decoding.decoders import make_decoder
-from speechbrain_birq.decoding.tokens import make_tokens
+from speechbrain_birq.decoding.texts import check_texts
+from speechbrain_birq.decoding.tokens import load_tokens, make_tokens
 from speechbrain_birq.distributed import check_same_settings, warn_of_restarts
 from speechbrain_birq.errors import BadInput, from_user_code, one_sentence
 from speechbrain_birq.inference.relabel import add_stored_labels
@@ -140,7 +143,9 @@ def _finetune(prepare, experiment):
     )
     for split in hparams["test_splits"]:
         refuse_long(hparams["max_eval_seconds"], split, manifests[split])
-    tokens = _tokens(experiment, manifests)
+    # Made by one rank: sentencepiece writes a file, which others would read half of.
+    making = [experiment, manifests, frontend]
+    tokens = ddp_broadcast(run_on_main(_tokens, args=making))
     decoder = _decoder(hparams, tokens)
     model = hparams["model"](
         frontend=frontend,
@@ -210,7 +215,7 @@ def _folder_named():
 
 def _check_options(options, folder, script):
     """Refuse options that the folder does not allow, before anything is written."""
-    has_checkpoint = any(folder.glob("save/CKPT+*"))
+    has_checkpoint = _has_checkpoint(folder)
     if options.test_only and script == "pretrain":
         raise BadInput("--test_only: a pretraining has no test split to score")
     if options.test_only and not has_checkpoint:
@@ -219,6 +224,10 @@ def _check_options(options, folder, script):
         raise BadInput(
             f"--debug_persistently: {folder} holds a run: give another --output_folder"
         )
+
+
+def _has_checkpoint(folder):
+    return any(folder.glob("save/CKPT+*"))
 
 
 def _loaders(experiment, frontend, manifests, items):
@@ -356,14 +365,26 @@ def _test_chunk(hparams, frontend, encoder):
         raise BadInput(str(error)) from error
 
 
-def _tokens(experiment, manifests):
-    """Return the tokens of the training split, or those that the run has already."""
-    hparams = experiment.hparams
-    split = hparams["train_split"]
-    texts = transcripts(manifests[split], split)
-    return make_tokens(
-        hparams["tokens"], texts, hparams["num_tokens"], experiment.folder
-    )
+def _tokens(experiment, manifests, frontend):
+    """Return the tokens of the run's checkpoint, at first those of the training split.
+
+    All texts are checked against them.
+    """
+    hparams, folder = experiment.hparams, experiment.folder
+    stages = {split: "test" for split in hparams["test_splits"]}
+    stages |= {hparams[f"{stage}_split"]: stage for stage in reversed(STAGES)}
+    texts = {split: transcripts(manifests[split], split) for split in stages}
+    if _has_checkpoint(folder):
+        tokens = load_tokens(folder)
+    else:
+        texts_of_training = texts[hparams["train_split"]]
+        tokens = make_tokens(
+            hparams["tokens"], texts_of_training, hparams["num_tokens"], folder
+        )
+    for split, stage in stages.items():
+        utterances = spoken(manifests[split], frontend.sample_rate)
+        check_texts(tokens, split, utterances, frontend.num_frames, stage)
+    return tokens
 
 
 def _decoder(hparams, tokens):

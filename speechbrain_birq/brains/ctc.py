@@ -106,7 +106,7 @@ class CTCBrain(SumBrain):
             with self.training_ctx:
                 outputs = self.compute_forward(batch, sb.Stage.TRAIN)
                 loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
-            num_tokens = num_targets(batch).sum()
+            num_tokens = num_learnable(outputs, batch)
             self.accumulate(loss, num_tokens, batch)
         return (loss.detach() / num_tokens.clamp_min(1)).cpu()
 
@@ -128,7 +128,7 @@ class CTCBrain(SumBrain):
     def compute_objectives(
         self, outputs: CTCOutput, batch: PaddedBatch, stage: sb.Stage
     ) -> torch.Tensor:
-        """Return the summed CTC loss; a text too long for its audio counts 0.
+        """Return the summed CTC loss without the texts that are too long.
 
         In evaluation, decode and count errors, too.
         """
@@ -141,7 +141,7 @@ class CTCBrain(SumBrain):
             reduction="sum",
             zero_infinity=True,
         )
-        self.losses[stage].add(loss, num_targets(batch).sum())
+        self.losses[stage].add(loss, num_learnable(outputs, batch))
         if stage != sb.Stage.TRAIN:
             texts = self.decoders[stage](*outputs)
             self.errors.append(batch.id, texts, batch.reference)
@@ -228,7 +228,8 @@ class CTCBrain(SumBrain):
 
     def _write_scores(self, folder, split, rows):
         self.errors.write(folder / f"wer_{split}.txt")
-        with open(folder / f"errors_{split}.csv", "w", newline="") as file:
+        path = folder / f"errors_{split}.csv"
+        with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
@@ -273,3 +274,15 @@ def num_targets(batch: PaddedBatch) -> torch.Tensor:
     """Return the number of tokens of each text: (B,) int64."""
     data, lens = batch.tokens
     return torch.round(lens * data.shape[1]).long()
+
+
+def num_learnable(outputs: CTCOutput, batch: PaddedBatch) -> torch.Tensor:
+    """Return the number of tokens of all texts that have an alignment.
+
+    A text needs a frame for each token, and a blank between two equal tokens. If there
+    are fewer frames, its probability is 0 and its loss is left out.
+    """
+    data, counts = batch.tokens.data, num_targets(batch)
+    place = torch.arange(data.shape[1], device=data.device)[1:]
+    equal = (data[:, 1:] == data[:, :-1]) & (place < counts[:, None])
+    return counts[counts + equal.sum(1) <= outputs.lengths].sum()

@@ -8,6 +8,7 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.sampler import DynamicBatchSampler
+from speechbrain.utils.data_utils import batch_pad_right
 
 from speechbrain_birq.data.shards.dataset import ShardDataset
 
@@ -29,7 +30,26 @@ class Collate:
     def __call__(self, examples: list[dict[str, Any]]) -> PaddedBatch | None:
         """Pad examples to a batch."""
         good = [e for e in examples if len(e["sig"]) >= self.min_samples]
-        return PaddedBatch(good) if good else None
+        return PaddedBatch(good, padding_func=pad_right) if good else None
+
+
+def pad_right(
+    tensors: list[torch.Tensor], **options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad as SpeechBrain does, but also if all are empty: it would divide by 0.
+
+    Texts are empty if none of their letters is a token.
+
+    Example
+    -------
+    >>> pad_right([torch.zeros(0), torch.zeros(0)])
+    (tensor([[0.],
+            [0.]]), tensor([0., 0.]))
+    """
+    if any(tensor.numel() for tensor in tensors):
+        return batch_pad_right(tensors, **options)
+    shape = (len(tensors), 1, *tensors[0].shape[1:])
+    return tensors[0].new_zeros(shape), torch.zeros(len(tensors))
 
 
 class RankBatches(torch.utils.data.Sampler):

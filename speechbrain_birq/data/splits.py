@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
@@ -150,6 +150,28 @@ def sample(dataset: Any, seed: int) -> Iterator[torch.Tensor]:
         with dataset.output_keys_as(["sig"]):
             signal = dataset[int(number)]["sig"]
         yield signal
+
+
+class Spoken(NamedTuple):
+    """An utterance that has a transcript."""
+
+    name: str
+    num_samples: int  # as its header says, at the rate that was asked for
+    text: str
+
+
+def spoken(manifest: Shards | str | Path, sample_rate: int) -> Iterator[Spoken]:
+    """Yield the utterances of a split that have a transcript."""
+    if isinstance(manifest, Shards):
+        factor = sample_rate / manifest.sample_rate
+        for number in manifest.has_text().nonzero()[0].tolist():
+            label = manifest.label(number)
+            samples = round(int(manifest.samples[number]) * factor)
+            yield Spoken(label.name, samples, label.text)
+    else:
+        for row in read_manifest(manifest):
+            if row.text:
+                yield Spoken(row.ID, round(row.duration * sample_rate), row.text)
 
 
 def transcripts(manifest: Shards | str | Path, split: str) -> list[str]:

@@ -51,6 +51,10 @@ class CharacterTokens:
         known = [self.index[c] for c in text if c in self.index]
         return torch.tensor(known, dtype=torch.long)
 
+    def unknown(self, text: str) -> set[str]:
+        """Return the letters of a text that are no tokens."""
+        return set(text) - self.index.keys()
+
     def decode(self, numbers: Sequence[int]) -> str:
         """Return the text of token numbers."""
         return "".join(self.vocabulary[n] for n in numbers)
@@ -111,6 +115,15 @@ class SentencePieceTokens:
         """Return (U,) int64."""
         return torch.tensor(self.model.encode(text), dtype=torch.long) + 1
 
+    def unknown(self, text: str) -> set[str]:
+        """Return the letters of a text that no piece has."""
+        numbers = self.model.encode(text)
+        if self.model.unk_id() not in numbers:
+            return set()
+        pieces = self.model.encode(text, out_type=str)
+        pairs = zip(pieces, numbers, strict=True)
+        return set().union(*(p for p, n in pairs if n == self.model.unk_id()))
+
     def decode(self, numbers: Sequence[int]) -> str:
         """Return the text of token numbers."""
         return self.model.decode([int(n) - 1 for n in numbers])
@@ -129,6 +142,9 @@ def make_tokens(
 ) -> Tokens:
     """Make tokens of the training texts and write them into the run folder.
 
+    Tokens that a refused or killed start has left there are replaced: only those of a
+    checkpoint count, see ``load_tokens``. One rank alone may call this.
+
     Arguments
     ---------
     kind : str
@@ -138,23 +154,17 @@ def make_tokens(
     num_tokens : int
         V, for sentencepiece.
     folder : str or Path
-        The run folder; if it has tokens already, these are loaded.
+        The run folder.
 
     Raises
     ------
     BadInput
-        If ``kind`` is neither, or the folder holds tokens of the other kind.
+        If ``kind`` is neither.
     """
     if kind not in FILES:
         raise BadInput(f"tokens must be characters or sentencepiece, got {kind!r}")
-    there = [known for known, name in FILES.items() if (Path(folder) / name).is_file()]
-    if there == [kind]:
-        return load_tokens(folder)
-    if there:
-        raise BadInput(
-            f"{folder} holds tokens of the kind {' and '.join(there)}, not {kind} "
-            f"alone: take another output_folder"
-        )
+    for name in FILES.values():
+        (Path(folder) / name).unlink(missing_ok=True)
     tokens: Tokens = (
         CharacterTokens.from_texts(texts)
         if kind == "characters"

@@ -8,6 +8,8 @@ import speechbrain as sb
 import torch
 from small_brains import TOKENS, batch_of, example
 
+from speechbrain_birq.brains.ctc import num_learnable
+from speechbrain_birq.data.loaders import Collate
 from speechbrain_birq.models.ctc import CTCOutput
 
 BLANK, TIME = 0, 4
@@ -42,3 +44,23 @@ def test_the_loss_of_training_is_that_of_all_alignments(make_ctc):
         )
     )
     assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.faults
+def test_texts_without_an_alignment_are_out_of_the_mean(make_ctc):
+    """DD needs three frames, ABC DE six; A and AB have as many as they need."""
+    scores = torch.zeros(4, TIME, len(TOKENS)).log_softmax(-1)
+    output = CTCOutput(scores, torch.tensor([1, 2, 2, 4]))
+    texts = ["A", "AB", "DD", "ABC DE"]
+    batch = batch_of(*(example(i, text=text) for i, text in enumerate(texts)))
+    brain = make_ctc()
+    brain.compute_objectives(output, batch, sb.Stage.TRAIN)
+    # A uniform model: one alignment each, of one and of two frames.
+    assert num_learnable(output, batch) == 3
+    assert brain.losses[sb.Stage.TRAIN].mean() == pytest.approx(math.log(len(TOKENS)))
+
+
+def test_a_batch_of_empty_texts_has_nothing_to_learn():
+    batch = Collate(min_samples=1)([example(0, text=""), example(1, text="")])
+    output = CTCOutput(torch.zeros(2, TIME, len(TOKENS)), torch.tensor([4, 4]))
+    assert num_learnable(output, batch) == 0

@@ -104,10 +104,19 @@ def test_a_run_folder_gives_the_same_tokens_back(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["characters", "sentencepiece"])
-def test_the_tokens_of_a_run_folder_are_taken_when_it_has_some(tmp_path, kind):
-    first = make_tokens(kind, many_texts(), 40, tmp_path)
-    again = make_tokens(kind, ["ZZZ"], 45, tmp_path)
-    assert again.vocabulary == first.vocabulary
+def test_tokens_that_another_start_has_left_are_replaced(tmp_path, kind):
+    other = [text.replace("A", "Z") for text in many_texts()]
+    make_tokens(kind, other, 40, tmp_path)
+    made = make_tokens(kind, many_texts(), 40, tmp_path)
+    assert not any("Z" in token for token in made.vocabulary)
+    assert load_tokens(tmp_path).vocabulary == made.vocabulary
+
+
+@pytest.mark.parametrize("kind", ["characters", "sentencepiece"])
+def test_letters_that_are_no_tokens_are_known(tmp_path, kind):
+    tokens = make_tokens(kind, many_texts(), 40, tmp_path)
+    assert tokens.unknown("BA KO") == set()
+    assert tokens.unknown("BÄ QUÄ KO") == {"Ä", "Q"}
 
 
 def test_pieces_can_be_saved_in_another_folder(pieces, tmp_path):
@@ -161,10 +170,8 @@ def test_corrupt_tokens_are_named(tmp_path, name, content):
 
 
 @pytest.mark.parametrize("kind", ["characters", "sentencepiece"])
-def test_tokens_are_not_written_beside_those_of_the_other_kind(tmp_path, kind):
+def test_tokens_of_the_other_kind_are_replaced(tmp_path, kind):
     other = {"characters": "sentencepiece", "sentencepiece": "characters"}[kind]
     make_tokens(other, many_texts(), 40, tmp_path)
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(BadInput, match=f"{other}.*another output_folder"):
-        make_tokens(kind, many_texts(), 40, tmp_path)
-    assert sorted(tmp_path.iterdir()) == before
+    made = make_tokens(kind, many_texts(), 40, tmp_path)
+    assert load_tokens(tmp_path).vocabulary == made.vocabulary

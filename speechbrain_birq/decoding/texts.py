@@ -1,0 +1,93 @@
+"""Texts of a split: whether the tokens can spell them, and the audio is long enough."""
+
+import logging
+from collections.abc import Callable, Iterable
+
+import torch
+
+from speechbrain_birq.data.manifest import some_of
+from speechbrain_birq.data.splits import Spoken
+from speechbrain_birq.decoding.tokens import Tokens
+from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
+
+
+def check_texts(
+    tokens: Tokens,
+    split: str,
+    utterances: Iterable[Spoken],
+    num_frames: Callable[[int], int],
+    stage: str,
+) -> None:
+    """Log which texts have unknown letters or too few frames.
+
+    Arguments
+    ---------
+    tokens : CharacterTokens or SentencePieceTokens
+    split : str
+        For messages.
+    utterances : iterable of Spoken
+        Their samples are at the rate of ``num_frames``.
+    num_frames : callable
+        samples -> frames
+    stage : str
+        ``train``: unknown letters are refused. ``train``, ``valid``: it is refused if
+        every text is too long, because there is no loss then.
+
+    Raises
+    ------
+    BadInput
+    """
+    total, unspellable, too_long, letters = 0, [], [], set()
+    for name, samples, text in utterances:
+        total += 1
+        if unknown := tokens.unknown(text):
+            unspellable.append(name)
+            letters |= unknown
+        if frames_needed(tokens.encode(text)) > num_frames(samples):
+            too_long.append(name)
+    _unspellable(split, unspellable, letters, total, stage)
+    _too_long(split, too_long, total, stage)
+
+
+def frames_needed(tokens: torch.Tensor) -> int:
+    """Return the frames of the shortest alignment; a blank separates equal tokens.
+
+    Example
+    -------
+    >>> frames_needed(torch.tensor([3, 3, 4]))
+    4
+    """
+    return len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
+
+
+def _unspellable(split, names, letters, total, stage):
+    if not names:
+        return
+    found = (
+        f"{len(names)} of {total} texts of the split {split!r} have letters that are "
+        f"no tokens ({some_of([repr(a) for a in sorted(letters)], most=20)}), for "
+        f"example {some_of(names)}"
+    )
+    if stage == "train":
+        raise BadInput(
+            f"{found}: the tokens are those of the run's checkpoint; restore its "
+            f"corpus, or give another --output_folder"
+        )
+    logger.warning("%s: these letters count as errors", found)
+
+
+def _too_long(split, names, total, stage):
+    if not names:
+        return
+    found = (
+        f"{len(names)} of {total} texts of the split {split!r} have more tokens than "
+        f"their audio has frames: {some_of(names)}"
+    )
+    if len(names) == total and stage != "test":
+        raise BadInput(
+            f"{found}: take sentencepiece tokens, a front end with a lower stack, or "
+            f"other transcripts"
+        )
+    logger.warning("%s; the loss leaves them out", found)
