@@ -2,6 +2,7 @@
 
 import atexit
 import errno
+import io
 import logging
 import multiprocessing.connection
 import os
@@ -64,6 +65,9 @@ def one_sentence(main: Callable[P, R]) -> Callable[P, R]:
         # A log line that cannot be written must not print a traceback each time.
         atexit.register(_kill_workers)
         before, logging.raiseExceptions = logging.raiseExceptions, False
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal that knows ASCII alone still shows texts and names of files.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return _flushed(main, *args, **kwargs)
         except KeyboardInterrupt as error:

@@ -19,7 +19,7 @@ from speechbrain.utils.distributed import (
 )
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_birq.brains.ctc import Transfer
+from speechbrain_birq.brains.ctc import Transfer, check_test_splits
 from speechbrain_birq.brains.feature_statistics import estimate_statistics
 from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.checkpoints import files
@@ -135,6 +135,7 @@ def finetune(
 
 def _finetune(prepare, experiment):
     hparams = experiment.hparams
+    check_test_splits(hparams["test_splits"])
     transfer = _transfer(hparams)
     frontend, encoder = _architecture(hparams, transfer.fresh_layers)
     test_chunk = _test_chunk(hparams, frontend, encoder)

@@ -84,6 +84,7 @@ main()
 """
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("unbuffered", ["1", ""])
 @pytest.mark.parametrize("lines", [1, 100_000])  # at the end, and in between
 @pytest.mark.parametrize(
@@ -99,6 +100,21 @@ def test_an_output_that_nobody_takes(lines, redirection, status, told, unbuffere
     got, error = shell(code, redirection, PYTHONUNBUFFERED=unbuffered)
     assert got == status
     assert error.partition(": solve")[0] == told
+
+
+@pytest.mark.faults
+def test_a_terminal_of_ascii_shows_other_letters_by_their_codes():
+    code = """
+@one_sentence
+def main():
+    print("GRÖSSE")
+    raise BadInput("no folder Größe")
+
+main()
+"""
+    got, error = shell(code, ">&2", PYTHONIOENCODING="ascii")
+    assert got == 2
+    assert error == "GR\\xd6SSE\nerror: no folder Gr\\xf6\\xdfe\n"
 
 
 def test_a_pipe_that_breaks_elsewhere_is_left_to_python():

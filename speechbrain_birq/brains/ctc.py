@@ -3,7 +3,7 @@
 import csv
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,13 @@ from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.decoding.decoders import ErrorCounter, GreedyDecoder
 from speechbrain_birq.distributed import total
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.metrics.significance import interval, interval_text
+from speechbrain_birq.metrics.significance import file_name, interval, interval_text
 from speechbrain_birq.models.ctc import CTCOutput
 
 logger = logging.getLogger(__name__)
+
+
+RESULTS = ("seconds", "steps", "valid")  # entries of results.json of every run
 
 
 class Transfer(NamedTuple):
@@ -190,7 +193,8 @@ class CTCBrain(SumBrain):
         """Word and character error rates of the best checkpoint on a split.
 
         Writes ``wer_<split>.txt`` (alignments) and ``errors_<split>.csv`` (counts of
-        each utterance) and adds the split to ``results.json``.
+        each utterance) and adds the split to ``results.json``. In the names of files,
+        the "/" of a split below another folder becomes "_".
 
         Arguments
         ---------
@@ -227,8 +231,9 @@ class CTCBrain(SumBrain):
         return result
 
     def _write_scores(self, folder, split, rows):
-        self.errors.write(folder / f"wer_{split}.txt")
-        path = folder / f"errors_{split}.csv"
+        name = file_name(split)
+        self.errors.write(folder / f"wer_{name}.txt")
+        path = folder / f"errors_{name}.csv"
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
@@ -268,6 +273,37 @@ class MeanLoss:
         """Return the mean over all ranks, NaN if nothing was finite."""
         loss, num_tokens = total(self.sums).tolist()
         return loss / (num_tokens or math.nan)
+
+
+def check_test_splits(splits: Sequence[str]) -> None:
+    """Refuse test splits whose scores would replace other figures of the run.
+
+    Raises
+    ------
+    BadInput
+        If ``results.json`` has an entry of that name, or two splits have one file.
+
+    Example
+    -------
+    >>> check_test_splits(["en/test", "de/test"])
+    >>> check_test_splits(["en/test", "en_test"])
+    Traceback (most recent call last):
+    speechbrain_birq.errors.BadInput: test_splits: the scores of 'en/test' and \
+'en_test' have the same file: rename one
+    """
+    files: dict[str, str] = {}
+    for split in splits:
+        if split in RESULTS:
+            raise BadInput(
+                f"test_splits: results.json has a figure {split!r} of the run itself: "
+                f"rename the folder of the split, or make a link to it"
+            )
+        other = files.setdefault(file_name(split), split)
+        if other != split:
+            raise BadInput(
+                f"test_splits: the scores of {other!r} and {split!r} have the same "
+                f"file: rename one"
+            )
 
 
 def num_targets(batch: PaddedBatch) -> torch.Tensor:

@@ -27,7 +27,7 @@ from speechbrain_birq.checkpoints.stored_parts import (
     weights_allowed,
 )
 from speechbrain_birq.checkpoints.stored_values import StoredValues
-from speechbrain_birq.config.keys import MAY_CHANGE
+from speechbrain_birq.config.keys import KEYS, MAY_CHANGE, PATH
 from speechbrain_birq.errors import BadInput, from_user_code
 
 ARCHITECTURE = ("frontend", "encoder")
@@ -58,11 +58,19 @@ def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
     for key in sorted(keys, key=lambda key: (key != "pretrained", key)):
         values = old[key], new[key]
         plain = all(isinstance(v, (str, int, float, type(None))) for v in values)
-        if plain and values[0] != values[1]:
+        if plain and values[0] != values[1] and not _same_path(key, *values):
             raise BadInput(
                 f"{folder} holds a run with {key}: {values[0]}, now it is {values[1]}: "
                 f"give another --output_folder, or the old value to resume"
             )
+
+
+def _same_path(key, first, second):
+    """Whether two ways of writing lead to one folder: r/p0, r/p0/, a link to it."""
+    if key not in KEYS or KEYS[key].kind is not PATH:
+        return False
+    texts = isinstance(first, str) and isinstance(second, str)
+    return texts and Path(first).resolve() == Path(second).resolve()
 
 
 def save_architecture(resolved_yaml: str, path: str | Path) -> None:

@@ -114,7 +114,7 @@ def _feature_files(files, folder):
 
 
 def _for_each(files: Sequence[str], function: Callable[[str], None]) -> None:
-    """Name a file that cannot be used and go on; fail at the end."""
+    """Name a file that cannot be used and continue; end with status 1 if any was."""
     failed = 0
     for file in files:
         try:
@@ -123,7 +123,11 @@ def _for_each(files: Sequence[str], function: Callable[[str], None]) -> None:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
     if failed:
-        raise BadInput(f"{failed} of {len(files)} files could not be used")
+        sys.stdout.flush()
+        print(
+            f"error: {failed} of {len(files)} files could not be used", file=sys.stderr
+        )
+        raise SystemExit(1)
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -167,7 +167,7 @@ def spoken(manifest: Shards | str | Path, sample_rate: int) -> Iterator[Spoken]:
         for number in manifest.has_text().nonzero()[0].tolist():
             label = manifest.label(number)
             samples = round(int(manifest.samples[number]) * factor)
-            yield Spoken(label.name, samples, label.text)
+            yield Spoken(label.id, samples, label.text)
     else:
         for row in read_manifest(manifest):
             if row.text:

@@ -127,6 +127,17 @@ def _interval(
     return round(float(low), 2), round(float(high), 2)
 
 
+def file_name(split: str) -> str:
+    """Return what a split is called in the names of its score files.
+
+    Example
+    -------
+    >>> file_name("en/test")
+    'en_test'
+    """
+    return split.replace("/", "_")
+
+
 def _rate(errors, lengths, axis=-1):
     return 100 * errors.sum(axis) / np.maximum(1, lengths.sum(axis))
 
@@ -137,7 +148,7 @@ def _rate_difference(first, second, lengths, axis=-1):
 
 def _errors(run, split, unit):
     """id -> (errors, length of the reference)"""
-    path = run / f"errors_{split}.csv"
+    path = run / f"errors_{file_name(split)}.csv"
     if not path.is_file():
         raise BadInput(f"{run} has no scores of the split {split!r} ({path.name})")
     errors, length = UNITS[unit]

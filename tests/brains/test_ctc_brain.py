@@ -10,6 +10,7 @@ from small_brains import (
     Batches,
     Nowhere,
     batch_of,
+    example,
     feed,
     moved,
     parameters,
@@ -18,6 +19,7 @@ from small_brains import (
 
 from speechbrain_birq.brains.ctc import Transfer
 from speechbrain_birq.checkpoints.checkpointer import AtomicCheckpointer
+from speechbrain_birq.metrics import compare_runs
 
 
 @pytest.mark.parametrize("rate, expected", [(0.02, [0.02, 0.05]), (None, [0.05] * 2)])
@@ -111,6 +113,18 @@ def test_a_validation_of_ctc_begins_anew(make_ctc):
     alone = validate(brain, batch_of(SPOKEN[0]))
     assert validate(brain, batch_of(SPOKEN[1]))["loss"] != pytest.approx(alone["loss"])
     assert validate(brain, batch_of(SPOKEN[0])) == alone
+
+
+@pytest.mark.faults
+def test_a_nested_split_is_scored_in_utf_8(make_ctc, tmp_path):
+    brain = make_ctc(output_folder=str(tmp_path))
+    spoken = example(1, text="AB") | {"id": "größe"}
+    brain.score("en/test", Batches([batch_of(spoken)]))
+    assert "größe" in (tmp_path / "wer_en_test.txt").read_text("utf-8")
+    assert "größe" in (tmp_path / "errors_en_test.csv").read_text("utf-8")
+    first, *_ = compare_runs(tmp_path, tmp_path, "en/test", "cer")
+    results = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    assert results["en/test"]["cer"] == pytest.approx(first, abs=1e-3)
 
 
 def test_ctc_scores_a_split_into_the_run_folder(make_ctc, tmp_path):

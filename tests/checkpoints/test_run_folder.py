@@ -72,6 +72,18 @@ def test_another_model_than_that_of_a_pretraining_is_named(run, model):
     sentence(run / "hyperparams.yaml", load_labeller, run, 1)
 
 
+@pytest.mark.faults
+def test_one_pretrained_run_may_be_written_in_several_ways(run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    with open(run / "hyperparams.yaml", "a") as file:
+        file.write("\npretrained: r/p0\nmy_own: r/p0\n")
+    for same in ("r/p0/", "./r/p0", f"{run.parent}/r/p0"):
+        check_same_run(run, f"pretrained: {same}\n")
+    for yaml, key in [("pretrained: r/p1", "pretrained"), ("my_own: r/p0/", "my_own")]:
+        with pytest.raises(BadInput, match=f"{key}: r/p0, now"):
+            check_same_run(run, yaml)
+
+
 @pytest.mark.parametrize("fault", ["empty", "bytes", "cut", "list", "deep"])
 def test_a_resume_names_corrupt_hyperparameters(run, fault):
     (run / "hyperparams.yaml").write_bytes(YAML_FAULTS[fault])

@@ -7,6 +7,7 @@ import sys
 import pytest
 from small_runs import (
     ROOT,
+    finetune,
     pretrain,
     run,
 )
@@ -94,3 +95,23 @@ def test_a_recipe_names_a_bad_key_in_one_sentence(tmp_path):
 @pytest.mark.parametrize("device", ["cuda:9", "nonsense"])
 def test_a_device_that_does_not_exist_is_one_sentence(corpus, tmp_path, fails, device):
     fails(lambda: pretrain(corpus, tmp_path / "run", device=device))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "splits, words",
+    [
+        ("[test, valid]", ["'valid'", "results.json"]),
+        ("[steps]", ["'steps'", "results.json"]),
+        ("[en/test, en_test]", ["'en/test'", "'en_test'"]),
+    ],
+)
+def test_scores_that_would_replace_other_figures_are_refused(
+    _corpus_template, tmp_path, fails, splits, words
+):
+    fails(
+        lambda: finetune(_corpus_template, tmp_path / "run", test_splits=splits),
+        "test_splits",
+        *words,
+    )
+    assert not (tmp_path / "run/manifests").exists()
