@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 # Code outside these packages is the user's: an encoder or a Brain named in a YAML file.
 LIBRARIES = sys.stdlib_module_names | set(
     """
-    fsspec huggingface_hub hyperpyyaml kenlm lhotse matplotlib numpy pygtrie ruamel
-    scipy sentencepiece soundfile speechbrain speechbrain_birq tensorboard torch
-    torchaudio tqdm yaml
+    PIL aiohttp filelock fsspec httpcore httpx huggingface_hub hyperpyyaml kenlm lhotse
+    matplotlib numpy pygtrie requests ruamel scipy sentencepiece soundfile speechbrain
+    speechbrain_birq tensorboard torch torchaudio tqdm urllib3 yaml
     """.split()
 )
 # Where torch raises an error when a process of a DataLoader has ended: while it waits
@@ -164,8 +164,9 @@ def _sentence(error, main):
     if any(map(_is_users, frames)):
         return None
     where = error.filename
-    if where is None and error.errno in FULL:  # Python names only files that it opens
-        where = "the output"
+    if error.errno in FULL:
+        # A copy names its source first; a file that is open already is not named.
+        where = error.filename2 or where or "the output"
     return where and f"cannot use {where} ({error.strerror}): solve this, {AGAIN}"
 
 

@@ -208,9 +208,10 @@ def _folder_named():
     except OSError as error:
         if from_user_code(error):
             raise
+        where = error.filename2 or error.filename  # a copy names its source first
         raise BadInput(
-            f"cannot write {error.filename} ({error.strerror}): give another output "
-            f"folder with --output_folder"
+            f"cannot write {where} ({error.strerror}): give another output folder with "
+            f"--output_folder"
         ) from error
 
 

@@ -175,6 +175,22 @@ def test_a_disk_that_cannot_be_written_is_one_sentence(fails, number, name):
     fails(raised(error), name or "the output", os.strerror(number), "resumes")
 
 
+def test_a_copy_that_fills_the_disk_names_the_new_file(fails):
+    error = OSError(errno.ENOSPC, "No space left", "/old/a", None, "/new/a")
+    assert "/old/a" not in fails(raised(error), "/new/a")
+
+
+def test_a_library_of_a_library_is_not_the_users_code(fails):
+    """Pillow writes matplotlib's pictures."""
+    image = pytest.importorskip("PIL.Image").new("L", (4, 4))
+
+    @one_sentence
+    def main():
+        image.save("/dev/full", "png")
+
+    fails(main, "No space left on device")
+
+
 @pytest.mark.parametrize(
     "error",
     [

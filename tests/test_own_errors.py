@@ -109,6 +109,14 @@ def test_no_kind_of_error_of_an_encoder_becomes_a_sentence(own, tmp_path, error)
         pretrain(tmp_path, tmp_path / "run", yaml)
 
 
+def test_a_module_that_cannot_be_imported_is_no_sentence(own, tmp_path):
+    """The error is the module's, not pydoc's, which names no line."""
+    yaml = own("pass)", "!new:own_parts.Plain")
+    with pytest.raises(SyntaxError) as caught:
+        pretrain(tmp_path, tmp_path / "run", yaml)
+    assert caught.value.filename == str(tmp_path / "own_parts.py")
+
+
 def test_an_own_brain_that_cannot_be_built_is_no_sentence(own, _corpus_template):
     yaml = own("raise ValueError('mine')")
     brain = yaml.read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ class BiRQBrain(SumBrain):
     *args, **kwargs
         Those of ``speechbrain.Brain``.
     masks : MaskItem
-        Draws the masks of the training split; it is told of every epoch.
+        Draws the masks of the training split; ``set_epoch`` is called for each epoch.
     speech : callable
         Returns an iterator of the training split's waveforms (S,), which quantizers
         are fitted to.

@@ -120,12 +120,21 @@ def _replaced(old: Any, new: Any) -> Any:
 def arguments_of(name: str) -> set[str] | None:
     """Return the names of a callable's arguments, None if it takes any.
 
+    Raises
+    ------
+    Exception
+        What importing the callable's module raises, a ``SyntaxError`` for example.
+
     Example
     -------
     >>> sorted(arguments_of("torch.nn.Flatten"))
     ['end_dim', 'start_dim']
     """
-    found = pydoc.locate(name)
+    try:
+        found = pydoc.locate(name)
+    except pydoc.ErrorDuringImport as error:
+        # It has the true error as an attribute only: file and line would not be shown.
+        raise error.value from error
     if not callable(found):
         return None  # loading says that there is no such class
     if getattr(found, "__init__", None) is torch.nn.Module.__init__:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechbrain_birq.checkpoints.files import replacing
 from speechbrain_birq.checkpoints.plain_files import read_json_lines
 
 if TYPE_CHECKING:  # matplotlib belongs to the extra demo
@@ -59,8 +60,19 @@ def plot_training(folder: str | Path) -> dict[str, Any]:
     except ImportError:
         logger.info('no curves.png: pip install "speechbrain_birq[demo]"')
         return last
-    figure.savefig(Path(folder) / "curves.png", dpi=120)
+    _save(figure, Path(folder) / "curves.png")
     return last
+
+
+def _save(figure, path):
+    """Write a picture; a full disk must not end a run whose training is done."""
+    # At level DEBUG, which log.txt has, it logs every font that it considers.
+    logging.getLogger("matplotlib").setLevel(logging.INFO)
+    try:
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png", dpi=120)
+    except OSError as error:
+        logger.warning("no %s (%s)", path, error.strerror)
 
 
 def draw_training(
@@ -159,4 +171,4 @@ def plot_layer_weights(weights: Sequence[float], path: str | Path) -> None:
     axes.set_xlabel("layer")
     axes.set_ylabel("weight in the probe")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    _save(figure, path)

@@ -117,13 +117,15 @@ def test_too_little_speech_is_one_sentence(corpus, tmp_path, fails):
 
 
 def test_a_resumed_run_fits_when_the_uninterrupted_one_did(corpus, tmp_path):
-    more = FITTED | dict(optimizer_step_limit=5)
-    pretrain(corpus, tmp_path / "straight", PLUS, number_of_epochs=3, **more)
-    pretrain(corpus, tmp_path / "resumed", PLUS, number_of_epochs=1, **more)
-    pretrain(corpus, tmp_path / "resumed", PLUS, number_of_epochs=3, **more)
-    straight = weights(tmp_path / "straight")
-    assert straight["enhanced_quantizer.num_fits"] == 3
-    assert_equal(straight, weights(tmp_path / "resumed"))
+    def fitted(run, epochs):
+        more = FITTED | dict(optimizer_step_limit=None, number_of_epochs=epochs)
+        pretrain(corpus, tmp_path / run, PLUS, **more)
+        return weights(tmp_path / run)
+
+    straight, before = fitted("straight", 2), fitted("resumed", 1)
+    fits = "enhanced_quantizer.num_fits"
+    assert straight[fits] > before[fits] > 1
+    assert_equal(straight, fitted("resumed", 2))
 
 
 def test_the_log_tells_of_the_fits(corpus, tmp_path):

@@ -38,6 +38,18 @@ def test_training_is_drawn_and_the_last_validation_returned(run):
     assert (run / "curves.png").read_bytes().startswith(PNG)
 
 
+def test_a_picture_that_cannot_be_written_is_logged(run, caplog):
+    (run / "curves.png").mkdir()
+    assert plot_training(run)["cer"] == 50.0
+    assert f"{run / 'curves.png'} (Is a directory)" in caplog.text
+
+
+def test_the_log_does_not_list_fonts(run, caplog):
+    caplog.set_level("DEBUG")
+    plot_training(run)
+    assert "findfont" not in caplog.text
+
+
 def test_every_reported_figure_has_its_line_in_a_visible_panel(run):
     figure = draw_training(read_metrics(run))
     panels = {axes.get_title(): axes for axes in figure.axes if axes.get_visible()}
