@@ -37,18 +37,16 @@ from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.config import build, configure, parse_arguments
 from speechbrain_birq.config.keys import PER_MACHINE
 from speechbrain_birq.config.loader import plain_value
+from speechbrain_birq.data.corpus_record import CorpusRecord
 from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.data.splits import (
     prepare_splits,
     refuse_long,
     sample,
-    spoken,
     stage_loader,
-    transcripts,
 )
 from speechbrain_birq.decoding.decoders import make_decoder
-from speechbrain_birq.decoding.texts import check_texts
-from speechbrain_birq.decoding.tokens import load_tokens, make_tokens
+from speechbrain_birq.decoding.texts import run_tokens
 from speechbrain_birq.distributed import check_same_settings, warn_of_restarts
 from speechbrain_birq.errors import BadInput, from_user_code, one_sentence
 from speechbrain_birq.inference.relabel import add_stored_labels
@@ -101,6 +99,7 @@ def _pretrain(prepare, experiment):
     masks = {stage: MaskItem(frontend, hparams["masking"]) for stage in STAGES}
     items = {stage: [(masks[stage], ["sig", "id"], "mask")] for stage in STAGES}
     train, valid = _loaders(experiment, frontend, manifests, items)
+    _record_corpus(experiment, manifests)
     if hparams.get("stored_labels") is not None:
         add_stored_labels(hparams, train=train.dataset, valid=valid.dataset)
     speech = partial(sample, train.dataset, hparams["seed"])
@@ -145,8 +144,8 @@ def _finetune(prepare, experiment):
     for split in hparams["test_splits"]:
         refuse_long(hparams["max_eval_seconds"], split, manifests[split])
     # Made by one rank: sentencepiece writes a file, which others would read half of.
-    making = [experiment, manifests, frontend]
-    tokens = ddp_broadcast(run_on_main(_tokens, args=making))
+    making = [hparams, experiment.folder, manifests, frontend]
+    tokens = ddp_broadcast(run_on_main(run_tokens, args=making))
     decoder = _decoder(hparams, tokens)
     model = hparams["model"](
         frontend=frontend,
@@ -165,6 +164,7 @@ def _finetune(prepare, experiment):
         experiment, {"model": model}, tokens=tokens, decoder=decoder, transfer=transfer
     )
     if not experiment.options.test_only:
+        _record_corpus(experiment, manifests)
         _fit(experiment, brain, train, valid)
         _finish(experiment, brain)
     scores = {}
@@ -217,7 +217,7 @@ def _folder_named():
 
 def _check_options(options, folder, script):
     """Refuse options that the folder does not allow, before anything is written."""
-    has_checkpoint = _has_checkpoint(folder)
+    has_checkpoint = any(folder.glob("save/CKPT+*"))
     if options.test_only and script == "pretrain":
         raise BadInput("--test_only: a pretraining has no test split to score")
     if options.test_only and not has_checkpoint:
@@ -228,16 +228,23 @@ def _check_options(options, folder, script):
         )
 
 
-def _has_checkpoint(folder):
-    return any(folder.glob("save/CKPT+*"))
-
-
 def _loaders(experiment, frontend, manifests, items):
     """Yield the loaders of the training and the validation split."""
     hparams = experiment.hparams
     for stage in STAGES:
         manifest = manifests[hparams[f"{stage}_split"]]
         yield stage_loader(hparams, frontend, manifest, stage, items[stage])
+
+
+def _record_corpus(experiment, manifests):
+    """Have checkpoints hold what a resume must find again to be exact."""
+    hparams = experiment.hparams
+    splits = [hparams[f"{stage}_split"] for stage in STAGES]
+    record = CorpusRecord(
+        {split: manifests[split] for split in splits}, hparams["batch_seconds"]
+    )
+    # Checkpoints of earlier versions have none.
+    hparams["checkpointer"].add_recoverable("corpus", record, optional_load=True)
 
 
 def _estimate_statistics(hparams, frontend, speech):
@@ -365,28 +372,6 @@ def _test_chunk(hparams, frontend, encoder):
         if from_user_code(error):
             raise
         raise BadInput(str(error)) from error
-
-
-def _tokens(experiment, manifests, frontend):
-    """Return the tokens of the run's checkpoint, at first those of the training split.
-
-    All texts are checked against them.
-    """
-    hparams, folder = experiment.hparams, experiment.folder
-    stages = {split: "test" for split in hparams["test_splits"]}
-    stages |= {hparams[f"{stage}_split"]: stage for stage in reversed(STAGES)}
-    texts = {split: transcripts(manifests[split], split) for split in stages}
-    if _has_checkpoint(folder):
-        tokens = load_tokens(folder)
-    else:
-        texts_of_training = texts[hparams["train_split"]]
-        tokens = make_tokens(
-            hparams["tokens"], texts_of_training, hparams["num_tokens"], folder
-        )
-    for split, stage in stages.items():
-        utterances = spoken(manifests[split], frontend.sample_rate)
-        check_texts(tokens, split, utterances, frontend.num_frames, stage)
-    return tokens
 
 
 def _decoder(hparams, tokens):

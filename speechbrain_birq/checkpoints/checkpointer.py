@@ -3,6 +3,7 @@
 import logging
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -230,7 +231,10 @@ class AtomicCheckpointer(Checkpointer):
             return None
         complete = first_complete(ranked, folders)
         self._use_safe_hooks()
-        self.load_checkpoint(complete)
+        with warnings.catch_warnings():
+            # Checkpoints of earlier versions lack what is optional.
+            warnings.filterwarnings("ignore", "Trying to load", UserWarning)
+            self.load_checkpoint(complete)
         return complete
 
     def _use_safe_hooks(self):

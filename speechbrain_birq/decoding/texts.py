@@ -1,16 +1,59 @@
-"""Texts of a split: whether the tokens can spell them, and the audio is long enough."""
+"""Tokens of a run, and whether they can spell its texts in the frames of the audio."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from speechbrain_birq.data.manifest import some_of
-from speechbrain_birq.data.splits import Spoken
-from speechbrain_birq.decoding.tokens import Tokens
+from speechbrain_birq.data.shards.reader import Shards
+from speechbrain_birq.data.splits import Spoken, spoken, transcripts
+from speechbrain_birq.decoding.tokens import Tokens, load_tokens, make_tokens
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
+
+
+def run_tokens(
+    hparams: Mapping[str, Any],
+    folder: Path,
+    manifests: Mapping[str, Shards | Path],
+    frontend: Any,
+) -> Tokens:
+    """Return the tokens of the run's checkpoint, at first those of the training split.
+
+    All texts are checked against them.
+
+    Arguments
+    ---------
+    hparams : mapping
+        Keys of the YAML.
+    folder : Path
+        The run folder.
+    manifests : mapping
+        split -> ``Shards`` or path of a manifest
+    frontend : FrontEnd
+
+    Raises
+    ------
+    BadInput
+        If a split has no transcripts, or texts that cannot be used.
+    """
+    train = hparams["train_split"]
+    stages = dict.fromkeys(hparams["test_splits"], "test")
+    stages |= {hparams["valid_split"]: "valid", train: "train"}
+    texts = {split: transcripts(manifests[split], split) for split in stages}
+    if any(folder.glob("save/CKPT+*")):
+        tokens = load_tokens(folder)
+    else:
+        kind, number = hparams["tokens"], hparams["num_tokens"]
+        tokens = make_tokens(kind, texts[train], number, folder)
+    for split, stage in stages.items():
+        utterances = spoken(manifests[split], frontend.sample_rate)
+        check_texts(tokens, split, utterances, frontend.num_frames, stage)
+    return tokens
 
 
 def check_texts(
