@@ -4,7 +4,7 @@
         --output_folder /data/ami_segments
 
 Needs the extra `large`. A run that was stopped continues when the same command is given
-again. README.md beside this file tells what is cut, and how.
+again. README.md beside this file says what is cut, and how.
 """
 
 import argparse

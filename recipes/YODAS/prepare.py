@@ -3,7 +3,7 @@
     python recipes/YODAS/prepare.py --output_folder /data/yodas --hours 5000 --seed 0
 
 Needs the extra `large`. A run that was stopped continues when the same command is given
-again. README.md beside this file tells what is chosen, and what it takes.
+again. README.md beside this file says what is chosen, and what it takes.
 """
 
 import argparse

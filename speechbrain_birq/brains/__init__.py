@@ -22,7 +22,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Names of the layout before the rooms, which stored runs hold, are found here."""
+    """Find names of the layout before the rooms, which stored runs hold."""
     from speechbrain_birq.checkpoints.moved_names import old_module
 
     return old_module(f"brains.{name}")

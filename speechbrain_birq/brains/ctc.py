@@ -116,7 +116,7 @@ class CTCBrain(SumBrain):
     def loss_of_silence(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor
     ) -> torch.Tensor:
-        """Return 0 times what the model says to silence."""
+        """Return 0 times the sum of the model's output for silence."""
         return 0.0 * self.modules.model(wavs, wav_lens).log_probs.sum()
 
     def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> CTCOutput:
@@ -190,7 +190,7 @@ class CTCBrain(SumBrain):
             self.losses[sb.Stage.TRAIN].sums = state["loss"].to(self.device)
 
     def score(self, split: str, loader: Any, chunk: Any = None) -> dict[str, float]:
-        """Word and character error rates of the best checkpoint on a split.
+        """Compute word and character error rates of the best checkpoint on a split.
 
         Writes ``wer_<split>.txt`` (alignments) and ``errors_<split>.csv`` (counts of
         each utterance) and adds the split to ``results.json``. In the names of files,

@@ -82,12 +82,12 @@ class BiRQBrain(SumBrain):
         return loss.cpu()
 
     def inner_step(self, batch: PaddedBatch) -> Objective:
-        """Label selector: layers 1..k label the clean input; F and G follow."""
+        """Label the clean input with layers 1..k (label selector); compute F and G."""
         with self.training_ctx:
             return self.compute_forward(batch, sb.Stage.TRAIN)
 
     def outer_step(self, objective: Objective, batch: PaddedBatch) -> torch.Tensor:
-        """Encoder: gradient of w₁ F + w₂ G over the masked frames."""
+        """Backpropagate w₁ F + w₂ G, summed over the masked frames, to the encoder."""
         loss = self.compute_objectives(objective, batch, sb.Stage.TRAIN)
         self.accumulate(loss, objective.num_frames, batch)
         return loss.detach() / objective.num_frames.clamp_min(1)

@@ -24,7 +24,7 @@ CONSTANTS = {"null": None, "~": None, "": None, "true": True, "false": False}
 INTEGER = re.compile(r"[-+]?[0-9]{1,30}")
 FLOAT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 TUPLE = re.compile(r"\(.*\)")
-# Of a tuple's numbers, only those that every version of YAML reads alike.
+# Numbers of a tuple: only those that every version of YAML reads alike.
 ITEM = re.compile(r"\s*[-+]?(0|[1-9][0-9]{0,29})(\.[0-9]+)?\s*")
 REFERENCE = re.compile(r"<([^<>]*)>")
 ARITHMETIC = re.compile(r"[-+*/%().\s0-9]{1,200}")

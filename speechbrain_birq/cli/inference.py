@@ -92,7 +92,7 @@ def features(arguments: argparse.Namespace) -> None:
 
     def save(file):
         states = encoder.features(file, arguments.layer)
-        # Of a view torch saves the whole tensor that it is a part of.
+        # Cloned, because torch would save the complete tensor that a view belongs to.
         save_tensors(states.clone(), targets[file])
         print(f"{targets[file]}\t{states.shape[0]} x {states.shape[1]}")
 

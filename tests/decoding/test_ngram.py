@@ -114,7 +114,7 @@ HISTORIES = [
 
 @pytest.fixture(scope="module")
 def discounts(texts):
-    """Of each order, from counts taken one by one."""
+    """Discounts of each order, from counts taken one by one."""
     found = []
     for n in (1, 2, 3):
         grams = itertools.product(["<s>", *all_words(texts)], repeat=n)

@@ -62,7 +62,7 @@ def stored(folder, split, run):
 
 
 def losses(folder):
-    """Of every training step, and of the validation."""
+    """Losses of every training step, and of the validation."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     found = [json.loads(line)["loss"] for line in lines]
     assert len(found) == 3 + 1

@@ -41,7 +41,7 @@ SMALL = WIDTH | dict(
 
 
 def commands(text):
-    """Of all blocks, as lists of words."""
+    """Commands of all code blocks, as lists of words."""
     for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             yield shlex.split(line)

@@ -45,7 +45,7 @@ from speechbrain_birq.data.manifest import AUDIO_SUFFIXES  # noqa: E402
 RATE = 16000
 MIN_SECONDS, MAX_SECONDS = 0.5, 12
 SPLITS = {"train": 48, "dev": 6}  # tones of each
-# Of two files with one name the first is good: it would be another utterance.
+# If two files have one name, the first is good: it would be another utterance.
 NO_AUDIO = [fault for kind, fault in REFUSED.items() if kind != "same name"]
 EPOCHS = 10**6  # more than there is time for
 YAML = """!include:{base}
@@ -98,7 +98,7 @@ class Soak:
     splits : dict
         "train" and "dev" -> name of the split
     seed : int
-        Of what is killed and when.
+        Seed of what is killed and when.
     """
 
     def __init__(self, folder, corpus, splits, seed):
@@ -256,7 +256,7 @@ def children(pid):
 
 
 def digest(run) -> str:
-    """Of all weights and buffers of a run's newest checkpoint."""
+    """Hash all weights and buffers of a run's newest checkpoint."""
     newest = max(run.glob("save/CKPT+*"))
     state = torch.load(newest / "model.ckpt", weights_only=True)
     total = hashlib.sha256()

@@ -10,7 +10,7 @@ LIST = "SPEAKERS.TXT"  # only LibriSpeech has it: other corpora may lack what th
 
 
 def is_published(data_folder: str | Path) -> bool:
-    """Whether a folder of splits is LibriSpeech itself."""
+    """Return whether a folder of splits is LibriSpeech itself."""
     return (Path(data_folder) / LIST).is_file()
 
 

@@ -34,7 +34,7 @@ def prepare_librispeech(
 
     Unreadable files, transcripts without audio and audio without a transcript are
     counted and named in the log. Audio without a transcript keeps an empty text:
-    pretraining uses it, fine-tuning leaves it out.
+    pretraining uses it, fine-tuning skips it.
 
     Arguments
     ---------
@@ -80,7 +80,7 @@ def write_manifests(
 
 
 def _joined(data_folder, split, find):
-    """Utterances of joined splits; the first is taken of two that have one name."""
+    """Join the utterances of splits; if two have one name, take the first."""
     found = {}
     for part in split.split("+"):
         if not part or ".." in Path(part).parts or Path(part).is_absolute():
@@ -135,7 +135,7 @@ class Found(NamedTuple):
 
     @property
     def names(self) -> set[str]:
-        """Names of the utterances that have audio."""
+        """Return the names of the utterances that have audio."""
         return {path.stem for path in self.paths}
 
 
@@ -167,7 +167,7 @@ def measured(found: Found) -> list[Utterance]:
 
 
 def _one_per_name(paths):
-    """Take audio files by name; of a.flac and a.wav the first."""
+    """Take audio files by name; if there are a.flac and a.wav, take a.flac."""
     named: dict[str, Path] = {}
     for path in paths:
         if named.setdefault(path.stem, path) != path:

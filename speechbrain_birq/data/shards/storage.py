@@ -30,7 +30,7 @@ Piece = tuple[str, str, int, int]  # root, name, start, size
 
 
 def is_url(root: object) -> bool:
-    """Whether a root is a URL and no folder of this machine.
+    """Return whether a root is a URL and no folder of this machine.
 
     Example
     -------

@@ -137,7 +137,7 @@ def write_shard(
 
 
 def has_shard(folder: str | Path, name: str) -> bool:
-    """Whether a shard was finished."""
+    """Return whether a shard was finished."""
     return _table(Path(folder), name).exists()
 
 

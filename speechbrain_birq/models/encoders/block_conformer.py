@@ -34,7 +34,7 @@ class BlockAttention(torch.nn.Module):
     block : int, optional
         Frames of a block; by default an utterance is one block.
     dropout : float
-        Of the output.
+        Dropout rate of the output.
 
     Raises
     ------
@@ -208,7 +208,7 @@ _RECOMPUTING: ContextVar[bool] = ContextVar("recomputing", default=False)
 
 
 def checkpoint_contexts() -> tuple:
-    """Contexts of the two passes of ``torch.utils.checkpoint``, as its ``context_fn``.
+    """Return contexts of two passes: a ``context_fn`` of ``torch.utils.checkpoint``.
 
     The second pass computes a layer again for the same batch, which must not enter the
     running statistics twice.
@@ -255,7 +255,7 @@ class ConvolutionModule(torch.nn.Module):
 
 
 def feed_forward(d_model: int, d_ffn: int, dropout: float) -> torch.nn.Sequential:
-    """LayerNorm, two linear layers with a SiLU between them."""
+    """Make a LayerNorm and two linear layers with a SiLU between them."""
     return torch.nn.Sequential(
         torch.nn.LayerNorm(d_model),
         torch.nn.Linear(d_model, d_ffn),

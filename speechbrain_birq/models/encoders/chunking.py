@@ -1,4 +1,4 @@
-"""Chunks: what a frame may see while the utterance is still going on."""
+"""Chunks: what a frame may see before the utterance has ended."""
 
 from typing import Any
 

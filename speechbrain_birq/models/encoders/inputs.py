@@ -27,15 +27,15 @@ class LinearInput(torch.nn.Module):
         self.linear = torch.nn.Linear(input_dim, d_model)
 
     def forward(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Project frames, of which ``valid`` (B, T) are: (B, T, D) -> (B, T, H)."""
+        """Project frames (B, T, D) to (B, T, H); ``valid`` is (B, T) bool."""
         return self.linear(frames)
 
 
 class ConvolutionalInput(torch.nn.Module):
     """Two 3 x 3 convolutions of stride 2 over the unstacked frames: four become one.
 
-    It takes apart the frames that the front end stacked (``stack: 4``), so masks and
-    labels stay on one time axis: masking a stacked frame masks all four.
+    The four frames that the front end stacked (``stack: 4``) are separated again, so
+    masks and labels stay on one time axis: masking a stacked frame masks all four.
 
     Arguments
     ---------
@@ -85,7 +85,7 @@ class ConvolutionalInput(torch.nn.Module):
         self.linear = torch.nn.Linear(channels[-1] * self.n_mels // 4, d_model)
 
     def forward(self, frames: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Project frames, of which ``valid`` (B, T) are: (B, T, D) -> (B, T, H)."""
+        """Project frames (B, T, D) to (B, T, H); ``valid`` is (B, T) bool."""
         states = frames.unflatten(2, (self.STRIDE, self.n_mels)).flatten(1, 2)
         states = states.unsqueeze(3)  # (B, frames, n_mels, channels)
         for block in self.convolutions.values():

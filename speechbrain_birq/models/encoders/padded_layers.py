@@ -1,4 +1,4 @@
-"""SpeechBrain's convolutional layers, told where the padding is: exact at every end.
+"""SpeechBrain's convolutional layers with the padding as an argument, for exact ends.
 
 SpeechBrain's convolutions read frames of padding at an utterance's end, so that a
 result depends on the batch. Here the padding mask is an argument of each layer, and a
@@ -108,7 +108,7 @@ class PaddedGate(ConvolutionalSpatialGatingUnit):
 
 
 class PaddedBranch(ConvolutionBranch):
-    """The convolutional branch of a Branchformer layer, blind to padding."""
+    """The convolutional branch of a Branchformer layer, which ignores padding."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -117,7 +117,7 @@ class PaddedBranch(ConvolutionBranch):
     def forward(
         self, x: torch.Tensor, padding: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(B, T, H) and the padding (B, T) -> (B, T, H)."""
+        """Mix neighboring frames: (B, T, H) and the padding (B, T) -> (B, T, H)."""
         gated = self.csgu(self.activation(self.pre_channel_proj(x)), padding)
         return self.post_channel_proj(gated)
 

@@ -236,7 +236,7 @@ def test_what_is_missing_is_told_before_anything_is_cut(raw, tmp_path, fault, wo
 
 
 def test_meetings_that_are_links_are_read_and_hidden_files_are_not(raw, tmp_path):
-    """Of macOS, beside audio, segments and words."""
+    """macOS leaves them beside audio, segments and words."""
     folder = unpacked(raw)
     for path in [*raw.rglob("*.wav"), *folder.rglob("*.xml")]:
         path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")

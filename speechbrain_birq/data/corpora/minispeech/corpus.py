@@ -40,7 +40,7 @@ LOUDEST = 0.99  # of full scale
 SAMPLE_RATE = 16000
 MIN_HOURS = 0.01
 SUMMARY = "minispeech.json"
-MADE = "seconds", "speakers"  # of the summary; the rest tells which corpus it is
+MADE = "seconds", "speakers"  # of the summary; the rest identifies the corpus
 # Share of the hours, and number of speakers at half an hour.
 SPLITS = dict(pretrain=(0.75, 10), train=(0.125, 5), dev=(0.05, 3), test=(0.075, 4))
 # One sentence in eight is kept for dev and one for test; the rest is for training.
@@ -80,7 +80,7 @@ def _noise(rng, length, tilt):
 
 
 def _record(engine, speaker, text, rng):
-    """Speaks a sentence into the speaker's room; returns samples and intervals."""
+    """Speak a sentence into the speaker's room; return samples and intervals."""
     speech, marks = engine.say(text)
     lead = int(rng.uniform(0.1, 0.4) * SAMPLE_RATE)
     audio = np.concatenate([np.zeros(lead), speech])
@@ -104,7 +104,7 @@ def _record_anywhere(audio, marks, speaker, rng):
 
 
 def _split_sentence(rng, split):
-    """Draws a sentence of the share that belongs to a split."""
+    """Draw a sentence of the share that belongs to a split."""
     while True:
         text = sentence(rng)
         bucket = zlib.crc32(transcript(text).encode()) % 8
@@ -121,7 +121,7 @@ def _engine(speaker):
 
 
 def _utterances(speaker):
-    """Speaks sentences until the speaker's seconds are as near as they get."""
+    """Speak sentences until the speaker's seconds are as near as they get."""
     engine, words = _engine(speaker), random.Random(speaker.stream)
     rng = np.random.default_rng(words.getrandbits(64))
     spoken = 0.0
@@ -136,7 +136,7 @@ def _utterances(speaker):
 
 
 def _write_chapter(folder, chapter, utterances):
-    """Writes the sound, the transcripts and the phones of a chapter; counts samples."""
+    """Write the sound, the transcripts and the phones of a chapter; count samples."""
     folder.mkdir(parents=True)
     words, phones = [], ["utterance\tstart_seconds\tend_seconds\tphone"]
     for index, (text, audio, intervals) in enumerate(utterances):
@@ -184,7 +184,7 @@ def plan_speakers(
     variety: str = "low",
     shares: dict[str, float] | None = None,
 ) -> list[Speaker]:
-    """Casts the speakers of a corpus; cheap, and the same for the same arguments.
+    """Cast the speakers of a corpus; cheap, and the same for the same arguments.
 
     Arguments
     ---------
@@ -225,7 +225,7 @@ def plan_speakers(
 
 
 def _cast(name, split, voice, seconds, stream, variety):
-    """Draws how one speaker sounds."""
+    """Draw how one speaker sounds."""
     rng = random.Random(f"{stream}/cast")
     traits = {trait: rng.randint(*span) for trait, span in WHOLE_TRAITS.items()}
     for trait, span in TRAITS.items():
@@ -236,7 +236,7 @@ def _cast(name, split, voice, seconds, stream, variety):
 
 
 def _identity(hours, seed, variety, shares):
-    """Returns what tells one corpus from another."""
+    """Return what distinguishes one corpus from another."""
     if not MIN_HOURS <= hours < math.inf:
         wanted = f"{MIN_HOURS} or more, so that every split gets a sentence."
         raise ValueError(f"minispeech: hours is {hours}; ask for {wanted}")
@@ -266,7 +266,7 @@ def _check_shares(shares):
 
 
 def _existing(folder, identity):
-    """Returns the summary of this corpus if the folder holds it, None if empty."""
+    """Return the summary of this corpus if the folder holds it, None if empty."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     summary = folder / SUMMARY
@@ -299,7 +299,7 @@ def _synthesize(folder, identity, num_workers):
 
 
 def _build(folder, identity, num_workers):
-    """Synthesizes the corpus; the folder appears once it is complete."""
+    """Synthesize the corpus; the folder appears once it is complete."""
     # Not at the top: it imports torch, which the processes of the speakers do without.
     from speechbrain_birq.checkpoints.files import new_folder
 
@@ -316,7 +316,7 @@ def make_minispeech(
     variety: str = "low",
     shares: dict[str, float] | None = None,
 ) -> dict[str, float]:
-    """Synthesizes the minispeech corpus, unless the folder already holds it.
+    """Synthesize the minispeech corpus, unless the folder already holds it.
 
     Beside each ``.trans.txt`` a ``.phones.tsv`` gives the time of every phone.
 

@@ -54,7 +54,7 @@ _SIGNATURES = {
 
 
 def find_espeak() -> ModuleType:
-    """Imports the package that carries the espeak-ng library and its data.
+    """Import the package that carries the espeak-ng library and its data.
 
     Returns
     -------
@@ -141,7 +141,7 @@ class Espeak:
             raise RuntimeError(f"{name}{arguments} failed with status {status}")
 
     def _receive(self, samples, count, events):
-        """Collects what espeak-ng hands over; 0 asks it to go on."""
+        """Collect what espeak-ng hands over; 0 asks it to continue."""
         if count > 0:
             self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         every = (events[index] for index in itertools.count())
@@ -151,7 +151,7 @@ class Espeak:
         return 0
 
     def say(self, text: str) -> tuple[np.ndarray, list[tuple[int, str]]]:
-        """Speaks one text.
+        """Speak one text.
 
         Returns
         -------
@@ -175,7 +175,7 @@ class Espeak:
 def phone_intervals(
     marks: Sequence[tuple[int, str]], total: int
 ) -> list[tuple[int, int, str]]:
-    """Turns the starts of phones into intervals that leave no gap.
+    """Turn the starts of phones into intervals that leave no gap.
 
     Arguments
     ---------
@@ -200,7 +200,7 @@ def phone_intervals(
 
 
 def _phone(name):
-    """Reads espeak-ng's name of a phone, without its stress mark."""
+    """Read espeak-ng's name of a phone, without its stress mark."""
     # The name is cut at 8 bytes, which may fall inside a character.
     text = name.decode(errors="ignore").strip("ˈˌ").replace(":", "\u02d0")
     return text or SILENCE

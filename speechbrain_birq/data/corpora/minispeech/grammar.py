@@ -116,13 +116,13 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 def _expand(rng, rule):
-    """Draws one alternative of a rule and expands the rules that it names."""
+    """Draw one alternative of a rule and expand the rules that it names."""
     chosen = rng.choice(_ALTERNATIVES[rule])
     return _SLOT.sub(lambda slot: _expand(rng, slot[1]), chosen)
 
 
 def sentence(rng: random.Random) -> str:
-    """Draws one sentence, with the punctuation that its intonation needs.
+    """Draw one sentence, with the punctuation that its intonation needs.
 
     Arguments
     ---------
@@ -147,7 +147,7 @@ def sentence(rng: random.Random) -> str:
 
 
 def transcript(text: str) -> str:
-    """Writes a sentence the way LibriSpeech does: capitals and apostrophes only.
+    """Write a sentence the way LibriSpeech does: capitals and apostrophes only.
 
     Arguments
     ---------
@@ -168,7 +168,7 @@ def transcript(text: str) -> str:
 
 
 def vocabulary() -> set:
-    """Lists every word that the grammar can say, possessives included.
+    """List every word that the grammar can say, possessives included.
 
     Returns
     -------

@@ -73,7 +73,7 @@ class ArchiveReader:
         )
 
     def is_done(self, name: str, split: str) -> bool:
-        """Whether the shard of an archive and a split exists."""
+        """Return whether the shard of an archive and a split exists."""
         return has_shard(self.folder / split, _shard(name))
 
     def write(self, name: str, splits: Mapping[str, str]) -> None:

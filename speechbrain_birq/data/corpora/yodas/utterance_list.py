@@ -32,7 +32,7 @@ class UtteranceList:
         self.list_file = folder / "selection.tsv.gz"
 
     def exists(self) -> bool:
-        """Whether both files are there."""
+        """Return whether both files are there."""
         return self.summary_file.exists() and self.list_file.exists()
 
     def save(
