@@ -1,6 +1,7 @@
 """Values that do not fit their keys, and keys that nothing reads."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from datetime import date
@@ -65,6 +66,8 @@ def checked_value(key: str, value: Any, old: Any, where: str | Path) -> Any:
         return value
     if kind == PATH and (is_number(value) or isinstance(value, date)):
         value = str(value)
+    if kind == PATH and isinstance(value, str):
+        value = os.path.expanduser(value)
     if kind == TEXTS and isinstance(value, str):
         value = [value]
     if kind and not kind.fits(value):
@@ -111,9 +114,7 @@ def _kind(key: str, old: Any) -> tuple[Kind | None, bool]:
 def _read(key, text, kind, null):
     if null and text == "null":
         return None
-    if kind == PATH:
-        return str(Path(text).expanduser()) if text.startswith("~") else str(text)
-    if kind == TEXT or (kind == TEXTS and not text.startswith("[")):
+    if kind in (PATH, TEXT) or (kind == TEXTS and not text.startswith("[")):
         return str(text)
     try:
         value = ruamel.yaml.YAML(typ="safe", pure=True).load(str(text))

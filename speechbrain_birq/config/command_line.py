@@ -6,7 +6,7 @@ from typing import Any
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_birq.config.checks import COMMAND_LINE, Given, checked_value
-from speechbrain_birq.config.keys import KEYS
+from speechbrain_birq.config.keys import KEYS, TEXT
 from speechbrain_birq.errors import BadInput
 
 OPTIONS = RunOptions().as_dict()
@@ -65,7 +65,11 @@ def parse_arguments(argv: Iterable[str]) -> tuple[str, RunOptions, dict[str, Any
                 raise BadInput(f"{COMMAND_LINE}: the key {name!r} is given twice")
             overrides[name] = Given(value)
     values = {name: overrides.pop(name) for name in [*overrides] if name in OPTIONS}
-    options += [f"--{name}={value}" for name, value in values.items()]
+    options += [
+        f"--{name}={value}"
+        for name, value in values.items()
+        if name not in KEYS or KEYS[name].kind == TEXT
+    ]
     run_options = _run_options(options, values)
     # Options that are keys, too, belong to what describes the run.
     overrides |= {name: run_options[name] for name in values if name in KEYS}

@@ -1,6 +1,7 @@
 """From an experiment's YAML to its parts, without silent mistakes."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from speechbrain_birq.errors import BadInput, from_user_code
 logger = logging.getLogger(__name__)
 
 OPTIONS = RunOptions().as_dict().keys()
+ANGLES = re.compile("<[^>]*>")
 Architecture = Callable[[str, Iterable[str]], CommentedMap]
 
 
@@ -120,9 +122,21 @@ def _read(path, overrides, script):
             where = changed.get(key, path)
             tree[key] = checked_value(key, value, value, where)
     _check_keys(tree, changed, path)
+    for key in referenced(tree) & tree.keys():
+        where = COMMAND_LINE if key in given else changed.get(key, path)
+        _check_text(key, tree[key], where)
     if script is not None:
         _check_script(tree, script, path)
     return tree
+
+
+def _check_text(key, value, where):
+    """HyperPyYAML would replace a part of a text that others refer to."""
+    if isinstance(value, str) and (found := ANGLES.search(value)):
+        raise BadInput(
+            f"{where}: {key} may not hold {found[0]}, which the YAML would read as a "
+            f"reference: got {value!r}"
+        )
 
 
 def build(tree: CommentedMap, path: str | Path) -> Configuration:

@@ -48,6 +48,13 @@ def test_a_home_folder_is_expanded(parse, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert parse("--lm_path=~/4-gram.arpa")["lm_path"] == "/home/me/4-gram.arpa"
     assert parse("--lm_path=a/~x")["lm_path"] == "a/~x"
+    assert parse("--lm_path=~no one/x")["lm_path"] == "~no one/x"
+
+
+def test_a_home_folder_in_the_file_is_expanded(parse, edit, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    edit("ctc_tiny.yaml", "\nlm_path: null", "\nlm_path: ~/4-gram.arpa")
+    assert parse()["lm_path"] == "/home/me/4-gram.arpa"
 
 
 def test_null_is_null_where_the_key_allows_it(parse):
@@ -88,6 +95,8 @@ def test_an_argument_of_a_part_can_be_given(parse):
         (["--encoder=!new:my.Encoder"], "may not hold a tag"),
         (["--encoder=conformer"], "encoder is a part"),
         (["--lr", "[1"], "lr is not valid YAML"),
+        (["--output_folder=a<seed>b"], "output_folder may not hold <seed>"),
+        (["--output_folder=!ref <seed>"], "output_folder may not hold <seed>"),
         (["--nothing=1"], "nothing reads the key 'nothing'"),
     ],
 )
@@ -132,6 +141,13 @@ def test_the_step_limit_is_a_number(form):
     _, options, _ = parse_arguments(argv)
     assert options.optimizer_step_limit == 1000
     assert isinstance(options.optimizer_step_limit, int)
+
+
+def test_a_number_that_is_an_option_too_is_taken_as_in_the_file():
+    """argparse takes whole minutes only."""
+    _, options, overrides = parse_arguments(["x.yaml", "--ckpt_interval_minutes=0.5"])
+    assert options.ckpt_interval_minutes == 0.5
+    assert overrides == {"ckpt_interval_minutes": 0.5}
 
 
 def test_options_that_nobody_gave_are_not_overridden():
