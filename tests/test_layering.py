@@ -1,8 +1,10 @@
 """Layering: thirteen rooms, imports in one direction, a docstring in every module."""
 
 import ast
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,16 @@ def test_a_room_exports_what_it_names(room):
     if hasattr(module, "__path__"):
         assert module.__all__
         assert all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "hparams").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_a_yaml_file_uses_public_names_only(path):
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(rf"!(?:new|name|apply):{NAME}\.(\S+)", text):
+        room, _, public = name.partition(".")
+        assert public in import_module(f"{NAME}.{room}").__all__, name
 
 
 @pytest.mark.parametrize("name", names(MODULES))
