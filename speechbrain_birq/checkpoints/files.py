@@ -1,6 +1,8 @@
 """Files that survive a kill and a power cut: atomic writes, checksums, safe loading."""
 
+import errno
 import hashlib
+import math
 import os
 import pickle
 import shutil
@@ -27,6 +29,7 @@ CORRUPT = (
     ValueError,
 )
 SUMS = "SHA256SUMS"
+SUMS_BYTES = 2**20  # a line a file
 
 
 def flush(path: str | Path) -> None:
@@ -228,6 +231,7 @@ def corruption(folder: str | Path, names: Collection[str] | None = None) -> str 
     'a has another checksum'
     """
     try:
+        _check_regular(Path(folder) / SUMS, SUMS_BYTES)
         lines = (Path(folder) / SUMS).read_text(encoding="utf-8").splitlines()
         sums = {line[66:]: line[:64] for line in lines}
     except FileNotFoundError:
@@ -247,7 +251,17 @@ def corruption(folder: str | Path, names: Collection[str] | None = None) -> str 
     return None
 
 
+def _check_regular(path, max_bytes=math.inf):
+    """Refuse a pipe or a device, which may never end, before it is opened."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if status.st_size > max_bytes:
+        raise OSError(errno.EFBIG, f"more than {max_bytes} bytes", str(path))
+
+
 def _sha256(path):
+    _check_regular(path)
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(2**20):

@@ -5,9 +5,13 @@ again, nor notices a server that ignores Range, nor bounds what it reads into me
 """
 
 import os
+import socket
 import stat
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -15,6 +19,8 @@ from urllib.parse import urljoin, urlsplit
 import fsspec
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
@@ -22,6 +28,9 @@ from speechbrain_birq.errors import BadInput
 
 CONNECTIONS = 16  # pieces that a process reads from afar at the same time
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
+HEADER_SECONDS = 70  # from a request to the end of the answer's headers
+PATIENCE, SLOWEST = 8, 4000  # a body may take 8 s, and then a second for 4000 bytes
+BLOCK = 2**20  # bytes that are read between two looks at the clock
 RETRIES = Retry(4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
 REDIRECTS = 4
 LARGEST = 2**28  # bytes of a file that is read whole: lengths of 60 million utterances
@@ -110,9 +119,16 @@ def _response(url, headers):
     """The answer to a request; a redirect is followed on the same host only."""
     session, target = _session(os.getpid()), url
     for _ in range(1 + REDIRECTS):
-        response = session.get(
-            target, headers=headers, timeout=TIMEOUT, stream=True, allow_redirects=False
-        )
+        try:
+            response = session.get(
+                target,
+                headers=headers,
+                timeout=TIMEOUT,
+                stream=True,
+                allow_redirects=False,
+            )
+        except _SlowHeadersError as error:
+            raise OSError(f"the server of {url} {error}") from error
         if not response.is_redirect:
             return response
         response.close()
@@ -123,14 +139,67 @@ def _response(url, headers):
 
 
 def _body(response, url, limit):
-    """Read a body that has at most so many bytes."""
+    """Read a body that has at most so many bytes and comes fast enough."""
+    data, started = bytearray(), time.monotonic()
     try:
-        data = response.raw.read(limit + 1, decode_content=False)
+        while block := response.raw.read1(BLOCK, decode_content=False):
+            data += block
+            if len(data) > limit:
+                raise OSError(f"the server of {url} sends more than {limit} bytes")
+            if time.monotonic() - started > PATIENCE + len(data) / SLOWEST:
+                raise OSError(
+                    f"the server of {url} sends less than {SLOWEST // 1000} kB/s"
+                )
     except HTTPError as error:
         raise OSError(f"{url} cannot be read to its end: {error}") from error
-    if len(data) > limit:
-        raise OSError(f"the server of {url} sends more than {limit} bytes")
-    return data
+    return bytes(data)
+
+
+class _SlowHeadersError(Exception):
+    """No ``OSError``, because urllib3 would try again."""
+
+
+def _headers_in_time(read_headers, sock):
+    """Read status and headers; close the socket if they do not come in time.
+
+    A timeout is that of a single read: a byte every 2 s would keep it from ending.
+    """
+    late = threading.Event()
+
+    def close():
+        late.set()
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(HEADER_SECONDS, close)
+    timer.daemon = True
+    timer.start()
+    try:
+        return read_headers()
+    except Exception as error:
+        if not late.is_set():
+            raise
+        raise _SlowHeadersError(f"does not answer in {HEADER_SECONDS} s") from error
+    finally:
+        timer.cancel()
+
+
+class _Connection(HTTPConnection):
+    def getresponse(self):
+        return _headers_in_time(super().getresponse, self.sock)
+
+
+class _SecureConnection(HTTPSConnection):
+    def getresponse(self):
+        return _headers_in_time(super().getresponse, self.sock)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 def _cat(path, start, size):
@@ -155,6 +224,7 @@ def _check_file(path, limit):
 def _session(pid):
     session = requests.Session()
     adapter = HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=RETRIES)
+    adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)
     return session

@@ -11,6 +11,14 @@ from pathlib import Path, PurePosixPath
 logger = logging.getLogger(__name__)
 
 MAX_RATIO = 200  # unpacked to packed bytes; gzip reaches 1000, speech 1.2 to 3
+MAX_HEADER = 2**16  # bytes of a long name or of the fields of a pax header
+HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 MAX_MEMBER = 2**28  # bytes: more than half an hour at 24 kHz in floats
 
 
@@ -45,14 +53,22 @@ def read_members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, byte
     try:
         with gzip.open(path) as unpacked:
             bounded = _Bounded(unpacked, MAX_RATIO * path.stat().st_size)
-            with tarfile.open(fileobj=bounded, mode="r|") as tar:
-                yield from _wanted(tar, wanted, path)
+            with tarfile.open(fileobj=bounded, mode="r|", tarinfo=_Member) as tar:
+                yield from _wanted(tar, wanted, path, bounded)
+    except RecursionError as error:  # tarfile calls itself for each header of a header
+        raise CorruptArchive("headers that are nested too deeply") from error
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         raise CorruptArchive(str(error) or type(error).__name__) from error
 
 
-def _wanted(tar, wanted, path):
+def _wanted(tar, wanted, path, bounded):
     while (member := tar.next()) is not None:
+        if member.size > bounded.left + tarfile.RECORDSIZE:
+            # tarfile would loop over all of these bytes, beyond the archive's end.
+            raise CorruptArchive(
+                f"a member of {member.size} bytes: it unpacks to more than {MAX_RATIO} "
+                f"times its size"
+            )
         tar.members = []  # tarfile keeps them all otherwise
         name = PurePosixPath(member.name)
         if name.stem not in wanted:
@@ -64,13 +80,24 @@ def _wanted(tar, wanted, path):
 
 
 def _refused(member, name):
-    if not member.isreg():
+    if not member.isreg() or member.issparse():
         return "no plain file"
     if name.is_absolute() or ".." in name.parts:
         return "its name leads out of the archive"
     if member.size > MAX_MEMBER:
         return f"{member.size} bytes are no utterance"
     return None
+
+
+class _Member(tarfile.TarInfo):
+    """Refuses long headers: tarfile reads long names and pax headers into memory."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in HEADERS and not 0 <= member.size <= MAX_HEADER:
+            raise CorruptArchive(f"a header of {member.size} bytes")
+        return member
 
 
 class _Bounded(io.RawIOBase):
