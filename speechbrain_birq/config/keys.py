@@ -46,6 +46,7 @@ def _whole(words: str, accepts: Callable[[Any], bool] = lambda v: True) -> Kind:
 
 COUNT = _whole("a whole number above 0", lambda v: v > 0)
 COUNT_OR_0 = _whole("a whole number from 0", lambda v: v >= 0)
+WORKERS = _whole("a whole number from 0 to 256", lambda v: 0 <= v <= 256)
 WHOLE = _whole("a whole number")
 ABOVE_0 = _number("a number above 0", lambda v: v > 0)
 FROM_0 = _number("a number from 0", lambda v: v >= 0)
@@ -78,7 +79,7 @@ KEYS = {
     "max_seconds": Key(FROM_0, BOTH),
     "max_eval_seconds": Key(ABOVE_0, BOTH, resume=True),
     "batch_seconds": Key(ABOVE_0, BOTH, resume=True),
-    "num_workers": Key(COUNT_OR_0, BOTH, resume=True, machine=True),
+    "num_workers": Key(WORKERS, BOTH, resume=True, machine=True),
     "cache_audio_gb": Key(FROM_0, BOTH, resume=True, machine=True),
     # Tokens and decoding
     "tokens": Key(TEXT, FINETUNE),

@@ -15,6 +15,7 @@ UNFIT = [
     ("lm_path", True, "a path"),
     ("test_splits", 5, "a list of texts"),
     ("trust", [5], "a list of texts"),
+    ("num_workers", 257, "a whole number from 0 to 256"),  # each is a process
     ("num_layers", 1.0, "a whole number above 0"),
     ("num_layers", None, "a whole number above 0"),
     ("num_layers", True, "a whole number above 0"),
