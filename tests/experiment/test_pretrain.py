@@ -44,6 +44,7 @@ def test_pretraining_leaves_a_self_contained_run_folder(pretrained):
     assert {path.name for path in checkpoint.iterdir()} == {
         "CKPT.yaml",
         "brain.ckpt",
+        "corpus.ckpt",
         "epoch_counter.ckpt",
         "loader.ckpt",
         "model.ckpt",
