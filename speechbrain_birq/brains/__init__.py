@@ -1,4 +1,4 @@
-"""Training loops: they know stages, optimisers, loggers and checkpoints."""
+"""Training loops: they know stages, optimizers, loggers and checkpoints."""
 
 from speechbrain_birq.brains.base import SumBrain
 from speechbrain_birq.brains.ctc import CTCBrain

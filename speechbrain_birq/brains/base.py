@@ -1,4 +1,4 @@
-"""The optimiser step that all brains share: sums in, one division, one clipping."""
+"""The optimizer step that all brains share: sums in, one division, one clipping."""
 
 import logging
 import math
@@ -136,7 +136,7 @@ class SumBrain(sb.Brain):
         """Return whether any rank had a batch since the last step."""
         if dist.is_initialized():
             return self.num_items.item() > 0
-        return bool(self.pending_ids)  # known without synchronising with the device
+        return bool(self.pending_ids)  # known without synchronizing with the device
 
     def backward_silence(self) -> torch.Tensor:
         """Take part in the step of the other ranks, which wait for this one's gradient.

@@ -68,7 +68,7 @@ class CTCBrain(SumBrain):
         self.test_chunk = None  # whole utterances
 
     def init_optimizers(self) -> None:
-        """Make one optimiser of ``parameter_groups``."""
+        """Make one optimizer of ``parameter_groups``."""
         self.optimizer = self.opt_class(self.parameter_groups())
         self.optimizers_dict = {"opt_class": self.optimizer}
         if self.checkpointer is not None:

@@ -31,7 +31,7 @@ class LabelFitting:
     batch_seconds : float
         Speech that is encoded at once, without its padding.
     refit_steps : int
-        Optimiser steps from fit to fit of the enhanced quantizer; 0: it is fitted once.
+        Optimizer steps from fit to fit of the enhanced quantizer; 0: it is fitted once.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class LabelFitting:
         self.refit_steps = refit_steps
 
     def __call__(self, model: BiRQ, step: int, speech: Speech) -> None:
-        """Fit what is due at an optimiser step; every rank gets what rank 0 finds.
+        """Fit what is due at an optimizer step; every rank gets what rank 0 finds.
 
         Arguments
         ---------

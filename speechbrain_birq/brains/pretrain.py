@@ -94,7 +94,7 @@ class BiRQBrain(SumBrain):
 
     def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> Objective:
         """Return the objective of a batch: F, G and what the labels were."""
-        # Counted on the CPU: the model would synchronise with the GPU to count them.
+        # Counted on the CPU: the model would synchronize with the GPU to count them.
         num_masked = int(batch.mask.data.sum())
         batch = batch.to(self.device)
         stored = batch.targets.data if hasattr(batch, "targets") else None
@@ -115,7 +115,7 @@ class BiRQBrain(SumBrain):
         return penalty_sum(objective, *self.weights(self.optimizer_step))
 
     def weights(self, step: int) -> tuple[float, float]:
-        """Return w₁ and w₂ at an optimiser step."""
+        """Return w₁ and w₂ at an optimizer step."""
         return self.hparams.enhanced_weight(step), self.hparams.anchor_weight(step)
 
     def loss_of_silence(

@@ -50,7 +50,7 @@ class RunLog:
         self.started = time.monotonic()
 
     def report(self, stage: str, step: int, figures: dict[str, float]) -> None:
-        """Write the figures of one stage at one optimiser step."""
+        """Write the figures of one stage at one optimizer step."""
         if not if_main_process():
             return
         shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())

@@ -15,7 +15,7 @@ class Ramp:
     value : float
         Weight at the end.
     steps : int
-        Optimiser steps of the ramp; 0: constant.
+        Optimizer steps of the ramp; 0: constant.
 
     Example
     -------
@@ -27,7 +27,7 @@ class Ramp:
         self.value, self.steps = value, steps
 
     def __call__(self, step: int) -> float:
-        """Return the weight at an optimiser step."""
+        """Return the weight at an optimizer step."""
         if step >= self.steps:
             return self.value
         return self.value * step / self.steps
@@ -39,9 +39,9 @@ class WarmupDecay:
     Arguments
     ---------
     warmup_steps : int
-        Optimiser steps until the full rate.
+        Optimizer steps until the full rate.
     total_steps : int
-        Optimiser steps until 0.
+        Optimizer steps until 0.
 
     Example
     -------
@@ -108,7 +108,7 @@ class SpeechBrainSchedule:
     scheduler : callable
         Takes ``(opt)`` or ``(opt, num_updates)``.
     lr : float
-        Rate of the optimiser, which the scheduler should have got, too.
+        Rate of the optimizer, which the scheduler should have got, too.
 
     Example
     -------
@@ -130,7 +130,7 @@ class SpeechBrainSchedule:
 
 
 def is_speechbrains(schedule: Callable[..., Any]) -> bool:
-    """Say whether a schedule is called with the optimiser, as SpeechBrain's are.
+    """Say whether a schedule is called with the optimizer, as SpeechBrain's are.
 
     Raises
     ------

@@ -74,7 +74,7 @@ class AtomicCheckpointer(Checkpointer):
             if isinstance(recoverable, RankStates):
                 recoverable.gather()
         ddp_barrier()
-        # Within this context SpeechBrain's hooks do not synchronise the ranks, because
+        # Within this context SpeechBrain's hooks do not synchronize the ranks, because
         # the first one may fail alone.
         with MainProcessContext():
             saved = self._saved(args, kwargs) if if_main_process() else None

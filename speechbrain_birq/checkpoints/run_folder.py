@@ -247,7 +247,7 @@ def load_weights(
 
 
 def check_state(state: Any, path: str | Path) -> None:
-    """Refuse what is no state of a module or an optimiser.
+    """Refuse what is no state of a module or an optimizer.
 
     Raises
     ------
@@ -262,7 +262,7 @@ def check_state(state: Any, path: str | Path) -> None:
 def load_state(
     part: Any, state: Mapping[str, Any], folder: str | Path, name: str
 ) -> None:
-    """Load a state into a module or an optimiser.
+    """Load a state into a module or an optimizer.
 
     Arguments
     ---------

@@ -233,7 +233,7 @@ def _draw_track(axes, track, width):
     from matplotlib import colormaps
 
     for start, end, code in _runs(track):
-        # Neighbouring codes get different colours, because 7 and 20 are coprime.
+        # Neighboring codes get different colours, because 7 and 20 are coprime.
         colour = colormaps["tab20"](code * 7 % COLOURS)
         axes.axvspan(start * width, end * width, color=colour, linewidth=0, alpha=0.7)
         axes.axvline(end * width, color="white", linewidth=0.6)

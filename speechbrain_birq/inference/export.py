@@ -28,7 +28,7 @@ class SpeechFeatures(torch.nn.Module):
         An encoder as ``docs/encoders.md`` describes it.
     layer : int, optional
         1 to K: return the output of this layer; the layers above it do not run. By
-        default the normalised last layer is returned.
+        default the normalized last layer is returned.
     freeze : bool
         Whether gradients and dropout are off in any mode that a Brain sets.
 
@@ -140,7 +140,7 @@ class PretrainedEncoder(SpeechFeatures):
 HYPERPARAMS = """\
 # Front end and encoder of a run of speechbrain_birq. To be loaded with
 # speechbrain.inference.encoders.WaveformEncoder, or included in the YAML of a recipe.
-layer: null # 1 to K: leave the encoder there; null: its last layer, normalised
+layer: null # 1 to K: leave the encoder there; null: its last layer, normalized
 freeze: False
 encoder: !new:speechbrain_birq.inference.export.SpeechFeatures
     layer: !ref <layer>

@@ -102,7 +102,7 @@ class SpeechEncoder:
         ---------
         path : str or Path
         layer : int, optional
-            0 (input projection) to K; by default the normalised last layer.
+            0 (input projection) to K; by default the normalized last layer.
 
         Returns
         -------

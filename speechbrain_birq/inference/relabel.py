@@ -56,7 +56,7 @@ def relabel_run(
     run : str or Path
         Run folder of a pretraining; its manifests say where the audio lies.
     layer : int
-        k. Its normalised output is quantized by the run's own random projection of
+        k. Its normalized output is quantized by the run's own random projection of
         the encoder and its codebook.
     output_folder : str or Path
         Folder of the labels: ``stored_labels`` of the next pretraining.

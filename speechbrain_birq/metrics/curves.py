@@ -103,7 +103,7 @@ def draw_training(
         for colour, name in zip(("C0", "C1", "C2"), names, strict=False):
             _draw(axes, name, colour, rows)
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("optimiser step", fontsize=8)
+        axes.set_xlabel("optimizer step", fontsize=8)
         axes.legend(fontsize=7)
         axes.grid(alpha=0.3)
     return figure

@@ -45,7 +45,7 @@ def joint_counts(
 
 
 def pnmi(counts: torch.Tensor) -> float:
-    """Return the phone-normalised mutual information, I(phone; code) / H(phone).
+    """Return the phone-normalized mutual information, I(phone; code) / H(phone).
 
     A finite sample of M frames biases it upwards, by about (used codes) x (phones) /
     2M H(phone): compare only labels with equally many codes on the same frames.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 WINDOW = 16384  # utterances, about: 20 to 60 hours, many times a batch
-JITTER = 0.1  # of a length, so that an utterance has other neighbours in every epoch
+JITTER = 0.1  # of a length, so that an utterance has other neighbors in every epoch
 
 
 class UsedUtterances:

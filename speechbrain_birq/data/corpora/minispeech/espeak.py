@@ -76,7 +76,7 @@ def find_espeak() -> ModuleType:
 
 
 def _open_library():
-    """Loads and initialises espeak-ng; returns it and its sampling rate."""
+    """Load and initialize espeak-ng; return it and its sampling rate."""
     loader = find_espeak()
     data = os.fsencode(loader.get_data_path())
     library = ctypes.CDLL(loader.get_library_path())
@@ -187,7 +187,7 @@ def phone_intervals(
     Returns
     -------
     intervals : list of tuple
-        (start, end, phone) from 0 to the total, neighbouring silences joined.
+        (start, end, phone) from 0 to the total, neighboring silences joined.
     """
     intervals: list[tuple[int, int, str]] = []
     bounds = [(0, SILENCE), *marks, (total, SILENCE)]
