@@ -16,6 +16,8 @@ from speechbrain_birq.cli.main import main
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import load_labeller
 
+pytestmark = pytest.mark.faults
+
 NOTE = LINES["note"]
 SIZE = "  d_ffn: 32\n"
 

@@ -17,6 +17,8 @@ from speechbrain_birq.checkpoints.plain_files import (
 )
 from speechbrain_birq.errors import BadInput
 
+pytestmark = pytest.mark.faults
+
 READERS = [read_text, read_json, read_yaml]
 
 

@@ -23,6 +23,8 @@ from speechbrain_birq.inference import SpeechEncoder, load_labeller
 from speechbrain_birq.inference.pretrained import pretraining_settings
 from speechbrain_birq.metrics.curves import plot_training, read_metrics
 
+pytestmark = pytest.mark.faults
+
 YAML_FAULTS = {
     "empty": b"",
     "bytes": b"\xff\xfe\x00garbage",

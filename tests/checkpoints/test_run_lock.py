@@ -15,6 +15,8 @@ from speechbrain_birq.checkpoints import run_lock
 from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.errors import BadInput
 
+pytestmark = pytest.mark.faults
+
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import os, sys, time

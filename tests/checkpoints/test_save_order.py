@@ -9,6 +9,8 @@ import torch
 from speechbrain_birq.checkpoints.checkpointer import AtomicCheckpointer
 from speechbrain_birq.checkpoints.run_folder import best_checkpoint
 
+pytestmark = pytest.mark.faults
+
 DAY = 24 * 3600
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from speechbrain_birq.data.files_below import files_below
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def folder(tmp_path):

@@ -11,6 +11,8 @@ import soundfile
 from speechbrain_birq.data import headers
 from speechbrain_birq.data.headers import measure, measure_all
 
+pytestmark = pytest.mark.faults
+
 FORMATS = [
     ("flac", {}),
     ("wav", {}),

@@ -10,6 +10,8 @@ from speechbrain_birq.inference import Recogniser, SpeechEncoder, windows
 from speechbrain_birq.inference.windows import encode_in_windows
 from speechbrain_birq.models.frontend import Frames
 
+pytestmark = pytest.mark.faults
+
 FRAME_MS = 40.0  # 3,000 frames at once; windows of 1,500 with 250 at each end
 
 

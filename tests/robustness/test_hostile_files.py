@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from local_hub import tar_gz
 
+from speechbrain_birq.checkpoints.files import seal
 from speechbrain_birq.checkpoints.recovery import read_checkpoint
 from speechbrain_birq.checkpoints.run_folder import best_checkpoint
 from speechbrain_birq.data.corpora.yodas.tar_audio import CorruptArchive, read_members
@@ -179,10 +180,9 @@ def test_an_archive_with_a_lie_in_its_headers(tmp_path, kind):
 def endless_checkpoint(folder, name):
     checkpoint = folder / "save" / "CKPT+1"
     checkpoint.mkdir(parents=True)
-    for written in ("CKPT.yaml", "model.ckpt", "SHA256SUMS"):
+    for written in ("CKPT.yaml", "model.ckpt"):
         (checkpoint / written).write_text("unixtime: 1\nend-of-epoch: true\n")
-    sums = "".join(f"{'0' * 64}  {n}\n" for n in ("CKPT.yaml", "model.ckpt"))
-    (checkpoint / "SHA256SUMS").write_text(sums)
+    seal(checkpoint)
     (checkpoint / name).unlink()
     return checkpoint / name
 

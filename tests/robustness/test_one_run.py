@@ -8,6 +8,8 @@ import sys
 import pytest
 from small_runs import FINETUNE, PRETRAIN, ROOT
 
+pytestmark = pytest.mark.faults
+
 TRAIN = """
 import sys
 from speechbrain_birq import experiment

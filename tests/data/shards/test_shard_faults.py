@@ -11,6 +11,8 @@ from speechbrain_birq.data.shards import index
 from speechbrain_birq.data.shards.reader import Shards, find_shards
 from speechbrain_birq.errors import BadInput
 
+pytestmark = pytest.mark.faults
+
 
 def test_a_missing_shard_is_named_once_and_the_others_are_read(shards, caplog):
     lost = len(np.load(shards / "train" / "tables" / "000001.npy"))

@@ -17,6 +17,8 @@ from speechbrain_birq.data.shards import storage
 from speechbrain_birq.data.shards.reader import find_shards
 from speechbrain_birq.errors import BadInput
 
+pytestmark = pytest.mark.faults
+
 ALL_NAMES = [recording(number)[0] for number in range(COUNT)]
 
 

@@ -11,6 +11,8 @@ from local_hub import tar_gz
 from speechbrain_birq.data.corpora.yodas import tar_audio as archives
 from speechbrain_birq.data.corpora.yodas.tar_audio import CorruptArchive, read_members
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def archive(tmp_path):
