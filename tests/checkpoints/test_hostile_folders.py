@@ -210,7 +210,8 @@ def as_encoder(run, name):
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_a_trusted_package_only_imports(run, package, name):
     as_encoder(run, name)
-    with pytest.raises(BadInput) as caught:
+    reasons = "not trusted|no class of|cannot import"
+    with pytest.raises(BadInput, match=reasons) as caught:
         load_architecture(run, ["my_package"])
     assert str(run / "architecture.yaml") in str(caught.value)
 
@@ -221,6 +222,39 @@ def test_a_class_of_a_trusted_package(run, package):
         load_architecture(run)
     built = load_architecture(run, ["my_package"])["encoder"]
     assert type(built).__name__ == "Encoder"
+
+
+@pytest.mark.parametrize("form", [f for f in VALUES.values() if "(!!python" in f])
+def test_a_text_for_a_class_of_a_trusted_package(run, package, form):
+    """Fine-tuning writes it into a file that HyperPyYAML loads."""
+    as_encoder(run, "my_package.Encoder")
+    path = run / "architecture.yaml"
+    text = path.read_text()
+    assert "  kind: conformer" in text
+    path.write_text(text.replace("  kind: conformer", f"  kind: {armed(form, run)}"))
+    with pytest.raises(BadInput, match=r"no plain text|no tuple of numbers"):
+        read_architecture(run, ["my_package"])
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["!new:torch.nn.Linear [80, 16]", "!new:speechbrain_birq.models.FrontEnd", "1"],
+)
+def test_an_encoder_that_is_none(run, part):
+    path = run / "architecture.yaml"
+    head, _, _ = path.read_text().partition("encoder:")
+    path.write_text(f"{head}encoder: {part}\n")
+    with pytest.raises(BadInput, match=r"not of class SpeechBrainEncoder|no !new:"):
+        load_architecture(run)
+
+
+@pytest.mark.parametrize("old", ["stack: 4", "seed: 1236"])
+def test_a_number_that_is_no_whole_one(run, old):
+    path = run / "hyperparams.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, f"{old}.5"))
+    with pytest.raises(BadInput, match=r"\.5, no whole number"):
+        labeller(run)
 
 
 def test_without_trust_the_package_is_not_imported(run, package):

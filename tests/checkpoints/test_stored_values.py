@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import ruamel.yaml
+from hostile_forms import LINES, VALUES
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from speechbrain_birq.checkpoints.plain_files import CORRUPT
 from speechbrain_birq.checkpoints.stored_parts import Parts
 from speechbrain_birq.checkpoints.stored_values import Part, StoredValues
+from speechbrain_birq.checkpoints.stored_yaml import compose
 from speechbrain_birq.config.loader import configure
 from speechbrain_birq.config.tree import dump
 
@@ -64,6 +66,25 @@ def test_a_long_chain_of_references_is_refused():
     text = "".join(f"a{n}: [!ref <a{n + 1}>]\n" for n in range(5000))
     with pytest.raises(ValueError, match="nested too deeply"):
         value(text + "a5000: 1", "a0")
+
+
+BOUNDS = {
+    LINES["alias bomb"]: "more than 20000 values",
+    f"a: {VALUES['many values']}": "more than 20000 values",
+    f"a: {VALUES['deep blocks']}": "nested too deeply",
+    f"a: {VALUES['long text']}": "more than 10000 characters",
+    "a: &a [*a]": "names nothing above it",
+    "a: 1\n---\nb: 2": "more than one document",
+    "a: 1\na: 2": "given twice",
+    "[a]": "no mapping",
+    "": "is empty",
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), BOUNDS.items(), ids=BOUNDS.values())
+def test_a_file_beyond_a_bound_is_refused_before_it_is_read(text, reason):
+    with pytest.raises(ValueError, match=reason):
+        compose(text)
 
 
 def test_keys_that_are_no_scalars_are_left_out():

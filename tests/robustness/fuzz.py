@@ -3,9 +3,9 @@
     python tests/robustness/fuzz.py --target manifest --minutes 5
 
 Targets: manifest (bytes of a CSV), transcript (bytes of a trans.txt), shards (a good
-folder of shards, damaged), overrides (values on the command line). Hypothesis draws the
-input, another seed in every round, and shrinks what fails. Whatever a target would run
-(a process, a shell) is a failure, too.
+folder of shards, damaged), overrides (values on the command line), run_folder (YAML of
+a good run, edited). Hypothesis draws the input, another seed in every round, and
+shrinks what fails. Whatever a target would run (a process, a shell) is a failure, too.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from speechbrain.utils.importutils import LazyModule
 
+from speechbrain_birq.checkpoints.run_folder import load_architecture, read_architecture
 from speechbrain_birq.config import load_configuration, parse_arguments
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.manifest import (
@@ -40,6 +41,7 @@ from speechbrain_birq.data.shards.dataset import make_shard_dataset as shard_dat
 from speechbrain_birq.data.shards.reader import find_shards
 from speechbrain_birq.data.shards.writer import write_shards
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.inference import load_labeller
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 RATE = 16000
@@ -279,7 +281,50 @@ def overrides(folder):
     return st.lists(st.tuples(names, VALUES), min_size=1, max_size=3), check
 
 
-TARGETS = {f.__name__: f for f in (manifest, transcript, shards, overrides)}
+# Run folders
+
+OLD = Path(__file__).parents[1] / "checkpoints" / "old_layout" / "pretrained"
+PIECES = st.one_of(
+    st.sampled_from(
+        "!new: !name: !apply:os.system !!python/object/apply:os.mkdir !ref <encoder> "
+        "<<: &a *a id001 !tuple (1,2) (!!python/name:os.system) --- ... %TAG | > ? - "
+        "[ ] { } : ' , # .nan -1 0 1e9 99999999999 null true torch.nn.Linear".split()
+    ),
+    st.sampled_from(["\n", "\n  ", " ", "\t", '"', "\r", "\ufeff", "\u2028", "\\x28"]),
+    st.text(max_size=8),
+)
+EDITS = st.lists(
+    st.tuples(st.floats(0, 1), st.integers(0, 30), st.lists(PIECES, max_size=4)),
+    min_size=1,
+    max_size=4,
+)
+LOADERS = {
+    "architecture.yaml": (load_architecture, read_architecture),
+    "hyperparams.yaml": (lambda run: load_labeller(run, 1),),
+}
+
+
+def run_folder(folder):
+    """Up to four edits of a run folder's YAML: pieces in place of characters."""
+    run = shutil.copytree(OLD, folder / "run")
+    texts = {name: (run / name).read_text() for name in LOADERS}
+
+    def check(drawn):
+        name, edits = drawn
+        text = texts[name]
+        for place, length, pieces in edits:
+            start = int(place * len(text))
+            text = text[:start] + "".join(pieces) + text[start + length :]
+        (run / name).write_text(text, encoding="utf-8", errors="surrogatepass")
+        for load in LOADERS[name]:
+            with only_bad_input():
+                load(run)
+        (run / name).write_text(texts[name])
+
+    return st.tuples(st.sampled_from(sorted(LOADERS)), EDITS), check
+
+
+TARGETS = {f.__name__: f for f in (manifest, transcript, shards, overrides, run_folder)}
 
 
 def fuzz(target, examples, number=0):

@@ -21,7 +21,10 @@ def fuzz():
 
 @pytest.mark.parametrize(
     ("target", "examples"),
-    [("manifest", 150), ("transcript", 100), ("shards", 50), ("overrides", 25)],
+    [
+        *(("manifest", 150), ("transcript", 100), ("shards", 50)),
+        *(("overrides", 25), ("run_folder", 50)),
+    ],
 )
 def test_nothing_but_one_sentence_comes_out(fuzz, target, examples):
     assert fuzz.fuzz(target, examples) >= examples // 2
