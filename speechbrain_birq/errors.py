@@ -42,7 +42,7 @@ class BadInput(Exception):
 
 
 def one_sentence(main: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a command: what a user can mend ends it with one sentence.
+    """Decorate a command: a mistake that the user can correct ends it in one sentence.
 
     The sentence goes to the terminal. The traceback goes to ``log.txt`` of the run
     folder, if there is one, and to the terminal if the environment has
@@ -62,8 +62,8 @@ def one_sentence(main: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        # A log line that cannot be written must not print a traceback each time.
         atexit.register(_kill_workers)
+        # A log line that cannot be written must not print a traceback each time.
         before, logging.raiseExceptions = logging.raiseExceptions, False
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A terminal that knows ASCII alone still shows texts and names of files.
@@ -223,7 +223,8 @@ def _killed_worker(error):
         workers[ended].join()
         if workers[ended].exitcode < 0:
             return workers[ended].pid, -workers[ended].exitcode
-    if any(_module(frame) == CHILD_HANDLER for frame in frames):
+    handled = any(_module(frame) == CHILD_HANDLER for frame in frames)
+    if handled and hasattr(os, "waitid"):  # macOS has it from Python 3.13 on
         child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if child is not None and child.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
             return child.si_pid, child.si_status
