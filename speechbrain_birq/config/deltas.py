@@ -134,6 +134,7 @@ def arguments_of(name: str) -> set[str] | None:
         found = pydoc.locate(name)
     except pydoc.ErrorDuringImport as error:
         # It has the true error as an attribute only: file and line would not be shown.
+        assert isinstance(error.value, BaseException)
         raise error.value from error
     if not callable(found):
         return None  # loading says that there is no such class
