@@ -182,7 +182,7 @@ def test_an_hour_in_a_test_split_is_refused_before_training_unless_allowed(
     def reached(*arguments):
         raise Reached
 
-    monkeypatch.setattr("speechbrain_birq.experiment._tokens", reached)
+    monkeypatch.setattr("speechbrain_birq.experiment.run_tokens", reached)
     more = dict(n_mels=40, max_eval_seconds=limit)
     if limit > 3600:
         with pytest.raises(Reached):
