@@ -90,11 +90,17 @@ def counted():
 
 
 def of_a_step(step, audio) -> Counter:
-    """Count the synchronisations of the second step; the first one fills caches."""
+    """Count the synchronisations of the second step; the first one fills caches.
+
+    The average of the losses, which ``Brain.fit`` updates after every step, is included
+    unless the step has copied its loss to the host.
+    """
     step(step.batch(audio))
     batch = step.batch(audio)
     with counted() as found:
-        step(batch)
+        loss = step(batch)
+        if not any(name == "cpu" for name, _ in found):
+            step.brain.update_average(loss, 0.0)
     return found
 
 

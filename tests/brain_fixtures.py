@@ -69,6 +69,7 @@ def make_ctc(make_model):
             lr_schedule=constant,
             epoch_counter=EpochCounter(limit=1),
             run_log=Log(),
+            log_interval=1,
             keep_checkpoints=1,
             noprogressbar=True,
             device="cpu",

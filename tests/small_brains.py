@@ -1,5 +1,7 @@
 """What tests of Brains share: batches, hparams, and a log in memory."""
 
+import math
+
 import speechbrain as sb
 import torch
 from speechbrain.dataio.batch import PaddedBatch
@@ -52,6 +54,13 @@ def example(number, seconds=0.3, text=None):
     if text is not None:
         made |= {"reference": text, "tokens": TOKENS.encode(text)}
     return made
+
+
+def broken(number):
+    """Return an utterance whose gradient is not finite."""
+    bad = example(number)
+    bad["sig"][1000] = math.nan
+    return bad
 
 
 def batch_of(*examples):

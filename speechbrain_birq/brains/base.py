@@ -15,12 +15,13 @@ from speechbrain.dataio.batch import PaddedBatch
 from speechbrain_birq.brains.interruption import Interruption, stop
 from speechbrain_birq.brains.memory import memory_told
 from speechbrain_birq.brains.schedules import SpeechBrainSchedule, is_speechbrains
+from speechbrain_birq.brains.skipped_steps import SkippedSteps, step_if_finite
 from speechbrain_birq.checkpoints.rank_states import (
     RankStates,
     random_states,
     set_random_states,
 )
-from speechbrain_birq.distributed import check_same, gathered, total
+from speechbrain_birq.distributed import check_same, total
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -38,15 +39,20 @@ class SumBrain(sb.Brain):
     Micro-batches backpropagate sums. Before a step the gradients are divided by the
     number of items over all ranks and micro-batches, then all parameter groups are
     clipped together: any split of a batch gives the same step. A micro-batch left over
-    at the end of an epoch makes a step of its own. A step whose gradient is not finite
-    is skipped as a whole, on every rank. A rank that has no batch, because none of it
-    could be read or the others have one more, takes part in the step with a gradient
-    of 0.
+    at the end of an epoch makes a step of its own. A rank that has no batch, because
+    none of it could be read or the others have one more, takes part in the step with a
+    gradient of 0.
+
+    A step whose gradient is not finite is skipped as a whole, on every rank. The device
+    decides that. The host names and counts skipped steps once per log interval, at the
+    end of an epoch and before a checkpoint, because reading a value in every step would
+    synchronise with the device in every step.
 
     ``hparams`` holds ``lr_schedule`` (step, epochs -> factor; or one of SpeechBrain's),
     ``epoch_counter``, ``run_log``, ``keep_checkpoints``, ``seed`` and, if wanted,
-    SpeechBrain's ``train_logger``. A subclass has ``fit_batch``,
-    ``compute_forward``, ``compute_objectives`` and ``loss_of_silence``.
+    ``log_interval`` (in steps, by default 100) and SpeechBrain's ``train_logger``. A
+    subclass has ``fit_batch``, ``compute_forward``, ``compute_objectives`` and
+    ``loss_of_silence``.
 
     Arguments
     ---------
@@ -74,9 +80,12 @@ class SumBrain(sb.Brain):
         if self.speechbrains_schedule and self.checkpointer is not None:
             self.checkpointer.add_recoverable("lr_schedule", self.schedule)
         self.min_keys = min_keys
+        self.log_interval = getattr(self.hparams, "log_interval", 100)
         self.interruption = Interruption()
-        self.nonfinite_count = 0  # steps skipped in this epoch
+        self.nonfinite_count = 0  # steps skipped in this epoch, as far as read
         self.nonfinite_before = 0  # those of them before a recovery
+        self.skipped_steps = SkippedSteps()
+        self.average_loss: torch.Tensor | None = None  # of this epoch, on the device
         self.num_batches = 0
         self.num_items = self.grad_norm = torch.zeros((), device=self.device)
         self.pending_ids: list[str] = []
@@ -202,15 +211,46 @@ class SumBrain(sb.Brain):
         self._divide(parameters)
         limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
         self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        if torch.isfinite(self.grad_norm):
+        if self.scaler.is_enabled():
+            # fp16 finds its scale by overflowing: the data are not to blame.
             self.scaler.step(optimizer)
         else:
-            self._skip()
+            finite = torch.isfinite(self.grad_norm)
+            step_if_finite(optimizer, finite)
+            self.skipped_steps.add(self.optimizer_step, self.pending_ids, finite)
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
         self.num_items = torch.zeros((), device=self.device)
         self.pending_ids = []
         self.optimizer_step += 1
+        if self.at_log_interval():
+            self.check_skipped_steps()
+
+    def at_log_interval(self) -> bool:
+        """Return whether the last step made is one after which figures are read."""
+        made = self.optimizer_step
+        return made == 1 or made % self.log_interval == 0
+
+    def update_average(self, loss: torch.Tensor, avg_loss: float) -> float:
+        """Average the losses as SpeechBrain does; in training, on the device.
+
+        Returns
+        -------
+        float
+            The average when it was last read. It is read once per log interval and at
+            the end of an epoch.
+        """
+        if not self.modules.training:
+            return super().update_average(loss, avg_loss)
+        loss, before = loss.to(self.device).double(), self.average_loss
+        if before is None:
+            before = torch.full_like(loss, avg_loss)
+        after = before - before / self.step + loss / self.step
+        self.average_loss = torch.where(torch.isfinite(loss), after, before)
+        last = self.step >= self.num_batches or self._optimizer_step_limit_exceeded
+        if last or (self.at_boundary() and self.at_log_interval()):
+            return self.average_loss.item()
+        return avg_loss
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         """Save between two steps only: accumulated gradients are in no checkpoint."""
@@ -232,6 +272,9 @@ class SumBrain(sb.Brain):
 
     def save(self, meta: dict[str, Any], end_of_epoch: bool = True) -> None:
         """Save a checkpoint; the newest ``keep_checkpoints`` and the best are kept."""
+        self.check_skipped_steps()
+        if self.average_loss is not None:
+            self.avg_train_loss = self.average_loss.item()
         self.checkpointer.save_and_keep_only(
             meta=meta,
             end_of_epoch=end_of_epoch,
@@ -248,26 +291,34 @@ class SumBrain(sb.Brain):
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
 
-    def _skip(self):
-        if self.scaler.is_enabled():
-            return  # fp16 finds its scale by overflowing: the data are not to blame
-        self.nonfinite_count += 1 + self.nonfinite_before
-        self.nonfinite_before = 0
-        ids = [name for names in gathered(self.pending_ids) for name in names]
-        named = ", ".join(ids[:20])
-        logger.warning(
-            "skipped step %d, %d now in this epoch: the gradient is not finite; "
-            "utterances: %s",
-            self.optimizer_step,
-            self.nonfinite_count,
-            named,
-        )
-        if self.nonfinite_count > self.nonfinite_patience:
-            raise BadInput(
-                f"{self.nonfinite_count} steps of this epoch had a gradient that is "
-                f"not finite (nonfinite_patience {self.nonfinite_patience}), the last "
-                f"with {named}: lower the learning rate, or look at these recordings"
+    def check_skipped_steps(self) -> None:
+        """Name and count the steps skipped since the last call.
+
+        All ranks call it together.
+
+        Raises
+        ------
+        BadInput
+            If more than ``nonfinite_patience`` steps of this epoch were skipped.
+        """
+        for step, ids in self.skipped_steps.read():
+            self.nonfinite_count += 1 + self.nonfinite_before
+            self.nonfinite_before = 0
+            named = ", ".join(ids[:20])
+            logger.warning(
+                "skipped step %d, %d now in this epoch: the gradient is not finite; "
+                "utterances: %s",
+                step,
+                self.nonfinite_count,
+                named,
             )
+            if self.nonfinite_count > self.nonfinite_patience:
+                raise BadInput(
+                    f"{self.nonfinite_count} steps of this epoch had a gradient that "
+                    f"is not finite (nonfinite_patience {self.nonfinite_patience}), "
+                    f"the last with {named}: lower the learning rate, or look at these "
+                    f"recordings"
+                )
 
     def _set_learning_rates(self, optimizer):
         factor = self.schedule(self.optimizer_step, self.epochs_done())
@@ -312,8 +363,10 @@ class SumBrain(sb.Brain):
             # With shards, the number of batches depends on the epoch.
             self.train_sampler.set_epoch(epoch)
         self.num_batches = len(train_set)
+        self.skipped_steps, self.average_loss = SkippedSteps(), None
         super()._fit_train(train_set, epoch, enable)
-        self.nonfinite_before = 0
+        self.check_skipped_steps()
+        self.nonfinite_before, self.average_loss = 0, None
 
     def _fit_valid(self, valid_set, epoch, enable):
         super()._fit_valid(valid_set, epoch, enable)

@@ -99,7 +99,7 @@ class CTCBrain(SumBrain):
         Returns
         -------
         torch.Tensor
-            Detached loss per target token, on the CPU.
+            Detached loss per target token, on the device.
         """
         frozen = self.optimizer_step < self.transfer.freeze_steps
         self.model.freeze_encoder(frozen)
@@ -111,7 +111,7 @@ class CTCBrain(SumBrain):
                 loss = self.compute_objectives(outputs, batch, sb.Stage.TRAIN)
             num_tokens = num_learnable(outputs, batch)
             self.accumulate(loss, num_tokens, batch)
-        return (loss.detach() / num_tokens.clamp_min(1)).cpu()
+        return loss.detach() / num_tokens.clamp_min(1)
 
     def loss_of_silence(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor

@@ -68,7 +68,7 @@ class LabelFitting:
         return {
             kind: names[kind]
             for kind, quantizer in quantizers.items()
-            if quantizer.fittable and quantizer.num_fits < times[kind]
+            if quantizer.fittable and quantizer.times_fitted < times[kind]
         }
 
     def _fit(self, model, kinds, signals):

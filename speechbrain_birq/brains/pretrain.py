@@ -70,7 +70,7 @@ class BiRQBrain(SumBrain):
         Returns
         -------
         torch.Tensor
-            Detached loss per masked frame, on the CPU.
+            Detached loss per masked frame, on the device.
         """
         if not self.pending_ids:  # between two steps
             self.hparams.label_fitting(self.model, self.optimizer_step, self.speech)
@@ -79,7 +79,7 @@ class BiRQBrain(SumBrain):
                 return self.backward_silence()
             objective = self.inner_step(batch)
             loss = self.outer_step(objective, batch)
-        return loss.cpu()
+        return loss
 
     def inner_step(self, batch: PaddedBatch) -> Objective:
         """Label the clean input with layers 1..k (label selector); compute F and G."""
@@ -131,9 +131,8 @@ class BiRQBrain(SumBrain):
     def optimizers_step(self) -> None:
         """Step; report every ``log_interval`` steps and after the first."""
         super().optimizers_step()
-        made = self.optimizer_step
-        if made == 1 or made % self.hparams.log_interval == 0:
-            self._report_training(made - 1)
+        if self.at_log_interval():
+            self._report_training(self.optimizer_step - 1)
 
     def _report_training(self, step):
         report = self.reports[sb.Stage.TRAIN]

@@ -17,7 +17,6 @@ import ours  # noqa: E402
 import peer  # noqa: E402
 import predict  # noqa: E402
 import timing  # noqa: E402
-import waits  # noqa: E402
 from arms import ARMS, Size, make_audio  # noqa: E402
 
 SIZE = Size(num_layers=2, d_model=16, nhead=2, d_ffn=32)
@@ -82,33 +81,6 @@ def test_operations_are_those_of_the_matrix_products():
     right = torch.randn(5, 6, requires_grad=True)
     # Forward and two gradients, each 2 x 4 x 5 x 6.
     assert timing.operations(lambda: (left @ right).sum().backward()) == 3 * 240
-
-
-def test_a_step_synchronises_with_the_device_twice(made):
-    one, audio = made("birq_0.7"), make_audio(utterances=2, seconds=1.0)
-    found = waits.of_a_step(one, audio)
-    # Whether the gradient is finite; the loss.
-    names = sorted(name for name, _ in found.elements())
-    assert names == ["_local_scalar_dense", "cpu"]
-
-
-def test_what_a_batch_does_on_the_host_is_not_counted(made):
-    batch = made("birq_0.7").batch(make_audio(utterances=1, seconds=0.5))
-    with waits.counted() as found:
-        int(batch.mask.data.sum())
-        batch = batch.to("cpu")
-        int(batch.mask.data.sum())
-    assert found.total() == 1
-
-
-def test_every_kind_of_synchronisation_is_counted():
-    numbers = torch.arange(4.0)
-    few = numbers > 2
-    with waits.counted() as found:
-        if numbers[few].sum() == numbers.max().item():
-            numbers[few] = 0
-        numbers.tolist(), numbers[few.nonzero()].cpu(), numbers[1:3]
-    assert found.total() == 7
 
 
 def test_predicted_hours_are_those_at_the_head_of_the_yaml():

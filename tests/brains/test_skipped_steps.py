@@ -13,6 +13,7 @@ from small_brains import (
     Nowhere,
     assert_same,
     batch_of,
+    broken,
     example,
     feed,
     moved,
@@ -21,12 +22,6 @@ from small_brains import (
 )
 
 from speechbrain_birq.errors import BadInput
-
-
-def broken(number):
-    bad = example(number)
-    bad["sig"][1000] = math.nan
-    return bad
 
 
 @pytest.mark.parametrize("label_norm", ["layer", "channel"])

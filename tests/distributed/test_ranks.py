@@ -53,7 +53,15 @@ SETTINGS = "lr: {}\ndata_folder: /scratch/{}\n"
 NAMES = ["utterance-1", "utterance-2", "utterance-3"]
 
 
-def brain_of(model, accumulation=1, best_rq=False):
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=1.0)
+
+
+def fused(parameters):
+    return torch.optim.AdamW(parameters, lr=1.0, fused=True)
+
+
+def brain_of(model, accumulation=1, best_rq=False, opt_class=sgd):
     """Return a Brain whose SGD step of rate 1 shows the gradient."""
     hparams = pretraining()
     if best_rq:
@@ -62,7 +70,7 @@ def brain_of(model, accumulation=1, best_rq=False):
     options |= {"distributed_backend": "gloo", "device": "cpu"}
     brain = BiRQBrain(
         modules={"model": model},
-        opt_class=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
+        opt_class=opt_class,
         hparams=hparams,
         run_opts=RunOptions.from_dictionary(options),
         masks=Masks(),
@@ -134,9 +142,13 @@ def refused_settings(rank, lr):
         return str(error)
 
 
-def skipped(model, rank):
-    """Return the message if the second rank's batch makes the step non-finite."""
-    brain = brain_of(model)
+def skipped(model, rank, opt_class):
+    """Return the message if the second rank's batch makes the step non-finite.
+
+    With it, return whether the weights are what they were.
+    """
+    brain = brain_of(model, opt_class=opt_class)
+    before = copy.deepcopy(brain.model.state_dict())
     brain.num_batches = brain.step = 1
     brain.nonfinite_count = brain.nonfinite_patience = 0
     (batch,) = batches([(A, B)[rank]])
@@ -145,7 +157,10 @@ def skipped(model, rank):
     try:
         brain.fit_batch(batch)
     except BadInput as error:
-        return str(error)
+        after = brain.model.state_dict()
+        return str(error), all(
+            torch.equal(after[name], before[name]) for name in before
+        )
 
 
 def work(rank, folder, models):
@@ -164,7 +179,9 @@ def work(rank, folder, models):
     found["errors"] = count_errors(NAMES[rank::2])
     found["codebook"] = refused_codebook(models["codebook"], rank)
     found["settings"] = [refused_settings(rank, lr) for lr in (1, 1 + rank)]
-    found["skipped"] = skipped(models["skipped"], rank)
+    for opt_class in (sgd, fused):
+        name = f"skipped, {opt_class.__name__}"
+        found[name] = skipped(models[name], rank, opt_class)
     found["gathered"] = gathered(rank), total(torch.tensor(rank + 1.0))
     brain = brain_of(models["random"])
     found["random"] = torch.rand(8), torch.rand(8, generator=brain.generator)
@@ -193,7 +210,8 @@ def fresh(make_model):
 def found(folder, fresh):
     """Results of the two ranks, which are started once."""
     if not (folder / "0.pt").exists():
-        names = [*STEPS, *VALIDATIONS, "codebook", "random", "skipped"]
+        names = [*STEPS, *VALIDATIONS, "codebook", "random"]
+        names += ["skipped, sgd", "skipped, fused"]
         models = {name: fresh(name) for name in names}
         multiprocessing.spawn(work, (folder, models), nprocs=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
@@ -242,9 +260,12 @@ def test_other_settings_are_refused_on_every_rank(found):
         assert re.search("rank 1 .*lr: 2, rank 0 .*1:", other)
 
 
-def test_a_skipped_step_names_the_utterances_of_all_ranks(found):
+@pytest.mark.parametrize("optimizer", ["sgd", "fused"])
+def test_a_skipped_step_names_the_utterances_of_all_ranks(found, optimizer):
     for rank in (0, 1):
-        assert ", ".join(NAMES) in found[rank]["skipped"]
+        message, unmoved = found[rank][f"skipped, {optimizer}"]
+        assert ", ".join(NAMES) in message
+        assert unmoved
 
 
 def test_dropout_and_noise_differ_between_ranks(found):

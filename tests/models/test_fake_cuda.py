@@ -147,8 +147,7 @@ def test_fitted_labels(make_model, gpu, projection, l2_normalize):
     fitted = FittedQuantizer(input_dim=40, codebook=codebook, seed=1, **kinds)
     model.anchor_quantizer = fitted
     with gpu(model, copies=True):  # drawn on the CPU, the first centroids are copied
-        del fitted.num_fits
-        for fitted.num_fits in (0, 1):  # a fit reads the number of those before
+        for fitted.times_fitted in (0, 1):  # the first fit has no codes to start from
             fitted.fit(on_gpu(100, 40))
             assert_on_gpu([fitted.projection, fitted.codebook.codes])
     with gpu(model):

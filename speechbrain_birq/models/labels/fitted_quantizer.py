@@ -88,6 +88,8 @@ class FittedQuantizer(RandomProjectionQuantizer):
         self.kinds, self.rounds, self.seed = (projection, codes), rounds, seed
         if self.fittable:
             self.register_buffer("num_fits", torch.zeros((), dtype=torch.long))
+        # The same number on the host: reading the buffer synchronises with the device.
+        self.times_fitted = 0
 
     @property
     def fittable(self) -> bool:
@@ -131,6 +133,11 @@ class FittedQuantizer(RandomProjectionQuantizer):
                 )
                 codes_of_group.copy_(found)
         self.num_fits += 1
+        self.times_fitted += 1
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self.times_fitted = int(state_dict.get(f"{prefix}num_fits", self.times_fitted))
 
     def _members(self, frames):
         """Return the current code of each frame, (G, M).
@@ -138,7 +145,7 @@ class FittedQuantizer(RandomProjectionQuantizer):
         Before the first fit, N random frames are the initial centroids and all others
         are unassigned (-1).
         """
-        if self.num_fits:
+        if self.times_fitted:
             parts = frames.split(POINTS_AT_ONCE)
             return torch.cat([self(part) for part in parts]).T
         generator = torch.Generator().manual_seed(self.seed)

@@ -1,0 +1,100 @@
+"""How often a training step synchronises with the device: not once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_brains import SPOKEN, batch_of, feed
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+import ours
+import peer
+import waits
+from arms import ARMS, Size, make_audio
+
+from speechbrain_birq.brains.label_fitting import LabelFitting
+from speechbrain_birq.models.labels.fitted_quantizer import (
+    FittedQuantizer,
+)
+from speechbrain_birq.models.labels.quantizer import Codebook
+
+SIZE = Size(num_layers=2, d_model=16, nhead=2, d_ffn=32)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """made(name): a tiny arm with 64 codes."""
+
+    def make(name):
+        arm = ARMS[name]._replace(num_codes=64)
+        build = peer.build if arm.system == "peer" else ours.build
+        return build(arm, SIZE, tmp_path, "cpu")
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["best_rq", "birq_0.7_forward", "birq_0.7_4"])
+def test_a_step_between_two_log_intervals_synchronises_never(made, name):
+    one, audio = made(name), make_audio(utterances=2, seconds=1.0)
+    assert not waits.of_a_step(one, audio)
+
+
+def test_speechbrains_step_synchronises_twice(made):
+    found = waits.of_a_step(made("peer"), make_audio(utterances=2, seconds=1.0))
+    # Whether the loss is finite; the loss.
+    names = sorted(name for name, _ in found.elements())
+    assert names == ["_local_scalar_dense", "cpu"]
+
+
+def test_an_optimizer_that_is_not_fused_synchronises_once(made):
+    one, audio = made("best_rq"), make_audio(utterances=2, seconds=1.0)
+    one.brain.optimizer.param_groups[0]["fused"] = False
+    (((name, line), times),) = waits.of_a_step(one, audio).items()
+    assert (name, times) == ("_local_scalar_dense", 1)
+    assert "if finite" in line
+
+
+def test_fine_tuning_synchronises_never(make_ctc):
+    brain = make_ctc(
+        opt_class=lambda p: torch.optim.Adam(p, lr=0.01, fused=True), log_interval=100
+    )
+    feed(brain, batch_of(*SPOKEN))
+    with waits.counted() as found:
+        (loss,) = feed(brain, batch_of(*SPOKEN))
+        brain.update_average(loss, 0.0)
+    assert not found
+
+
+def test_fitted_labels_are_not_read_in_every_step(make_model):
+    model = make_model()
+    codebook = Codebook(num_codes=8, code_dim=4)
+    model.anchor_quantizer = FittedQuantizer(
+        input_dim=40, codebook=codebook, seed=1, codes="centroids"
+    )
+    fitting = LabelFitting(seconds=1, batch_seconds=1, refit_steps=10)
+    fitting(model, 0, lambda: iter([torch.randn(16000)]))
+    assert model.anchor_quantizer.num_fits == 1
+    with waits.counted() as found:
+        fitting(model, 9, None)
+    assert not found
+
+
+def test_what_a_batch_does_on_the_host_is_not_counted(made):
+    batch = made("birq_0.7").batch(make_audio(utterances=1, seconds=0.5))
+    with waits.counted() as found:
+        int(batch.mask.data.sum())
+        batch = batch.to("cpu")
+        int(batch.mask.data.sum())
+    assert found.total() == 1
+
+
+def test_every_kind_of_synchronisation_is_counted():
+    numbers = torch.arange(4.0)
+    few = numbers > 2
+    with waits.counted() as found:
+        if numbers[few].sum() == numbers.max().item():
+            numbers[few] = 0
+        numbers.tolist(), numbers[few.nonzero()].cpu(), numbers[1:3]
+    assert found.total() == 7
