@@ -92,7 +92,10 @@ def test_an_arm_without_a_record_has_no_row(records):
     assert "new" not in label_table.table(PLAN, records[:2])
 
 
-@pytest.mark.parametrize("name", ["minispeech", "minispeech_long", "so762", "trial"])
+@pytest.mark.parametrize(
+    "name",
+    ["minispeech", "minispeech_long", "minispeech_high", "so762", "trial"],
+)
 def test_the_page_is_what_the_command_prints(name, monkeypatch, capsys, tmp_path):
     """The command runs on a copy, because it draws the picture again."""
     folder = ROOT / "experiments/labels"
