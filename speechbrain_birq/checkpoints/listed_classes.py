@@ -62,6 +62,8 @@ RANGES = {
     "win_length": (1, 200),  # ms
 }
 FRACTIONS = ("hop_length", "win_length")  # the others are whole numbers
+# Arguments that may be null: no part, or no limit.
+NULLABLE = ("attention_window", "chunking", "input_module")
 
 # Layers that a class of a trusted package may have as arguments.
 LAYERS = {

@@ -16,6 +16,7 @@ from speechbrain_birq.checkpoints.listed_classes import (
     FRACTIONS,
     LAYERS,
     NAMES,
+    NULLABLE,
     RANGES,
     ROLES,
     NotTrusted,
@@ -150,13 +151,15 @@ its package with --trust
         if part.kind != "new":
             raise ValueError(f"!name:{part.name} is not allowed, only !new:")
         for name, value in part.arguments.items():
-            if name in ROLES and value is not None:
+            if value is None and name in NULLABLE:
+                continue
+            if name in ROLES:
                 self._check_role(name, value)
-            elif name in RANGES and value is not None:
+            elif name in RANGES:
                 _check_range(name, value)
             elif isinstance(value, dict) or _holds_parts(value):
                 raise ValueError(f"{name} of {part.name} is no plain value")
-        self._layers += part.arguments.get("num_layers") or 0
+        self._layers += part.arguments.get("num_layers", 0)
         if self._layers > MAX_LAYERS:
             raise ValueError(f"more than {MAX_LAYERS} layers")
 
