@@ -321,4 +321,5 @@ def num_learnable(outputs: CTCOutput, batch: PaddedBatch) -> torch.Tensor:
     data, counts = batch.tokens.data, num_targets(batch)
     place = torch.arange(data.shape[1], device=data.device)[1:]
     equal = (data[:, 1:] == data[:, :-1]) & (place < counts[:, None])
-    return counts[counts + equal.sum(1) <= outputs.lengths].sum()
+    fits = counts + equal.sum(1) <= outputs.lengths
+    return (counts * fits).sum()  # indexing with fits would wait for the device
