@@ -322,6 +322,7 @@ def audited(run, files):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_no_form_runs_code_or_writes_a_file(run):
     files = []
     for name in ("architecture.yaml", "hyperparams.yaml"):

@@ -107,6 +107,7 @@ def test_the_page_is_what_the_command_prints(name, monkeypatch, capsys, tmp_path
     assert capsys.readouterr().out.strip() in page
 
 
+@pytest.mark.slow
 def test_pieces_are_run_stored_and_not_run_again(corpus, tmp_path, monkeypatch, capsys):
     small = {k: v for k, v in TINY.items() if k not in ("tensorboard", "device")}
     plan = {

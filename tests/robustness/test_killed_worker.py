@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.errors import one_sentence
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
 def killed_by(number, patch):

@@ -63,13 +63,8 @@ def wait_until_it_prepares(process):
     pytest.fail(process.stderr.read())
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "pretrain",
-        *(pytest.param(k, marks=pytest.mark.slow) for k in ("finetune", "probe")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pretrain", "finetune", "probe"])
 def test_a_second_training_is_refused_and_the_first_goes_on(start, kind, tmp_path):
     first = start(kind)
     wait_until_it_prepares(first)
