@@ -122,8 +122,8 @@ def test_pieces_are_an_alphabet_too(tmp_path):
         (b"", "is no language model"),
         (b"RIFF....WAVE", "is no language model"),
         (gzip.compress(b"\\data\\"), "gunzip"),
-        (ARPA.read_bytes()[:60], "cut off"),
-        (BINARIES[0].read_bytes()[:600], "cut off"),
+        (ARPA.read_bytes()[:60], "truncated"),
+        (BINARIES[0].read_bytes()[:600], "truncated"),
     ],
     ids=["missing", "empty", "audio", "gzip", "half arpa", "half binary"],
 )
