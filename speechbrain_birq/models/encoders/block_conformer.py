@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from speechbrain_birq.distributed import total
+from speechbrain_birq.models.encoders.feed_forward import feed_forward
 
 MAX_DISTANCE = 512  # frames; relative positions beyond share one vector
 EXPANSION = 2  # of the channels in the convolution module
@@ -252,18 +253,6 @@ class ConvolutionModule(torch.nn.Module):
         convolved = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
         normed = self.batch_norm(convolved, valid)
         return self.dropout(self.contract(torch.nn.functional.silu(normed)))
-
-
-def feed_forward(d_model: int, d_ffn: int, dropout: float) -> torch.nn.Sequential:
-    """Make a LayerNorm and two linear layers with a SiLU between them."""
-    return torch.nn.Sequential(
-        torch.nn.LayerNorm(d_model),
-        torch.nn.Linear(d_model, d_ffn),
-        torch.nn.SiLU(),
-        torch.nn.Dropout(dropout),
-        torch.nn.Linear(d_ffn, d_model),
-        torch.nn.Dropout(dropout),
-    )
 
 
 class BlockConformerLayer(torch.nn.Module):

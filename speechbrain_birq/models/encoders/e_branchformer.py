@@ -3,13 +3,12 @@
 from typing import Any
 
 import torch
-from speechbrain.nnet.activations import Swish
 from speechbrain.nnet.attention import (
-    PositionalwiseFeedForward,
     RelPosMHAXL,
     RoPEMHA,
 )
 
+from speechbrain_birq.models.encoders.feed_forward import feed_forward
 from speechbrain_birq.models.encoders.padded_layers import PaddedBranch
 
 ATTENTION = {"RoPEMHA": RoPEMHA, "RelPosMHAXL": RelPosMHAXL}
@@ -113,8 +112,8 @@ class EBranchformerEncoderLayer(torch.nn.Module):
         attention_type: str = "RoPEMHA",
     ) -> None:
         super().__init__()
-        self.first_half = _feed_forward(d_model, d_ffn, dropout)
-        self.second_half = _feed_forward(d_model, d_ffn, dropout)
+        self.first_half = feed_forward(d_model, d_ffn, dropout)
+        self.second_half = feed_forward(d_model, d_ffn, dropout)
         self.norm_attention = torch.nn.LayerNorm(d_model)
         self.mha_layer = ATTENTION[attention_type](
             num_heads=nhead, embed_dim=d_model, dropout=dropout
@@ -181,13 +180,3 @@ class EBranchformerEncoderLayer(torch.nn.Module):
             both = both.masked_fill(padding.unsqueeze(-1), 0.0)
         neighbors = self.merge_convolution(both.transpose(1, 2)).transpose(1, 2)
         return self.merge(both + neighbors)
-
-
-def _feed_forward(d_model, d_ffn, dropout):
-    return torch.nn.Sequential(
-        torch.nn.LayerNorm(d_model),
-        PositionalwiseFeedForward(
-            d_ffn, input_size=d_model, dropout=dropout, activation=Swish
-        ),
-        torch.nn.Dropout(dropout),
-    )

@@ -187,8 +187,8 @@ def test_mixed_precision_keeps_the_statistics_in_float32():
 
 NAMES = {
     "ff1.pre_norm": "first.0",
-    "ff1.up_proj": "first.1",
-    "ff1.down_proj": "first.4",
+    "ff1.up_proj": "first.1.ffn.0",
+    "ff1.down_proj": "first.1.ffn.3",
     "attn.pre_norm": "attention.norm",
     "attn.to_q": "attention.query",
     "attn.to_kv": "attention.key_value",
@@ -200,8 +200,8 @@ NAMES = {
     "conv.batch_norm": "convolution.batch_norm",
     "conv.down_conv": "convolution.contract",
     "ff2.pre_norm": "second.0",
-    "ff2.up_proj": "second.1",
-    "ff2.down_proj": "second.4",
+    "ff2.up_proj": "second.1.ffn.0",
+    "ff2.down_proj": "second.1.ffn.3",
     "post_norm": "norm",
 }
 
