@@ -7,31 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import predict
 import pytest
+import timing
 import torch
+from arms import make_audio
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "benchmarks"))
-
-import ours  # noqa: E402
-import peer  # noqa: E402
-import predict  # noqa: E402
-import timing  # noqa: E402
-from arms import ARMS, Size, make_audio  # noqa: E402
-
-SIZE = Size(num_layers=2, d_model=16, nhead=2, d_ffn=32)
-
-
-@pytest.fixture
-def made(tmp_path):
-    """made(name): a tiny arm with 64 codes."""
-
-    def make(name):
-        arm = ARMS[name]._replace(num_codes=64)
-        build = peer.build if arm.system == "peer" else ours.build
-        return build(arm, SIZE, tmp_path, "cpu")
-
-    return make
 
 
 def test_both_systems_mask_the_same_number_of_frames(made):

@@ -1,38 +1,16 @@
 """How often a training step synchronises with the device: not once."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from small_brains import SPOKEN, batch_of, feed
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
-import ours
-import peer
 import waits
-from arms import ARMS, Size, make_audio
+from arms import make_audio
+from small_brains import SPOKEN, batch_of, feed
 
 from speechbrain_birq.brains.label_fitting import LabelFitting
 from speechbrain_birq.models.labels.fitted_quantizer import (
     FittedQuantizer,
 )
 from speechbrain_birq.models.labels.quantizer import Codebook
-
-SIZE = Size(num_layers=2, d_model=16, nhead=2, d_ffn=32)
-
-
-@pytest.fixture
-def made(tmp_path):
-    """made(name): a tiny arm with 64 codes."""
-
-    def make(name):
-        arm = ARMS[name]._replace(num_codes=64)
-        build = peer.build if arm.system == "peer" else ours.build
-        return build(arm, SIZE, tmp_path, "cpu")
-
-    return make
 
 
 @pytest.mark.parametrize("name", ["best_rq", "birq_0.7_forward", "birq_0.7_4"])
