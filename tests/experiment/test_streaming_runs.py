@@ -110,6 +110,7 @@ def test_statistics_are_those_of_the_first_seconds_in_the_seeds_order(
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_streaming_run_resumes_exactly_and_estimates_nothing_again(
     _corpus_template, tmp_path, no_estimate
 ):

@@ -150,6 +150,7 @@ def test_a_piece_with_too_few_fine_tunings_is_missing(tmp_path):
     assert labels.missing(tmp_path / "base-2.json", {})
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named(tmp_path):
     with pytest.raises(SystemExit, match=r"failed: see .*output.txt"):
         labels.train(

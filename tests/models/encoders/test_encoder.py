@@ -321,6 +321,7 @@ def test_activation_checkpointing_runs_each_layer_twice_in_training(make_encoder
 
 
 @pytest.mark.parametrize("attention", [{}, {"attention_type": "RelPosMHAXL"}])
+@pytest.mark.slow
 def test_a_compiled_encoder_has_one_graph_for_all_lengths(make_encoder, attention):
     """One for layers 1 to K, one for 1 to k; a 9th would not be compiled at all."""
     encoder = make_encoder(**attention)
