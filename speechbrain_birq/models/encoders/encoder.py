@@ -12,11 +12,11 @@ from speechbrain.nnet.attention import RelPosEncXL
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from torch.utils.checkpoint import checkpoint
 
-from speechbrain_birq.models.encoders.block_conformer import checkpoint_contexts
 from speechbrain_birq.models.encoders.chunking import chunk_arguments
 from speechbrain_birq.models.encoders.inputs import LinearInput
 from speechbrain_birq.models.encoders.layers import build_layers, default_attention
 from speechbrain_birq.models.encoders.padded_layers import make_padding_exact
+from speechbrain_birq.models.encoders.valid_batch_norm import checkpoint_contexts
 from speechbrain_birq.models.encoders.windowed_attention import make_rotations
 from speechbrain_birq.models.frontend import valid_frames
 
