@@ -64,6 +64,12 @@ def test_a_known_key_that_the_file_lacks_is_refused_on_the_command_line(load):
         load(anchor_codes="random")
 
 
+def test_an_own_key_of_a_delta_is_refused_though_a_reference_reads_it(load, delta):
+    name = delta("my_rate: 0.5\nlr: !ref <my_rate>\n")
+    with pytest.raises(BadInput, match="'my_rate'"):
+        load(name)
+
+
 def test_a_misspelt_key_of_a_delta_is_refused(load, delta):
     with pytest.raises(BadInput, match=r"delta\.yaml.*'num_laeyrs'.*'num_layers'"):
         load(delta("num_laeyrs: 3\n"))

@@ -47,6 +47,11 @@ def test_warp_multiplies_frequencies_and_divides_time(factor):
     assert warped.std() == pytest.approx(tone(1000).std(), rel=0.02)
 
 
+def test_a_warp_by_1_keeps_every_frequency():
+    speech = np.random.default_rng(1).standard_normal(RATE)
+    assert warp(speech, 1.0) == pytest.approx(speech, abs=1e-9)
+
+
 def test_without_echo_noise_and_tilt_the_recording_is_the_speech():
     speech = np.random.default_rng(1).standard_normal(RATE)
     assert recorded(speech) == pytest.approx(speech, abs=1e-6)
