@@ -38,7 +38,7 @@ from speechbrain_birq.config import build, configure, parse_arguments
 from speechbrain_birq.config.keys import PER_MACHINE
 from speechbrain_birq.config.loader import plain_value
 from speechbrain_birq.data.corpus_record import CorpusRecord
-from speechbrain_birq.data.pipeline import MaskItem
+from speechbrain_birq.data.pipeline import Item, MaskItem
 from speechbrain_birq.data.splits import (
     prepare_splits,
     refuse_long,
@@ -97,7 +97,10 @@ def _pretrain(prepare, experiment):
     manifests = prepare_splits(prepare, experiment, ["train_split", "valid_split"])
     # Only those of training follow the epoch: validation keeps the masks of epoch 0.
     masks = {stage: MaskItem(frontend, hparams["masking"]) for stage in STAGES}
-    items = {stage: [(masks[stage], ["sig", "id"], "mask")] for stage in STAGES}
+    items: dict[str, list[Item]] = {
+        stage: [(masks[stage], ["sig", "id"], "mask")] for stage in STAGES
+    }
+    items["valid"].append((str, "speaker", "speaker_name"))
     train, valid = _loaders(experiment, frontend, manifests, items)
     _record_corpus(experiment, manifests)
     if hparams.get("stored_labels") is not None:

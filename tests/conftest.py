@@ -93,6 +93,7 @@ def make_model(make_encoder):
             n_mels=20,
             stack=2,
             seed=0,
+            label_terms=(),
         )
         unknown = overrides.keys() - options.keys()
         assert not unknown, f"make_model knows no {sorted(unknown)}"
@@ -138,6 +139,7 @@ def make_model(make_encoder):
             label_norm=LabelNorm(kind=o["label_norm"], dim=encoder.output_dim),
             mask_noise_std=o["mask_noise_std"],
             chunk=o["chunk"],
+            label_terms=o["label_terms"],
         )
         return model.train()
 

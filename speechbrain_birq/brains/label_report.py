@@ -3,18 +3,23 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from speechbrain.dataio.batch import PaddedData
+from torch.nn.functional import pad
 
 from speechbrain_birq.distributed import gathered, total
 from speechbrain_birq.metrics.codebook import (
     agreement,
+    bits_about,
+    code_bits,
     code_usage,
     mutual_information,
 )
+from speechbrain_birq.models.masking import masked_rows
 from speechbrain_birq.models.objectives import Objective
 
 logger = logging.getLogger(__name__)
@@ -25,7 +30,9 @@ SUMS = (
     "num_frames",
     "anchor_correct",
     "enhanced_correct",
+    "label_cost",
 )
+TENTHS = 10  # of an utterance, for what labels tell of the place in it
 
 
 class LabelReport:
@@ -48,7 +55,8 @@ class LabelReport:
     >>> report = LabelReport(num_codebooks=1, num_codes=4, enhanced=False, device="cpu")
     >>> codes = torch.tensor([[0], [1]])
     >>> loss, two = torch.tensor([3.0]), torch.tensor(2)
-    >>> objective = Objective(loss, 0 * loss, two, two - 1, 0 * two, codes, codes[:0])
+    >>> none, correct = 0 * loss, (two - 1, 0 * two)
+    >>> objective = Objective(loss, none, two, *correct, codes, codes[:0], none)
     >>> report.add(objective, PaddedData(torch.ones(1, 3) > 0, torch.ones(1)))
     >>> figures = report.figures(w_enhanced=0.0, w_anchor=1.0)
     >>> figures["G"], figures["anchor_accuracy"], figures["anchor_used_codes"]
@@ -76,11 +84,17 @@ class LabelReport:
             "anchor": [none],
             "enhanced": [none],
         }
+        self.places = [torch.zeros(0, 2, dtype=torch.long, device=self.device)]
         self.valid = torch.zeros((), dtype=torch.double, device=self.device)
         self.padded = 0
         self.started = time.monotonic()
 
-    def add(self, objective: Objective, mask: PaddedData) -> None:
+    def add(
+        self,
+        objective: Objective,
+        mask: PaddedData,
+        speakers: Sequence[str] | None = None,
+    ) -> None:
         """Add the objective of a batch.
 
         Arguments
@@ -88,7 +102,12 @@ class LabelReport:
         objective : Objective
         mask : PaddedData
             (B, T) bool and (B,) relative lengths, which say what is padding.
+        speakers : sequence of str, optional
+            Speaker of each utterance. If all batches have them, the figures say what
+            the labels tell of the speaker, and of the place in the utterance.
         """
+        if speakers is not None:
+            self.places.append(_places(mask, speakers, len(objective.anchor_codes)))
         values = [getattr(objective, name).detach().double().mean() for name in SUMS]
         sums = torch.stack(values)
         # A batch that is not finite would spoil the mean; its step was skipped.
@@ -115,11 +134,11 @@ class LabelReport:
         """
         sums = dict(zip(SUMS, total(self.sums).tolist(), strict=True))
         frames = sums["num_frames"] or math.nan  # no batch was finite
-        anchor = self._all_codes("anchor")
+        anchor, places = self._all_codes("anchor"), self._all_places()
         figures = {
             "G": sums["anchor_loss"] / frames,
             "anchor_accuracy": sums["anchor_correct"] / frames,
-            **self._usage("anchor", anchor),
+            **self._usage("anchor", anchor, sums["anchor_loss"] / frames, places),
         }
         upper = 0.0
         if self.enhanced:
@@ -128,10 +147,13 @@ class LabelReport:
             figures |= {
                 "F": upper,
                 "enhanced_accuracy": sums["enhanced_correct"] / frames,
-                **self._usage("enhanced", enhanced),
+                **self._usage("enhanced", enhanced, upper, places),
                 "agreement": agreement(anchor, enhanced),
                 "mutual_information": mutual_information(anchor, enhanced),
             }
+            if sums["label_cost"]:
+                figures["label_cost"] = sums["label_cost"] / frames
+                upper += figures["label_cost"]
         return figures | {"loss": w_enhanced * upper + w_anchor * figures["G"]}
 
     def speed(self) -> dict[str, float]:
@@ -158,18 +180,39 @@ class LabelReport:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` has returned."""
         self.num_batches, self.padded = state["num_batches"], state["padded"]
-        self.sums = state["sums"].to(self.device)
+        # Checkpoints of earlier versions end before the cost of the label terms.
+        lacking = len(SUMS) - len(state["sums"])
+        self.sums = pad(state["sums"].to(self.device), (0, lacking))
         self.codes = {kind: [c.to(self.device)] for kind, c in state["codes"].items()}
         self.valid = state["valid"].to(self.device)
         self.started = time.monotonic() - state["elapsed"]
 
-    def _usage(self, kind, codes):
+    def _usage(self, kind, codes, loss, places):
         usage = code_usage(codes, self.num_codes)._asdict()
+        usage["bits"] = code_bits(codes, self.num_codes) - loss / math.log(2)
+        if len(places) == len(codes) > 0:
+            for column, what in enumerate(("speaker", "time")):
+                classes = places[:, column].unique(return_inverse=True)[1]
+                usage[f"{what}_bits"] = bits_about(codes, classes, self.num_codes)
         return {f"{kind}_{name}": value for name, value in usage.items()}
+
+    def _all_places(self):
+        """(M, 2) of all ranks; fewer rows if not all batches have speakers."""
+        return torch.cat(gathered(torch.cat(self.places).cpu()))
 
     def _all_codes(self, kind):
         """(M, G) of all ranks."""
         return torch.cat(gathered(torch.cat(self.codes[kind]).cpu()))
+
+
+def _places(mask, speakers, num_masked):
+    """(M, 2) number of the speaker and tenth of the utterance, of each masked frame."""
+    rows, frames = masked_rows(mask.data, num_masked), mask.data.shape[1]
+    utterance, place = rows // frames, rows % frames
+    numbers = [zlib.crc32(speaker.encode()) for speaker in speakers]
+    speaker = torch.tensor(numbers, device=rows.device)[utterance]
+    tenth = TENTHS * place / (mask.lengths[utterance] * frames)
+    return torch.stack((speaker, tenth.long().clamp_max(TENTHS - 1)), 1)
 
 
 REMEDY = {

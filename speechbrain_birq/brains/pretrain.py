@@ -44,9 +44,11 @@ class BiRQBrain(SumBrain):
         super().__init__(*args, **kwargs)
         self.masks, self.speech = masks, speech
         self.enhanced = self.hparams.enhanced_weight.value > 0
-        if not self.enhanced and not self.model.heads.shared:
+        if not self.enhanced:
             # DDP waits for the gradient of every trainable parameter.
-            self.model.heads.enhanced.requires_grad_(False)
+            self.model.label_terms.requires_grad_(False)
+            if not self.model.heads.shared:
+                self.model.heads.enhanced.requires_grad_(False)
         self.reports = {sb.Stage.TRAIN: self._report(), sb.Stage.VALID: self._report()}
 
     def _report(self):
@@ -111,7 +113,9 @@ class BiRQBrain(SumBrain):
         self, objective: Objective, batch: PaddedBatch, stage: sb.Stage
     ) -> torch.Tensor:
         """Return w₁ F + w₂ G, summed over the masked frames; report it."""
-        self.reports[stage].add(objective, batch.mask)
+        # Only in validation: a report of training has too few frames of a speaker.
+        speakers = getattr(batch, "speaker_name", None)
+        self.reports[stage].add(objective, batch.mask, speakers)
         return penalty_sum(objective, *self.weights(self.optimizer_step))
 
     def weights(self, step: int) -> tuple[float, float]:

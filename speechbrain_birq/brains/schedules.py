@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Ramp:
-    """Weight that grows linearly from 0 to ``value``, or is constant.
+    """Weight that changes linearly from ``start`` to ``value``, or is constant.
 
     Arguments
     ---------
@@ -16,21 +16,25 @@ class Ramp:
         Weight at the end.
     steps : int
         Optimizer steps of the ramp; 0: constant.
+    start : float
+        Weight at step 0; above ``value`` it decays.
 
     Example
     -------
     >>> [Ramp(value=2.0, steps=4)(step) for step in (0, 1, 4, 9)]
     [0.0, 0.5, 2.0, 2.0]
+    >>> [Ramp(value=0.5, steps=4, start=1.5)(step) for step in (0, 1, 4, 9)]
+    [1.5, 1.25, 0.5, 0.5]
     """
 
-    def __init__(self, *, value: float, steps: int = 0) -> None:
-        self.value, self.steps = value, steps
+    def __init__(self, *, value: float, steps: int = 0, start: float = 0.0) -> None:
+        self.value, self.steps, self.start = value, steps, start
 
     def __call__(self, step: int) -> float:
         """Return the weight at an optimizer step."""
         if step >= self.steps:
             return self.value
-        return self.value * step / self.steps
+        return self.start + (self.value - self.start) * step / self.steps
 
 
 class WarmupDecay:

@@ -175,6 +175,7 @@ KEYS = {
     # Objects
     "frontend": Key(PART, BOTH),
     "encoder": Key(PART, BOTH),
+    "label_terms": Key(PART),
     "label_fitting": Key(PART, PRETRAIN),
     "masking": Key(PART, PRETRAIN),
     "augment": Key(PART, FINETUNE),

@@ -93,10 +93,14 @@ class LabelSets:
             clean = self.model.frontend(*batch.sig)
             valid = valid_frames(clean.lengths, clean.frames.shape[1])
             states = self.model.encoder.hidden_states(*clean)
-            for norm, state in zip(self.norms, states, strict=True):
+            normed = [
                 norm(state, valid)
+                for norm, state in zip(self.norms, states, strict=True)
+            ]
             if count < FIT_FRAMES:
-                kept.append((clean.frames[valid], states[layer][valid]))
+                # Statistics of the whole half are known at its end only.
+                source = states if self.norms[layer].estimated else normed
+                kept.append((clean.frames[valid], source[layer][valid]))
                 count += len(kept[-1][0])
         for norm in self.norms:
             norm.eval()
@@ -107,7 +111,10 @@ class LabelSets:
         )
         num_codes = self.model.heads.shape[1]
         self.of_frames = KMeans(frames, num_codes)
-        self.of_layer = KMeans(self._normed(layer, hidden), num_codes)
+        if self.norms[layer].estimated:
+            everything = torch.ones(1, len(hidden), dtype=torch.bool)
+            hidden = self.norms[layer](hidden.unsqueeze(0), everything)[0]
+        self.of_layer = KMeans(hidden, num_codes)
 
     @torch.no_grad()
     def label(self, loader: Iterable[PaddedBatch | None]) -> tuple[Found, Found]:
@@ -141,18 +148,16 @@ class LabelSets:
         sets = {"anchor": own.anchor}
         if self.trained:
             sets["enhanced"] = own.enhanced
-        for layer, state in enumerate(states):
-            normed = self._normed(layer, state)
-            sets[f"layer {layer}"] = self.model.enhanced_quantizer(normed)
+        normed = [
+            norm(state, clean.valid)
+            for norm, state in zip(self.norms, states, strict=True)
+        ]
+        for layer, state in enumerate(normed):
+            sets[f"layer {layer}"] = self.model.enhanced_quantizer(state)
         layer = self.model.label_layer
         sets["k-means, frames"] = _each_row(self.of_frames, clean.frames)
-        normed = self._normed(layer, states[layer])
-        sets[f"k-means, layer {layer}"] = _each_row(self.of_layer, normed)
+        sets[f"k-means, layer {layer}"] = _each_row(self.of_layer, normed[layer])
         return sets
-
-    def _normed(self, layer, states):
-        everything = torch.ones(states.shape[:-1], dtype=torch.bool)
-        return self.norms[layer](states, everything)
 
 
 def _each_row(quantizer, inputs):

@@ -42,7 +42,9 @@ def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiR
         model = stored.value("model")
         if not isinstance(model, Part):
             raise ValueError("its model is no !new: of a class")
-        model = replace(model, arguments=model.arguments | {"label_layer": layer})
+        arguments = dict(model.arguments) | {"label_layer": layer}
+        arguments.pop("label_terms", None)  # they teach, they do not label
+        model = replace(model, arguments=arguments)
     parts = Parts(path, {"model": model}, trust)
     model = parts.build(weights_allowed(run))["model"]
     if not isinstance(model, BiRQ):

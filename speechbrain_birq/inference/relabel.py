@@ -182,7 +182,7 @@ def label_loader(
 def _settle(model, loader, device):
     """Estimate the channel statistics of layer k, which no label pass has done."""
     norm = model.label_norm
-    if norm.kind == "layer":
+    if not norm.estimated:
         return
     norm.num_batches.zero_()
     norm.train()

@@ -19,6 +19,12 @@ from speechbrain_birq.models.encoders.interface import Encoder
 from speechbrain_birq.models.frontend import Frames, FrontEnd
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
 from speechbrain_birq.models.labels.label_norm import LabelNorm
+from speechbrain_birq.models.labels.label_terms import (
+    LabelTerm,
+    Reconstruction,
+    SpanEntropy,
+    UsageEntropy,
+)
 from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
 from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
 from speechbrain_birq.models.masking import SpanMasking
@@ -40,6 +46,7 @@ __all__ = [
     "FrontEnd",
     "GumbelSoftmaxSelector",
     "LabelNorm",
+    "LabelTerm",
     "Labels",
     "LayerMixture",
     "LinearInput",
@@ -47,8 +54,11 @@ __all__ = [
     "PredictionHeads",
     "ProbeModel",
     "RandomProjectionQuantizer",
+    "Reconstruction",
+    "SpanEntropy",
     "SpanMasking",
     "SpecAugment",
     "SpeechBrainEncoder",
+    "UsageEntropy",
     "penalty_sum",
 ]

@@ -1,6 +1,6 @@
 """BiRQ: clean pass to labels, masked pass to losses (Algorithm 1 of the paper)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from speechbrain_birq.models.encoders.chunking import ChunkSampler
 from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
 from speechbrain_birq.models.frontend import Frames, FrontEnd
 from speechbrain_birq.models.labels.label_norm import LabelNorm, unchanged
+from speechbrain_birq.models.labels.label_terms import LabelContext, LabelTerm
 from speechbrain_birq.models.labels.quantizer import RandomProjectionQuantizer
 from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
 from speechbrain_birq.models.masking import fill_masked, masked_rows, take
@@ -33,9 +34,10 @@ class SoftLabels(NamedTuple):
 
     labels: torch.Tensor | None  # (M, G, N) y^(k)
     codes: torch.Tensor | None  # (M, G) int64, nearest codes, without noise
+    cost: torch.Tensor | None  # (G,) sum of the label terms; None: there are none
 
 
-NO_LABELS = SoftLabels(None, None)
+NO_LABELS = SoftLabels(None, None, None)
 
 
 class BiRQ(torch.nn.Module):
@@ -68,6 +70,8 @@ class BiRQ(torch.nn.Module):
         Draws the chunks that the masked pass is encoded in, in training. The label pass
         always sees the whole utterance: targets may use future context, only the
         predictor is restricted.
+    label_terms : sequence of LabelTerm
+        Costs of the enhanced labels that are added to F, for labels with a gradient.
 
     Raises
     ------
@@ -90,6 +94,7 @@ class BiRQ(torch.nn.Module):
         mask_noise_std: float = 0.1,
         chunk: int = 2048,
         chunking: ChunkSampler | None = None,
+        label_terms: Sequence[LabelTerm] = (),
     ) -> None:
         super().__init__()
         check_encoder(encoder)
@@ -107,6 +112,7 @@ class BiRQ(torch.nn.Module):
         if chunking is not None:
             chunking.check(frontend, encoder)
         self.chunking = chunking
+        self.label_terms = torch.nn.ModuleList(label_terms)
 
     def forward(
         self,
@@ -151,9 +157,17 @@ class BiRQ(torch.nn.Module):
             counted = clean.valid & mask.any(1, keepdim=True)
             labels = self.select_labels(clean, rows, counted, generator)
         predicted = take(self.encode_masked(clean, mask, generator), rows)
-        return masked_objective(
-            predicted, self.heads, anchor_codes, *labels, chunk=self.chunk
+        objective = masked_objective(
+            predicted,
+            self.heads,
+            anchor_codes,
+            labels.labels,
+            labels.codes,
+            chunk=self.chunk,
         )
+        if labels.cost is None:
+            return objective
+        return objective._replace(label_cost=labels.cost)
 
     def select_labels(
         self,
@@ -176,12 +190,23 @@ class BiRQ(torch.nn.Module):
         generator : torch.Generator, optional
             Draws the Gumbel noise.
         """
-        wants_gradient = self.selector.gradient and torch.is_grad_enabled()
-        with torch.set_grad_enabled(wants_gradient):
+        wanted = self.selector.gradient or len(self.label_terms) > 0
+        with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
             states = take(self.label_states(clean, counted, total=total), rows)
             distances = self.enhanced_quantizer.distances(states)
             labels = self.selector(distances, generator)
-            return SoftLabels(labels, distances.detach().argmin(-1))
+            cost = self._label_cost(labels, clean, rows)
+        if not self.selector.gradient:
+            labels = labels.detach()
+        return SoftLabels(labels, distances.detach().argmin(-1), cost)
+
+    def _label_cost(self, labels, clean, rows):
+        if not self.label_terms:
+            return None
+        context = LabelContext(
+            take(clean.frames, rows), rows, tuple(clean.frames.shape[:2])
+        )
+        return torch.stack([term(labels, context) for term in self.label_terms]).sum(0)
 
     def label_states(
         self,

@@ -20,6 +20,7 @@ class Objective(NamedTuple):
     enhanced_correct: torch.Tensor  # (G,)
     anchor_codes: torch.Tensor  # (M, G) int64
     enhanced_codes: torch.Tensor  # (M, G) int64, nearest codes without noise, or (0, G)
+    label_cost: torch.Tensor  # (G,) sum of the label terms, or 0
 
 
 class PredictionHeads(torch.nn.Module):
@@ -150,6 +151,7 @@ def masked_objective(
         enhanced_correct=enhanced_correct,
         anchor_codes=anchor_codes,
         enhanced_codes=enhanced_codes,
+        label_cost=torch.zeros_like(anchor.detach()),
     )
 
 
@@ -182,7 +184,8 @@ def penalty_sum(
 ) -> torch.Tensor:
     """Compute w₁ F + w₂ G, the penalty form of the bilevel problem, summed over frames.
 
-    Several codebooks enter with the mean of their losses.
+    Several codebooks enter with the mean of their losses. Label terms, where there are
+    any, are part of the upper level: w₁ (F + terms).
 
     Arguments
     ---------
@@ -201,8 +204,8 @@ def penalty_sum(
     >>> penalty_sum(objective, 0.1, 2.4).shape
     torch.Size([])
     """
-    upper = enhanced_weight * objective.enhanced_loss.mean()
-    return upper + anchor_weight * objective.anchor_loss.mean()
+    upper = (objective.enhanced_loss + objective.label_cost).mean()
+    return enhanced_weight * upper + anchor_weight * objective.anchor_loss.mean()
 
 
 def code_counts(codes: torch.Tensor, num_codes: int) -> torch.Tensor:

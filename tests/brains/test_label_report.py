@@ -38,6 +38,7 @@ def batch(seed, frames, length=1.0):
         enhanced_correct=(frames * draw(G)).long(),
         anchor_codes=codes[0],
         enhanced_codes=codes[1],
+        label_cost=torch.zeros(G),
     )
     mask = PaddedData(torch.zeros(2, 10).bool(), torch.tensor([1.0, length]))
     return objective, mask
@@ -78,6 +79,8 @@ def test_figures_are_those_of_loops_over_frames_and_codebooks():
             f"{kind}_top_share": mean(
                 max(Counter(c).values()) / frames for c in columns[kind]
             ),
+            f"{kind}_bits": mean(entropy(c) for c in columns[kind]) / math.log(2)
+            - loss / frames / math.log(2),
         }
     pairs = [
         list(zip(first, second, strict=True))
@@ -90,6 +93,69 @@ def test_figures_are_those_of_loops_over_frames_and_codebooks():
     )
     expected["loss"] = 0.3 * expected["F"] + 2.0 * expected["G"]
     assert figures == pytest.approx(expected, rel=1e-6)
+
+
+def test_bits_of_speaker_and_time_are_those_of_loops_less_chance():
+    objective, _ = batch(1, 40)
+    mask = PaddedData(torch.ones(2, 20).bool(), torch.ones(2))
+    report = LabelReport(num_codebooks=G, num_codes=N, enhanced=True, device="cpu")
+    report.add(objective, mask, ["anna", "ben"])
+    figures = report.figures(w_enhanced=1.0, w_anchor=1.0)
+    classes = {
+        "speaker": [frame // 20 for frame in range(40)],
+        "time": [frame % 20 // 2 for frame in range(40)],
+    }
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0)).tolist()
+    for what, numbers in classes.items():
+        shuffled = [numbers[place] for place in order]
+        for kind in ("anchor", "enhanced"):
+            columns = list(
+                zip(*getattr(objective, f"{kind}_codes").tolist(), strict=True)
+            )
+            expected = mean(
+                information(column, numbers) - information(column, shuffled)
+                for column in columns
+            )
+            assert figures[f"{kind}_{what}_bits"] == pytest.approx(expected, abs=1e-9)
+
+
+def information(first, second):
+    """Mutual information in bits."""
+    both = list(zip(first, second, strict=True))
+    return (entropy(first) + entropy(second) - entropy(both)) / math.log(2)
+
+
+def test_padding_is_no_part_of_the_time():
+    objective, _ = batch(1, 15)
+    valid = torch.arange(10) < torch.tensor([[10], [5]])
+    mask = PaddedData(valid, torch.tensor([1.0, 0.5]))
+    report = LabelReport(num_codebooks=G, num_codes=N, enhanced=True, device="cpu")
+    report.add(objective, mask, ["anna", "ben"])
+    (places,) = report.places[1:]
+    assert places[:, 1].tolist() == [*range(10), 0, 2, 4, 6, 8]
+
+
+def test_without_speakers_nothing_is_said_of_them():
+    figures = report_of(*BATCHES).figures(w_enhanced=1.0, w_anchor=1.0)
+    assert not [name for name in figures if "speaker" in name or "time" in name]
+
+
+def test_the_cost_of_label_terms_is_part_of_the_loss():
+    objective, mask = batch(1, 7)
+    objective = objective._replace(label_cost=torch.tensor([3.0, 11.0]))
+    figures = report_of((objective, mask)).figures(w_enhanced=0.3, w_anchor=2.0)
+    assert figures["label_cost"] == pytest.approx(1.0)
+    expected = 0.3 * (figures["F"] + 1.0) + 2.0 * figures["G"]
+    assert figures["loss"] == pytest.approx(expected)
+
+
+def test_a_report_of_an_earlier_version_is_restored():
+    report = report_of(*BATCHES)
+    state = report.state_dict() | {"sums": report.sums[:-1]}
+    other = report_of()
+    other.load_state_dict(state)
+    expected = report.figures(w_enhanced=1.0, w_anchor=1.0)
+    assert other.figures(w_enhanced=1.0, w_anchor=1.0) == expected
 
 
 def test_speed_counts_valid_frames_and_padding(monkeypatch):

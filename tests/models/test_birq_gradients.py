@@ -4,6 +4,7 @@ import pytest
 import torch
 from small_birq import assert_close, gradients, seeded
 
+from speechbrain_birq.models.labels.label_terms import LabelContext, SpanEntropy
 from speechbrain_birq.models.masking import masked_rows
 from speechbrain_birq.models.objectives import penalty_sum
 
@@ -89,7 +90,8 @@ def test_labels_under_bfloat16_are_those_of_float32(make_model, batch):
     with torch.autocast("cpu", torch.bfloat16):
         half = model(*batch)
         clean = model.frontend(*batch[:2])
-        labels, _ = model.select_labels(clean, masked_rows(batch[2] & clean.valid))
+        rows = masked_rows(batch[2] & clean.valid)
+        labels = model.select_labels(clean, rows).labels
     assert torch.equal(half.anchor_codes, full.anchor_codes)
     assert clean.frames.dtype == labels.dtype == torch.float32
     assert (labels.sum(-1) - 1).abs().max() < 1e-6
@@ -109,3 +111,50 @@ def test_the_label_pass_of_training_has_dropout(make_model, batch):
     assert not torch.equal(first, second)
     model.eval()
     assert torch.equal(model.label_states(clean), model.label_states(clean))
+
+
+def with_terms(make_model, **settings):
+    term = SpanEntropy(weight=0.7, span=2)
+    return make_model(num_layers=3, label_terms=[term], **settings)
+
+
+def test_the_gradient_of_terms_is_independent_of_that_of_f(make_model, batch):
+    """With F's gradient stopped the labels still learn from the terms."""
+    plain, taught = (
+        gradients(model, batch, (1.0, 0.0))
+        for model in (
+            make_model(num_layers=3, gradient=False),
+            with_terms(make_model, gradient=False),
+        )
+    )
+    for name in plain:
+        lower = layer_of(name) == 0 or name.startswith("encoder.input")
+        if name.startswith("encoder"):
+            assert torch.equal(plain[name], taught[name]) != lower, name
+
+
+def test_terms_are_weighted_with_f(make_model, batch):
+    model = with_terms(make_model)
+    objective = model(*batch, generator=seeded())
+    cost = objective.label_cost.mean()
+    bare = objective._replace(label_cost=torch.zeros_like(objective.label_cost))
+    difference = penalty_sum(objective, 0.3, 1.7) - penalty_sum(bare, 0.3, 1.7)
+    assert cost < 0
+    assert difference.item() == pytest.approx(0.3 * cost.item(), rel=1e-4)
+
+
+def test_terms_see_the_labels_and_places_of_the_masked_frames(make_model, batch):
+    model = with_terms(make_model)
+    wavs, wav_lens, mask = batch
+    objective = model(*batch, generator=seeded())
+    clean = model.frontend(wavs, wav_lens)
+    rows = masked_rows(mask & clean.valid)
+    labels = model.select_labels(clean, rows, None, seeded()).labels
+    context = LabelContext(clean.frames.flatten(0, 1)[rows], rows, mask.shape)
+    expected = model.label_terms[0](labels, context)
+    torch.testing.assert_close(objective.label_cost, expected)
+
+
+def test_best_rq_has_no_terms(make_model, batch):
+    objective = with_terms(make_model)(*batch, enhanced=False)
+    assert objective.label_cost.tolist() == [0.0]

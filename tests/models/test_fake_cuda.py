@@ -24,6 +24,11 @@ from speechbrain_birq.models.encoders.inputs import ConvolutionalInput
 from speechbrain_birq.models.encoders.layers import ATTENTION
 from speechbrain_birq.models.frontend import FrontEnd
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
+from speechbrain_birq.models.labels.label_terms import (
+    Reconstruction,
+    SpanEntropy,
+    UsageEntropy,
+)
 from speechbrain_birq.models.labels.quantizer import Codebook
 from speechbrain_birq.models.probe import ProbeModel
 
@@ -103,6 +108,18 @@ FORMS = {
     "codebooks": dict(num_codebooks=4, l2_normalize=True, noise=False),
     "chunks of logits": dict(chunk=4),
 }
+
+
+def test_label_terms(make_model, gpu):
+    sizes = dict(num_codebooks=1, num_codes=16)
+    terms = [
+        UsageEntropy(weight=1.0, **sizes),
+        Reconstruction(weight=1.0, output_dim=40, **sizes),
+        SpanEntropy(weight=1.0),
+    ]
+    model = make_model(label_terms=terms, label_norm="utterance")
+    with gpu(model):
+        assert_on_gpu(model(*batch(), num_masked=MASKED))
 
 
 @pytest.mark.parametrize("form", FORMS)

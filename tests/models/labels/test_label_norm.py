@@ -53,7 +53,7 @@ def test_channel_normalizes_each_channel_over_the_valid_frames():
     torch.testing.assert_close(result[valid], expected[valid], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
 def test_padding_enters_no_statistic(kind):
     states, valid = batch()
     other = states.clone()
@@ -123,7 +123,7 @@ def test_running_statistics_travel_with_the_state():
     assert other.num_batches.item() == 1
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
 def test_nothing_is_trainable(kind):
     assert list(LabelNorm(kind=kind, dim=4).parameters()) == []
 
@@ -134,7 +134,7 @@ def test_layer_keeps_no_statistics():
     assert norm.num_batches.item() == 0
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
 def test_the_gradient_is_that_of_finite_differences(kind):
     states, valid = batch((3, 2), dim=3)
     weight = torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
@@ -160,7 +160,7 @@ def test_channel_passes_no_gradient_to_padding():
     assert states.grad[~valid].abs().max() == 0
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
 def test_a_constant_input_stays_finite(kind):
     norm = LabelNorm(kind=kind, dim=4)
     result = norm(torch.full((2, 3, 4), 5.0), torch.ones(2, 3, dtype=torch.bool))
@@ -172,7 +172,7 @@ def test_a_single_frame_becomes_zero_by_channel():
     assert LabelNorm(kind="channel", dim=4)(states, valid).abs().max() == 0
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
 def test_the_result_is_float32(kind):
     states, valid = batch()
     norm = LabelNorm(kind=kind, dim=4)
@@ -180,7 +180,7 @@ def test_the_result_is_float32(kind):
 
 
 def test_an_unknown_kind_is_refused_by_name():
-    with pytest.raises(ValueError, match="'layer' or 'channel', got 'batch'"):
+    with pytest.raises(ValueError, match="got 'batch'"):
         LabelNorm(kind="batch", dim=4)
 
 
@@ -213,3 +213,22 @@ def test_the_first_batch_counts_alone_after_one_that_was_skipped():
     fresh(states, valid)
     assert torch.equal(norm.running_mean, fresh.running_mean)
     assert torch.equal(norm.running_var, fresh.running_var)
+
+
+def test_utterance_normalizes_each_channel_over_its_own_valid_frames():
+    states, valid = batch()
+    result = LabelNorm(kind="utterance", dim=4)(states, valid)
+    for number, length in enumerate((5, 3, 1)):
+        own = states[number : number + 1, :length], valid[number : number + 1, :length]
+        means, variances = (torch.tensor(m) for m in moments(*own))
+        expected = (own[0][0] - means) / (variances + EPS).sqrt()
+        torch.testing.assert_close(
+            result[number, :length], expected.float(), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_utterance_is_the_same_in_evaluation_and_keeps_nothing():
+    norm, (states, valid) = LabelNorm(kind="utterance", dim=4), batch()
+    trained = norm(states, valid)
+    assert torch.equal(norm.eval()(states, valid), trained)
+    assert norm.num_batches == 0

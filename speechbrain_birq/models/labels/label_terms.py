@@ -1,0 +1,220 @@
+"""Terms that are added to F so that labels with a live gradient stay informative.
+
+F alone has a minimum where every label is one constant code. A term pays for what the
+labels should be. Its gradient always reaches layers 1..k, whatever ``label_gradient``
+says, which only decides about F's own: so the gradient is switched term by term.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from speechbrain_birq.distributed import total
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+class LabelContext(NamedTuple):
+    """Where the labels of a batch come from."""
+
+    frames: torch.Tensor  # (M, D) clean stacked frames, those of the labels
+    rows: torch.Tensor  # (M,) int64, their places in the flattened batch
+    shape: tuple[int, int]  # (B, T) of the batch
+
+
+class LabelTerm(torch.nn.Module):
+    """Base of the terms: a weight, and a cost of the labels.
+
+    Arguments
+    ---------
+    weight : float
+        Factor of the cost, within w₁ (F + terms).
+
+    Raises
+    ------
+    ValueError
+        If the weight is negative.
+    """
+
+    def __init__(self, *, weight: float) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(
+                f"weight of {type(self).__name__} must not be negative, got {weight}"
+            )
+        self.weight = weight
+
+    def forward(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
+        """Return the weighted cost, summed over the masked frames.
+
+        Arguments
+        ---------
+        labels : torch.Tensor
+            (M, G, N) soft labels, with their gradient.
+        context : LabelContext
+
+        Returns
+        -------
+        torch.Tensor
+            (G,) float32
+        """
+        return self.weight * self.cost(labels, context)
+
+    def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
+        """Return the cost without its weight: (G,)."""
+        raise NotImplementedError
+
+
+class UsageEntropy(LabelTerm):
+    """Pays for codes that are used alike: −M H(ȳ), ȳ the mean label.
+
+    With weight 1 and F it bounds minus the mutual information of label and context
+    (McAllester, arXiv 1802.07572). ȳ is a running mean over the batches of all ranks,
+    because M frames alone bias H by about N / 2M nats. The cost of a batch is
+    Σ_t y_tᵀ log ȳ with ȳ detached, whose gradient is that of −M H(ȳ) where ȳ is the
+    mean of the batch.
+
+    Arguments
+    ---------
+    weight : float
+        β
+    num_codebooks, num_codes : int
+        G, N
+    momentum : float
+        Weight of a new batch in ȳ; 1: the batch alone. The first 1 / momentum batches
+        have equal weights.
+
+    Raises
+    ------
+    ValueError
+        If the weight is negative, or the momentum not in (0, 1].
+
+    Example
+    -------
+    >>> term = UsageEntropy(weight=1.0, num_codebooks=1, num_codes=4)
+    >>> context = LabelContext(torch.zeros(2, 3), torch.arange(2), (1, 2))
+    >>> term(torch.full((2, 1, 4), 0.25), context)
+    tensor([-2.7726])
+    """
+
+    mean: torch.Tensor
+    num_batches: torch.Tensor
+
+    def __init__(
+        self,
+        *,
+        weight: float,
+        num_codebooks: int,
+        num_codes: int,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__(weight=weight)
+        if not 0 < momentum <= 1:
+            raise ValueError(f"momentum must be in (0, 1], got {momentum}")
+        self.momentum = momentum
+        uniform = torch.full((num_codebooks, num_codes), 1 / num_codes)
+        self.register_buffer("mean", uniform)
+        self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
+
+    def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
+        """Return Σ_t y_tᵀ log ȳ: (G,)."""
+        if self.training:
+            self._update(labels.detach())
+        return (labels.sum(0) * self.mean.clamp_min(TINY).log()).sum(-1)
+
+    @torch.no_grad()
+    def _update(self, labels):
+        frames = total(torch.full((), float(len(labels)), device=labels.device))
+        mean = total(labels.sum(0)) / frames.clamp_min(1)
+        # The step of a batch that is not finite is skipped; skip it here, too.
+        used = torch.isfinite(mean).all() & (frames > 0)
+        self.num_batches += used
+        weight = (1 / self.num_batches.clamp_min(1)).clamp_min(self.momentum)
+        self.mean.lerp_(torch.where(used, mean, self.mean), weight)
+
+
+class Reconstruction(LabelTerm):
+    """Pays for labels that say something of the sound: Σ_t ‖D y_t − x_t‖² / D.
+
+    D is one trained linear layer from the labels of all codebooks to the clean stacked
+    frame x. The squared error is a mean over the features, so that a weight means the
+    same for any number of mel channels.
+
+    Arguments
+    ---------
+    weight : float
+        λ
+    num_codebooks, num_codes : int
+        G, N
+    output_dim : int
+        D, features of a stacked frame.
+
+    Example
+    -------
+    >>> sizes = dict(num_codebooks=2, num_codes=4, output_dim=3)
+    >>> term = Reconstruction(weight=5.0, **sizes)
+    >>> context = LabelContext(torch.zeros(2, 3), torch.arange(2), (1, 2))
+    >>> term(torch.full((2, 2, 4), 0.25), context).shape
+    torch.Size([2])
+    """
+
+    def __init__(
+        self, *, weight: float, num_codebooks: int, num_codes: int, output_dim: int
+    ) -> None:
+        super().__init__(weight=weight)
+        self.decoder = torch.nn.Linear(num_codebooks * num_codes, output_dim)
+
+    def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
+        """Return the squared error of the frames, for each codebook the same: (G,)."""
+        error = self.decoder(labels.flatten(1)).float() - context.frames.float()
+        # Codebooks enter the loss with their mean, so each one gets the whole cost.
+        return error.square().mean(-1).sum().expand(labels.shape[1])
+
+
+class SpanEntropy(LabelTerm):
+    """Pays for labels that change in time: −Σ over spans of M_s H(mean label of s).
+
+    Labels that are predictable and used alike may still be slow: a speaker, a channel,
+    the place in the utterance. The mean label of a short span has a low entropy then.
+    A span is ``span`` frames of an utterance; M_s of them are masked, and only these
+    have labels.
+
+    Arguments
+    ---------
+    weight : float
+        Factor of the cost.
+    span : int
+        Frames, at least 2; 5 to 10 are 200 to 400 ms at 25 Hz.
+
+    Raises
+    ------
+    ValueError
+        If the weight is negative, or a span shorter than two frames.
+
+    Example
+    -------
+    >>> context = LabelContext(torch.zeros(2, 3), torch.arange(2), (1, 2))
+    >>> changing = torch.eye(2).unsqueeze(1)
+    >>> SpanEntropy(weight=1.0, span=2)(changing, context)
+    tensor([-1.3863])
+    """
+
+    def __init__(self, *, weight: float, span: int = 5) -> None:
+        super().__init__(weight=weight)
+        if span < 2:
+            raise ValueError(f"span must be at least 2 frames, got {span}")
+        self.span = span
+
+    def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
+        """Return −Σ_s M_s H(mean label of s): (G,)."""
+        utterances, frames = context.shape
+        in_utterance = -(-frames // self.span)
+        utterance, place = context.rows // frames, context.rows % frames
+        spans = utterance * in_utterance + place // self.span
+        sums = labels.new_zeros(utterances * in_utterance, *labels.shape[1:])
+        sums = sums.index_add(0, spans, labels)
+        counts = sums.sum(-1, keepdim=True)  # a label sums to 1
+        shares = sums / counts.detach().clamp_min(TINY)
+        # The slope of the entropy at a share of 0 is not finite.
+        entropies = torch.special.entr(shares.clamp_min(TINY)).sum(-1)
+        return -(counts.squeeze(-1).detach() * entropies).sum(0)

@@ -1,0 +1,42 @@
+"""A pretraining whose labels have a live gradient, from its YAML to its labels."""
+
+import json
+
+import pytest
+import torch
+from small_runs import pretrain, weights
+
+from speechbrain_birq.inference.pretrained import load_labeller
+
+
+@pytest.fixture(scope="module")
+def live(_corpus_template, tmp_path_factory):
+    """Run folder of birq_live_tiny.yaml, and its figures."""
+    folder = tmp_path_factory.mktemp("runs") / "live"
+    pretrain(_corpus_template, folder, "birq_live_tiny.yaml", log_interval=1)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return folder, [json.loads(line) for line in lines]
+
+
+def test_the_cost_of_the_terms_is_in_every_report(live):
+    _, rows = live
+    # -1.5 H with H at most log of 16 codes
+    assert all(-1.5 * 2.78 < row["label_cost"] < 0 for row in rows)
+
+
+def test_validation_says_what_labels_tell_of_speaker_and_time(live):
+    *training, validation = live[1]
+    for kind in ("anchor", "enhanced"):
+        assert {f"{kind}_speaker_bits", f"{kind}_time_bits"} <= validation.keys()
+    assert not [name for row in training for name in row if "speaker" in name]
+
+
+def test_the_running_mean_of_the_labels_is_saved(live):
+    mean = weights(live[0])["label_terms.0.mean"]
+    torch.testing.assert_close(mean.sum(-1), torch.ones(len(mean)))
+
+
+def test_the_labels_of_the_run_need_no_terms(live):
+    model = load_labeller(live[0], 1)
+    assert len(model.label_terms) == 0
+    assert model.label_norm.kind == "utterance"
