@@ -10,15 +10,32 @@ LARGE = ["lhotse>=1.24", "huggingface_hub>=0.23"]
 LM = ["kenlm>=0.2", "pygtrie>=2.5"]  # SpeechBrain's scorer imports both
 TEST = ["pytest>=8", "hypothesis>=6.100"]
 
+ROOT = Path(__file__).parent
+# The repository has these folders beside the package, a wheel has them in it: so
+# `birq pretrain birq_tiny` works wherever the package is installed.
+CARRIED = {
+    f"speechbrain_birq.{'.'.join(folder.relative_to(ROOT).parts)}": folder
+    for top in ("hparams", "recipes")
+    for folder in (ROOT / top, *(ROOT / top).rglob("*"))
+    if folder.is_dir() and not folder.name.startswith(("_", "."))
+}
+
 setup(
     name="speechbrain_birq",
     version="0.1.0",
     description="BiRQ and BEST-RQ: self-supervised speech pretraining in SpeechBrain",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=find_packages(include=["speechbrain_birq", "speechbrain_birq.*"]),
+    packages=[
+        *find_packages(include=["speechbrain_birq", "speechbrain_birq.*"]),
+        *CARRIED,
+    ],
+    package_dir={
+        name: folder.relative_to(ROOT).as_posix() for name, folder in CARRIED.items()
+    },
+    package_data={name: ["*.yaml", "*.md"] for name in CARRIED},
     install_requires=[
         # torchaudio 2.11.0 is the last that fits a torch: 2.11.1 does not load beside
         # torch 2.11.0 (undefined symbol), a newer torch breaks `import speechbrain`.

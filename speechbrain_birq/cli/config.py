@@ -3,15 +3,12 @@
 import argparse
 
 from speechbrain_birq.cli.commands import AddCommand
+from speechbrain_birq.cli.training import add_experiment
 
 
 def add_commands(add: AddCommand) -> None:
     """Declare the command; its arguments are those of the recipes' scripts."""
-    command = add("config", config, "an experiment as one flat file")
-    command.add_argument("file", help="YAML file, such as hparams/birq_large.yaml")
-    command.add_argument(
-        "words", nargs=argparse.REMAINDER, help="--key value ..., as for the recipes"
-    )
+    add_experiment(add("config", config, "an experiment as one flat file"))
 
 
 def config(arguments: argparse.Namespace) -> None:

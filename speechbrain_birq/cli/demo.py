@@ -12,10 +12,9 @@ from speechbrain_birq.errors import BadInput
 from speechbrain_birq.experiment import finetune, pretrain
 from speechbrain_birq.metrics.curves import plot_comparison, read_metrics
 
-HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
 Row = Mapping[str, Any]
 
-ARMS = {"scratch": None, "BEST-RQ": "best_rq_tiny.yaml", "BiRQ": "birq_tiny.yaml"}
+ARMS = {"scratch": None, "BEST-RQ": "best_rq_tiny", "BiRQ": "birq_tiny"}
 
 
 def run_demo(folder: Path, steps: int, epochs: int, seed: int) -> None:
@@ -35,12 +34,8 @@ def run_demo(folder: Path, steps: int, epochs: int, seed: int) -> None:
     Raises
     ------
     BadInput
-        If the YAML files are missing, or the corpus cannot be made.
+        If the corpus cannot be made.
     """
-    if not HPARAMS.is_dir():
-        raise BadInput(
-            f"no folder {HPARAMS}: run the demo from a checkout (pip install -e)"
-        )
     corpus = folder / "minispeech"
     try:
         make_minispeech(corpus, hours=0.5, seed=seed)
@@ -65,7 +60,7 @@ def _run_arm(name, folder, common, steps, epochs):
         pretrain(
             prepare_librispeech,
             [
-                str(HPARAMS / yaml),
+                yaml,
                 *argv,
                 *("--output_folder", str(target)),
                 *("--total_steps", str(steps)),
@@ -79,7 +74,7 @@ def _run_arm(name, folder, common, steps, epochs):
     finetune(
         prepare_librispeech,
         [
-            str(HPARAMS / "ctc_tiny.yaml"),
+            "ctc_tiny",
             *argv,
             *("--output_folder", str(run)),
             *("--batch_seconds", "20"),

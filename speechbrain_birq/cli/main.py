@@ -5,13 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechbrain_birq import __version__
-from speechbrain_birq.cli import config, corpora, evaluation, inference, language_model
+from speechbrain_birq.cli import (
+    config,
+    corpora,
+    evaluation,
+    inference,
+    language_model,
+    training,
+)
 from speechbrain_birq.errors import one_sentence
 
 EXAMPLES = """examples:
   birq demo                                   all steps in minutes, no download
   birq minispeech corpus --hours 0.5 --seed 0 a synthetic corpus
-  birq config hparams/birq_large.yaml --lr 1e-3     one file that can be run
+  birq pretrain birq_tiny --data_folder corpus      as recipes/LibriSpeech/pretrain.py
+  birq finetune ctc_tiny --data_folder corpus --pretrained results/birq_tiny
+  birq config birq_large --lr 1e-3            one file that can be run
   birq shard /data/LibriSpeech shards         large files for large corpora
   birq transcribe results/ctc_tiny a.wav      text of recordings
   birq transcribe results/ctc_tiny a.wav --chunk 16 --left 4    as audio arrives
@@ -59,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--steps", type=int, default=400, help="pretraining steps an arm")
     demo.add_argument("--epochs", type=int, default=16, help="epochs of fine-tuning")
     demo.add_argument("--seed", type=int, default=0)
-    for group in (config, corpora, inference, evaluation, language_model):
+    for group in (training, config, corpora, inference, evaluation, language_model):
         group.add_commands(add)
     return parser
 

@@ -90,7 +90,7 @@ def _path(files, options):
         )
     if not files and "--help" not in options:
         raise BadInput(
-            f"{COMMAND_LINE}: give a YAML file, such as hparams/birq_tiny.yaml"
+            f"{COMMAND_LINE}: give a YAML file, or the name of one, such as birq_tiny"
         )
     return files[0] if files else ""
 

@@ -21,6 +21,7 @@ from speechbrain_birq.config.checks import (
 )
 from speechbrain_birq.config.deltas import apply_changes, arguments_of, read_flat
 from speechbrain_birq.config.keys import BOTH, KEYS, READ
+from speechbrain_birq.config.shipped import find_file
 from speechbrain_birq.config.tree import (
     dump,
     expression,
@@ -57,7 +58,7 @@ def load_configuration(
     Arguments
     ---------
     path : str or Path
-        A complete file, or a delta (see ``read_flat``).
+        A complete file, or a delta (see ``read_flat``), or its name (``find_file``).
     overrides : dict, optional
         Top-level keys from the command line.
     script : str, optional
@@ -84,7 +85,7 @@ def configure(
 
     Arguments and errors are those of ``load_configuration``.
     """
-    tree = _read(Path(path), overrides or {}, script)
+    tree = _read(find_file(path), overrides or {}, script)
     run = plain_value(tree, "pretrained")
     if architecture is not None and run is not None:
         given = {key: tree[key] for key in overrides or {}}

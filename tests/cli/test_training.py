@@ -1,0 +1,55 @@
+"""``birq pretrain`` and ``birq finetune`` are the scripts of recipes/LibriSpeech."""
+
+import runpy
+import sys
+
+import pytest
+from small_runs import ROOT
+
+from speechbrain_birq import experiment
+from speechbrain_birq.cli.main import main
+
+WORDS = ["--data_folder", "corpus", "--seed=3", "--noprogressbar"]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Arguments of every call of pretrain and finetune, which do nothing else."""
+    found = []
+
+    def record(name):
+        def called(prepare, argv=None):
+            found.append((name, prepare, list(argv or sys.argv[1:])))
+
+        return called
+
+    for name in ("pretrain", "finetune"):
+        monkeypatch.setattr(experiment, name, record(name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("script", "file"), [("pretrain", "birq_tiny"), ("finetune", "ctc_tiny")]
+)
+def test_a_command_calls_what_the_script_calls(calls, monkeypatch, script, file):
+    main([script, file, *WORDS])
+    path = ROOT / "recipes" / "LibriSpeech" / f"{script}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), file, *WORDS])
+    runpy.run_path(str(path), run_name="__main__")
+    by_command, by_script = calls
+    assert by_command == by_script
+    assert by_command[0] == script
+    assert by_command[2] == [file, *WORDS]
+
+
+def test_config_takes_a_name(capsys):
+    main(["config", "birq_tiny", "--data_folder", "x"])
+    named = capsys.readouterr().out
+    main(["config", str(ROOT / "hparams/birq_tiny.yaml"), "--data_folder", "x"])
+    assert capsys.readouterr().out == named
+    assert "num_layers: 4 " in named
+
+
+@pytest.mark.parametrize("command", ["config", "pretrain", "finetune"])
+def test_a_misspelt_name_is_one_sentence(fails, command):
+    fails(lambda: main([command, "birq_tinny"]), "birq_tinny", "birq_tiny,")
