@@ -35,7 +35,8 @@ setup(
     package_dir={
         name: folder.relative_to(ROOT).as_posix() for name, folder in CARRIED.items()
     },
-    package_data={name: ["*.yaml", "*.md"] for name in CARRIED},
+    package_data={name: ["*.yaml", "*.md"] for name in CARRIED}
+    | {"speechbrain_birq.brains": ["log_config.yaml"]},
     install_requires=[
         # torchaudio 2.11.0 is the last that fits a torch: 2.11.1 does not load beside
         # torch 2.11.0 (undefined symbol), a newer torch breaks `import speechbrain`.

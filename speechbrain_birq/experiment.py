@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import (
     ddp_broadcast,
@@ -22,6 +21,7 @@ from speechbrain.utils.run_opts import RunOptions
 from speechbrain_birq.brains.ctc import Transfer, check_test_splits
 from speechbrain_birq.brains.feature_statistics import estimate_statistics
 from speechbrain_birq.brains.run_log import add_result
+from speechbrain_birq.brains.text_log import begin_log, introduce
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import (
     ARCHITECTURE,
@@ -197,7 +197,7 @@ def _started(argv, script):
         hparams, resolved, text = build(tree, path)
     with locked(folder):
         with _folder_named():
-            sb.create_experiment_directory(folder, save_env_desc=False)
+            begin_log(folder)
         check_same_run(folder, resolved)
         check_same_settings(resolved, PER_MACHINE)
         warn_of_restarts()
@@ -302,6 +302,7 @@ def _epochs(experiment, brain):
             files.write(folder / "architecture.yaml", text)
         experiment.hparams["run_log"].resume()
     if not brain.finished:
+        introduce(brain)
         yield from experiment.hparams["epoch_counter"]
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,12 @@ import speechbrain as sb
 import torch
 import torch.distributed as dist
 from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.brains.interruption import Interruption, stop
 from speechbrain_birq.brains.memory import memory_told
+from speechbrain_birq.brains.progress import Progress, planned_steps
+from speechbrain_birq.brains.report_line import report_line
 from speechbrain_birq.brains.schedules import SpeechBrainSchedule, is_speechbrains
 from speechbrain_birq.brains.skipped_steps import SkippedSteps, step_if_finite
 from speechbrain_birq.checkpoints.rank_states import (
@@ -82,6 +86,9 @@ class SumBrain(sb.Brain):
         self.min_keys = min_keys
         self.log_interval = getattr(self.hparams, "log_interval", 100)
         self.interruption = Interruption()
+        self.progress, self.legend = Progress(), ""
+        # In a file, the reports say as much as a bar.
+        self.noprogressbar |= not sys.stderr.isatty()
         self.nonfinite_count = 0  # steps skipped in this epoch, as far as read
         self.nonfinite_before = 0  # those of them before a recovery
         self.skipped_steps = SkippedSteps()
@@ -89,6 +96,13 @@ class SumBrain(sb.Brain):
         self.num_batches = 0
         self.num_items = self.grad_norm = torch.zeros((), device=self.device)
         self.pending_ids: list[str] = []
+
+    def fit(self, *args: Any, **kwargs: Any) -> None:
+        """Train as SpeechBrain does, with one bar for all epochs."""
+        try:
+            super().fit(*args, **kwargs)
+        finally:
+            self.progress.close()
 
     def on_fit_start(self) -> None:
         """Recover from the checkpoint, if there is one."""
@@ -223,6 +237,7 @@ class SumBrain(sb.Brain):
         self.num_items = torch.zeros((), device=self.device)
         self.pending_ids = []
         self.optimizer_step += 1
+        self.progress.advance(self.optimizer_step)
         if self.at_log_interval():
             self.check_skipped_steps()
 
@@ -326,32 +341,14 @@ class SumBrain(sb.Brain):
             group["lr"] = group["initial_lr"] * factor
 
     def report(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
-        """Write the figures of a stage to the run's log and to ``train_logger``."""
+        """Log a line; write all figures to the run's log and to ``train_logger``."""
+        if if_main_process():
+            logger.info(report_line(stage, step, figures, self.progress))
         self.hparams.run_log.report(stage, step, dict(figures))
         train_logger = getattr(self.hparams, "train_logger", None)
         if train_logger is not None:
             stats = {f"{stage}_stats": dict(figures)}
             train_logger.log_stats({"step": step}, **stats, verbose=False)
-
-    def check_finite(self, loss: float) -> None:
-        """End a run that has diverged, before a checkpoint of it is saved.
-
-        Raises
-        ------
-        BadInput
-            If the validation loss or a weight is not finite.
-        """
-        broken = [
-            name
-            for name, weight in self.model.named_parameters()
-            if not torch.isfinite(weight).all()
-        ]
-        if broken or not math.isfinite(loss):
-            what = f"the weights {broken[0]}" if broken else f"the loss {loss}"
-            raise BadInput(
-                f"validation after step {self.optimizer_step}: {what} of the model is "
-                f"not finite: lower the learning rate; the checkpoints before are kept"
-            )
 
     def epochs_done(self) -> float:
         """Return the number of epochs so far, the current one as a fraction."""
@@ -364,12 +361,26 @@ class SumBrain(sb.Brain):
             self.train_sampler.set_epoch(epoch)
         self.num_batches = len(train_set)
         self.skipped_steps, self.average_loss = SkippedSteps(), None
-        super()._fit_train(train_set, epoch, enable)
+        self.progress.begin(self.optimizer_step, self._planned_steps(epoch), enable)
+        super()._fit_train(train_set, epoch, enable=False)
         self.check_skipped_steps()
         self.nonfinite_before, self.average_loss = 0, None
 
+    def _planned_steps(self, epoch):
+        last = getattr(self.hparams.epoch_counter, "limit", epoch)
+        return planned_steps(
+            self.optimizer_step,
+            batches_left=self.num_batches - self.step,
+            batches=self.num_batches,
+            epochs_left=last - epoch,
+            accumulation=self.grad_accumulation_factor,
+            limit=self.optimizer_step_limit,
+        )
+
     def _fit_valid(self, valid_set, epoch, enable):
-        super()._fit_valid(valid_set, epoch, enable)
+        self.progress.describe("validation")
+        super()._fit_valid(valid_set, epoch, enable=False)
+        self.progress.describe("")
         wanted = self.interruption.agreed(self.device)
         if wanted:
             stop(wanted, self.optimizer_step)

@@ -15,6 +15,7 @@ from speechbrain.utils.distributed import if_main_process
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.brains.memory import memory_told
 from speechbrain_birq.brains.run_log import add_result
+from speechbrain_birq.brains.skipped_steps import refuse_divergence
 from speechbrain_birq.decoding.decoders import ErrorCounter, GreedyDecoder
 from speechbrain_birq.distributed import total
 from speechbrain_birq.errors import BadInput
@@ -175,7 +176,7 @@ class CTCBrain(SumBrain):
         if stage == sb.Stage.VALID:
             figures |= self.errors.rates()._asdict()
             self.report("valid", self.optimizer_step, figures)
-            self.check_finite(figures["loss"])
+            refuse_divergence(self.model, figures["loss"], self.optimizer_step)
             self.save({"cer": figures["cer"], "step": self.optimizer_step})
 
     def rank_state(self) -> dict[str, Any]:

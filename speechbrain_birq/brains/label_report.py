@@ -136,6 +136,7 @@ class LabelReport:
         frames = sums["num_frames"] or math.nan  # no batch was finite
         anchor, places = self._all_codes("anchor"), self._all_places()
         figures = {
+            "log_codes": math.log(self.num_codes),  # loss of a uniform guess
             "G": sums["anchor_loss"] / frames,
             "anchor_accuracy": sums["anchor_correct"] / frames,
             **self._usage("anchor", anchor, sums["anchor_loss"] / frames, places),

@@ -1,5 +1,6 @@
 """Pretraining: the inner label-selector step and the outer encoder step."""
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.brains.label_fitting import Speech
 from speechbrain_birq.brains.label_report import LabelReport, warn_of_collapse
 from speechbrain_birq.brains.memory import memory_told
+from speechbrain_birq.brains.report_line import LEGEND
+from speechbrain_birq.brains.skipped_steps import refuse_divergence
 from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.objectives import Objective, penalty_sum
@@ -49,6 +52,7 @@ class BiRQBrain(SumBrain):
             self.model.label_terms.requires_grad_(False)
             if not self.model.heads.shared:
                 self.model.heads.enhanced.requires_grad_(False)
+        self.legend = LEGEND.format(math.log(self.model.heads.shape[1]))
         self.reports = {sb.Stage.TRAIN: self._report(), sb.Stage.VALID: self._report()}
 
     def _report(self):
@@ -136,11 +140,11 @@ class BiRQBrain(SumBrain):
         """Step; report every ``log_interval`` steps and after the first."""
         super().optimizers_step()
         if self.at_log_interval():
-            self._report_training(self.optimizer_step - 1)
+            self._report_training()
 
-    def _report_training(self, step):
-        report = self.reports[sb.Stage.TRAIN]
-        figures = report.figures(*self.weights(step))
+    def _report_training(self):
+        report, step = self.reports[sb.Stage.TRAIN], self.optimizer_step
+        figures = report.figures(*self.weights(step - 1))  # of the step just made
         figures["grad_norm"] = self.grad_norm.item()
         figures["lr"] = self.optimizer.param_groups[0]["lr"]
         self.report("train", step, figures | report.speed())
@@ -166,7 +170,7 @@ class BiRQBrain(SumBrain):
             raise BadInput(NOTHING_READ % "validation")
         figures = report.figures(*self.weights(self.optimizer_step))
         self.report("valid", self.optimizer_step, figures)
-        self.check_finite(figures["loss"])
+        refuse_divergence(self.model, figures["loss"], self.optimizer_step)
         self.save({"loss": figures["loss"], "step": self.optimizer_step})
 
     def rank_state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figures of a run: text, JSON lines and TensorBoard scalars."""
+"""Figures of a run: JSON lines and TensorBoard scalars."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @register_checkpoint_hooks
 class RunLog:
-    """Writes ``metrics.jsonl``, ``tensorboard/`` and the text log of a run folder.
+    """Writes ``metrics.jsonl`` and ``tensorboard/`` of a run folder.
 
     A checkpoint holds the length of ``metrics.jsonl``. A resumed run drops the lines
     after it, because it is about to write them again. Lines for which the disk has no
@@ -53,8 +53,6 @@ class RunLog:
         """Write the figures of one stage at one optimizer step."""
         if not if_main_process():
             return
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        logger.info("%s step %d: %s", stage, step, shown)
         row = {"stage": stage, "step": step, **figures}
         self.unwritten.append(json.dumps(row) + "\n")
         try:

@@ -1,10 +1,12 @@
 """Skip a step whose gradient is not finite, without synchronising with the device."""
 
+import math
 from typing import NamedTuple
 
 import torch
 
 from speechbrain_birq.distributed import gathered
+from speechbrain_birq.errors import BadInput
 
 
 class SkippedStep(NamedTuple):
@@ -104,3 +106,32 @@ def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
     """
     fused = all(group.get("fused") for group in optimizer.param_groups)
     return fused and isinstance(optimizer, torch.optim.Adam)
+
+
+def refuse_divergence(model: torch.nn.Module, loss: float, step: int) -> None:
+    """End a run that has diverged, before a checkpoint of it is saved.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+    loss : float
+        Validation loss.
+    step : int
+        Optimizer steps so far.
+
+    Raises
+    ------
+    BadInput
+        If the loss or a weight is not finite.
+    """
+    broken = [
+        name
+        for name, weight in model.named_parameters()
+        if not torch.isfinite(weight).all()
+    ]
+    if broken or not math.isfinite(loss):
+        what = f"the weights {broken[0]}" if broken else f"the loss {loss}"
+        raise BadInput(
+            f"validation after step {step}: {what} of the model is not finite: lower "
+            f"the learning rate; the checkpoints before are kept"
+        )

@@ -108,7 +108,7 @@ class AtomicCheckpointer(Checkpointer):
                 error.strerror or error,
             )
             return None
-        logger.info("saved %s", final)
+        logger.debug("saved %s", final)
         return read_checkpoint(final)
 
     def _clear_away(self):

@@ -61,7 +61,7 @@ def test_figures_are_those_of_loops_over_frames_and_codebooks():
     figures = report_of(*BATCHES).figures(w_enhanced=0.3, w_anchor=2.0)
     objectives = [objective for objective, _ in BATCHES]
     frames = 7 + 30 + 12
-    expected, columns = {}, {}
+    expected, columns = {"log_codes": math.log(N)}, {}
     for kind, level in (("anchor", "G"), ("enhanced", "F")):
         loss, correct = (
             sum(mean(getattr(o, f"{kind}_{what}").tolist()) for o in objectives)
@@ -233,11 +233,11 @@ def test_a_low_perplexity_of_either_kind_is_a_collapse(kind, caplog):
 # In a Brain.
 
 
-def test_step_0_reports_what_the_labels_are_worth(make_brain):
+def test_the_first_step_reports_what_the_labels_are_worth(make_brain):
     brain = make_brain({"num_codebooks": 2}, log_interval=100)
     feed(brain, batch_of(*UNEQUAL))
     (row,) = brain.hparams.run_log.rows
-    assert row["step"] == 0
+    assert row["step"] == 1
     for kind in ("anchor", "enhanced"):
         assert 1 <= row[f"{kind}_perplexity"] <= row[f"{kind}_used_codes"] + 1e-9
         assert row[f"{kind}_used_codes"] <= 16

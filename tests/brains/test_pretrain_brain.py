@@ -35,7 +35,7 @@ def test_schedules_reach_the_optimiser_and_the_weights(make_brain):
     assert upper == (0.0, 0.5, 1.0, 1.5, 2.0, 2.0)
     assert set(lower) == {1.5}
     rows = brain.hparams.run_log.rows
-    assert [row["step"] for row in rows] == list(range(6))
+    assert [row["step"] for row in rows] == list(range(1, 7))
     assert [row["lr"] for row in rows] == pytest.approx(rates)
 
 
@@ -92,7 +92,7 @@ def test_run_log_writes_one_json_line_a_report(tmp_path, make_brain):
     brain = make_brain(run_log=RunLog(tmp_path, tensorboard=False))
     feed(brain, batch_of(*UNEQUAL), batch_of(*UNEQUAL))
     rows = read_metrics(tmp_path, "train")
-    assert [row["step"] for row in rows] == [0, 1]
+    assert [row["step"] for row in rows] == [1, 2]
     assert rows[1]["G"] != rows[0]["G"]
 
 
