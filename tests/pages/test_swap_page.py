@@ -94,5 +94,5 @@ def test_the_file_logger_writes_what_the_log_says(_corpus_template, tmp_path, wr
     (example,) = [example for example in EXAMPLES if "FileTrainLogger" in example[3]]
     start(write(*example), example[1], _corpus_template, tmp_path / "run")
     lines = (tmp_path / "run" / "train_log.txt").read_text().splitlines()
-    assert [line.partition(" - ")[0] for line in lines] == ["step: 0", "step: 2"]
+    assert [line.partition(" - ")[0] for line in lines] == ["step: 1", "step: 2"]
     assert "train loss: " in lines[0] and "valid loss: " in lines[1]
