@@ -8,7 +8,7 @@ import threading
 import pytest
 from small_shards import write
 
-from speechbrain_birq.data.shards import storage
+from speechbrain_birq.data import bounded_http
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +77,7 @@ def server(shards):
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{httpd.server_address[1]}", handler
-        storage._session.cache_clear()
+        bounded_http._session.cache_clear()
         httpd.shutdown()
         thread.join()
 
@@ -85,15 +85,15 @@ def server(shards):
 @pytest.fixture
 def patient(monkeypatch):
     """Retries without a pause."""
-    retries = storage.RETRIES.new(backoff_factor=0)
-    monkeypatch.setattr(storage, "RETRIES", retries)
-    storage._session.cache_clear()
+    retries = bounded_http.RETRIES.new(backoff_factor=0)
+    monkeypatch.setattr(bounded_http, "RETRIES", retries)
+    bounded_http._session.cache_clear()
 
 
 @pytest.fixture
 def impatient(monkeypatch):
     """No retries."""
-    monkeypatch.setattr(storage, "RETRIES", storage.Retry(0))
-    storage._session.cache_clear()
+    monkeypatch.setattr(bounded_http, "RETRIES", bounded_http.Retry(0))
+    bounded_http._session.cache_clear()
     yield
-    storage._session.cache_clear()
+    bounded_http._session.cache_clear()

@@ -3,12 +3,11 @@
 import shutil
 from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
-from huggingface_hub import file_download
 from local_hub import LocalHub, made_up_yodas
 from small_yodas import SPLITS, chosen, shard_files, written
 
+from speechbrain_birq.data import bounded_http
 from speechbrain_birq.data.corpora.yodas import hub as hub_module
 from speechbrain_birq.data.corpora.yodas.prepare import prepare_yodas
 from speechbrain_birq.data.corpora.yodas.utterance_list import UtteranceList
@@ -22,10 +21,9 @@ def yodas_files():
 @pytest.fixture
 def hub(monkeypatch, yodas_files):
     monkeypatch.setattr(hub_module, "WAIT", 0)
-    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
     with LocalHub(yodas_files).running() as hub:
         yield hub
-    huggingface_hub.close_session()
+    bounded_http._session.cache_clear()
 
 
 @pytest.fixture

@@ -1,152 +1,23 @@
-"""Files and servers that lie about sizes or never end: one sentence, soon, small."""
+"""Files that lie about sizes or never end: one sentence, soon, small."""
 
 import gzip
 import io
 import os
-import resource
-import signal
-import socket
 import tarfile
-import threading
-import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from bounds import bounded
 from local_hub import tar_gz
 
 from speechbrain_birq.checkpoints.files import seal
 from speechbrain_birq.checkpoints.recovery import read_checkpoint
 from speechbrain_birq.checkpoints.run_folder import best_checkpoint
 from speechbrain_birq.data.corpora.yodas.tar_audio import CorruptArchive, read_members
-from speechbrain_birq.data.shards import storage
 from speechbrain_birq.data.shards.reader import find_shards
 from speechbrain_birq.errors import BadInput
 
 pytestmark = pytest.mark.faults
-
-SECONDS, BYTES = 10, 500 * 10**6
-
-
-class TooLong(BaseException):
-    """Nobody catches it by mistake."""
-
-
-def too_long(*_):
-    raise TooLong
-
-
-@contextmanager
-def bounded():
-    """End the block after 10 s, and where it takes 500 MB more memory than before."""
-    with open("/proc/self/status") as file:
-        used = next(int(line.split()[1]) for line in file if "VmData" in line)
-    limits = resource.getrlimit(resource.RLIMIT_DATA)
-    before = signal.signal(signal.SIGALRM, too_long)
-    resource.setrlimit(resource.RLIMIT_DATA, (1024 * used + BYTES, limits[1]))
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        resource.setrlimit(resource.RLIMIT_DATA, limits)
-        signal.signal(signal.SIGALRM, before)
-
-
-# Servers: what they send for every request; None ends it.
-HEAD = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n"
-
-
-def slow_body():
-    yield HEAD % b"206 Partial Content" + b"Content-Length: 1000\r\n\r\n"
-    yield from trickle(b"x" * 1000)
-
-
-def slow_headers():
-    yield from trickle(HEAD % b"206 Partial Content" * 10)
-
-
-def trickle(data):
-    for byte in data:
-        yield bytes([byte])
-        time.sleep(0.2)
-
-
-def endless():
-    yield HEAD % b"200 OK" + b"\r\n"
-    while True:
-        yield bytes(2**20)
-
-
-def packed():
-    bomb = gzip.compress(bytes(2**26), 1)
-    head = HEAD % b"200 OK" + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
-    yield head % len(bomb) + bomb
-
-
-@pytest.fixture
-def serve():
-    """serve(answer): the URL of a server that answers every request in one way."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    ended = threading.Event()
-
-    def talk(connection, answer):
-        with connection:
-            connection.recv(2**16)
-            try:
-                for data in answer():
-                    if ended.is_set():
-                        return
-                    connection.sendall(data)
-            except OSError:
-                return
-
-    def accept(answer):
-        while not ended.is_set():
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=talk, args=[connection, answer])
-            thread.daemon = True
-            thread.start()
-
-    def start(answer):
-        threading.Thread(target=accept, args=[answer], daemon=True).start()
-        return f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-    yield start
-    ended.set()
-    listening.close()
-    storage._session.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        (slow_body, "less than 4 kB/s"),
-        (slow_headers, "does not answer in 2 s"),
-        (endless, "sends more than"),
-    ],
-)
-def test_a_server_that_never_ends(serve, monkeypatch, answer, reason):
-    monkeypatch.setattr(storage, "HEADER_SECONDS", 2)
-    monkeypatch.setattr(storage, "PATIENCE", 2)
-    # 256 MB take longer than 10 s where server and client share a busy core.
-    monkeypatch.setattr(storage, "LARGEST", 2**26)
-    with bounded(), pytest.raises(OSError, match=reason):
-        storage.read(serve(answer), "index.json")
-
-
-def test_a_body_is_not_unpacked(serve):
-    with bounded():
-        assert len(storage.read(serve(packed), "index.json")) < 2**20
-
-
-@pytest.mark.parametrize("answer", [endless, packed])
-def test_shards_of_such_a_server_are_refused(serve, answer):
-    with bounded(), pytest.raises(BadInput, match=r"index\.json cannot be read"):
-        find_shards(serve(answer), "train")
 
 
 def header(name, kind, size):

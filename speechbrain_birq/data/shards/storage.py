@@ -5,34 +5,19 @@ again, nor notices a server that ignores Range, nor bounds what it reads into me
 """
 
 import os
-import socket
 import stat
-import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import fsspec
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
-from urllib3.util import Retry
 
+from speechbrain_birq.data.bounded_http import CONNECTIONS, blocks, opened
+from speechbrain_birq.data.shards.deadline import in_time
 from speechbrain_birq.errors import BadInput
 
-CONNECTIONS = 16  # pieces that a process reads from afar at the same time
-TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
-HEADER_SECONDS = 70  # from a request to the end of the answer's headers
-PATIENCE, SLOWEST = 8, 4000  # a body may take 8 s, and then a second for 4000 bytes
-BLOCK = 2**20  # bytes that are read between two looks at the clock
-RETRIES = Retry(4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
-REDIRECTS = 4
+BLOCK = 2**20  # bytes of a store that are asked for at once
 LARGEST = 2**28  # bytes of a file that is read whole: lengths of 60 million utterances
 
 Piece = tuple[str, str, int, int]  # root, name, start, size
@@ -71,8 +56,11 @@ def read(
     BadInput
         If fsspec needs another package for this kind of URL.
     """
-    get = _get if str(root).startswith(("http://", "https://")) else _cat
-    data = get(f"{str(root).rstrip('/')}/{name}", start, size)
+    path = f"{str(root).rstrip('/')}/{name}"
+    if path.startswith(("http://", "https://")):
+        data = _get(path, start, size)
+    else:
+        data = (_from_store if is_url(path) else _from_disk)(path, start, size)
     if start is not None and size is not None and len(data) != size:
         raise OSError(f"{root}/{name} ends before byte {start + size}")
     return data
@@ -102,132 +90,54 @@ def _read_or_error(piece):
 
 
 def _get(url, start, size):
-    headers = {"Accept-Encoding": "identity"}
-    if start is not None:
-        headers["Range"] = f"bytes={start}-{start + size - 1}"
-    with _response(url, headers) as response:
-        if response.status_code == 404:
-            raise FileNotFoundError(f"{url} does not exist (404)")
-        response.raise_for_status()
+    asked = {} if start is None else {"Range": f"bytes={start}-{start + size - 1}"}
+    with opened(url, asked) as response:
         # Before the body is read: it would be the whole shard.
         if start is not None and response.status_code != 206:
             raise OSError(f"the server of {url} does not know Range requests")
-        return _body(response, url, LARGEST if size is None else size)
+        return b"".join(blocks(response, url, LARGEST if size is None else size))
 
 
-def _response(url, headers):
-    """The answer to a request; a redirect is followed on the same host only."""
-    session, target = _session(os.getpid()), url
-    for _ in range(1 + REDIRECTS):
-        try:
-            response = session.get(
-                target,
-                headers=headers,
-                timeout=TIMEOUT,
-                stream=True,
-                allow_redirects=False,
-            )
-        except _SlowHeadersError as error:
-            raise OSError(f"the server of {url} {error}") from error
-        if not response.is_redirect:
-            return response
-        response.close()
-        target, before = urljoin(target, response.headers["Location"]), target
-        if urlsplit(target)[:2] != urlsplit(before)[:2]:
-            raise OSError(f"{url} is redirected to {target}: give the new address")
-    raise OSError(f"{url} is redirected {REDIRECTS} times and more")
-
-
-def _body(response, url, limit):
-    """Read a body that has at most so many bytes and comes fast enough."""
-    data, started = bytearray(), time.monotonic()
-    try:
-        while block := response.raw.read1(BLOCK, decode_content=False):
-            data += block
-            if len(data) > limit:
-                raise OSError(f"the server of {url} sends more than {limit} bytes")
-            if time.monotonic() - started > PATIENCE + len(data) / SLOWEST:
-                raise OSError(
-                    f"the server of {url} sends less than {SLOWEST // 1000} kB/s"
-                )
-    except HTTPError as error:
-        raise OSError(f"{url} cannot be read to its end: {error}") from error
-    return bytes(data)
-
-
-class _SlowHeadersError(Exception):
-    """No ``OSError``, because urllib3 would try again."""
-
-
-def _headers_in_time(read_headers, sock):
-    """Read status and headers; close the socket if they do not come in time.
-
-    A timeout is that of a single read: a byte every 2 s would keep it from ending.
-    """
-    late = threading.Event()
-
-    def close():
-        late.set()
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(HEADER_SECONDS, close)
-    timer.daemon = True
-    timer.start()
-    try:
-        return read_headers()
-    except Exception as error:
-        if not late.is_set():
-            raise
-        raise _SlowHeadersError(f"does not answer in {HEADER_SECONDS} s") from error
-    finally:
-        timer.cancel()
-
-
-class _Connection(HTTPConnection):
-    def getresponse(self):
-        return _headers_in_time(super().getresponse, self.sock)
-
-
-class _SecureConnection(HTTPSConnection):
-    def getresponse(self):
-        return _headers_in_time(super().getresponse, self.sock)
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-def _cat(path, start, size):
-    if not is_url(path):
-        _check_file(path, LARGEST if size is None else None)
-    filesystem = _filesystem(path.split("://")[0] if is_url(path) else "file")
-    end = None if start is None else start + size
-    return filesystem.cat_file(path, start=start, end=end)
-
-
-def _check_file(path, limit):
-    """Refuse a pipe or a device, which may never end, and what does not fit."""
+def _from_disk(path, start, size):
+    """Read a regular file: a pipe or a device may never end."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path} is no regular file")
-    if limit is not None and status.st_size > limit:
-        raise OSError(f"{path} has more than {limit} bytes")
+    if size is None and status.st_size > LARGEST:
+        raise OSError(f"{path} has more than {LARGEST} bytes")
+    with open(path, "rb") as file:
+        file.seek(start or 0)
+        # Python makes room for all that is asked for, before it reads.
+        left = max(0, status.st_size - (start or 0))
+        return file.read(left if size is None else min(size, left))
 
 
-# Connections do not survive a fork, so the process id is part of the key.
-@lru_cache(maxsize=1)
-def _session(pid):
-    session = requests.Session()
-    adapter = HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=RETRIES)
-    adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, adapter)
-    return session
+def _from_store(path, start, size):
+    """Read through fsspec, which has neither deadlines nor bounds of its own."""
+    filesystem = _filesystem(path.split("://")[0])
+    try:
+        if size is None:
+            start, size = 0, in_time(path, lambda: filesystem.info(path)["size"])
+        if type(size) is not int or not 0 <= size <= LARGEST:
+            raise OSError(f"{path} has {size} bytes, not 0 to {LARGEST}")
+        ranges = [
+            (at, min(BLOCK, start + size - at))
+            for at in range(start, start + size, BLOCK)
+        ]
+        return b"".join(_range(filesystem, path, *part) for part in ranges)
+    except OSError:
+        raise
+    except Exception as error:  # of the store's library
+        raise OSError(f"{path}: {error}") from error
+
+
+def _range(filesystem, path, start, size):
+    data = in_time(
+        path, lambda: filesystem.cat_file(path, start=start, end=start + size)
+    )
+    if len(data) != size:
+        raise OSError(f"{path} gives {len(data)} bytes where {size} were asked for")
+    return data
 
 
 def _filesystem(protocol: str) -> Any:

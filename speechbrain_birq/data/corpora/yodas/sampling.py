@@ -15,7 +15,7 @@ from speechbrain_birq.errors import BadInput
 
 PARTS = {"audio": ".tar.gz", "text": ".txt", "duration": ".txt"}
 UTTERANCE = re.compile(r"([\w-]+)-[^-]+-[^-]+-[^-]+", re.ASCII)  # video-index-start-end
-
+LARGEST_TABLE = 2**27  # bytes of texts or durations; those of an archive have 10 MB
 
 Sortable = TypeVar("Sortable", str, "Archive")
 
@@ -70,6 +70,9 @@ def _archives(dataset, language):
                     f"{dataset.repo} has {paths[0]} but no {path}: name other "
                     f"--languages, or an earlier --revision"
                 )
+        for path in paths[1:]:
+            if files[path].size > LARGEST_TABLE:
+                raise BadInput(f"{path} of {dataset.repo} has {files[path].size} bytes")
         yield Archive(f"{language}/{number}", *(files[path] for path in paths))
 
 

@@ -5,11 +5,10 @@ import logging
 import os
 import sys
 
-import huggingface_hub
 import pytest
-from huggingface_hub import file_download
 from local_hub import COMMIT, REPO, LocalHub
 
+from speechbrain_birq.data import bounded_http
 from speechbrain_birq.data.corpora.yodas import hub as hub_module
 from speechbrain_birq.data.corpora.yodas.hub import HubDataset
 from speechbrain_birq.errors import BadInput
@@ -22,14 +21,11 @@ DATA = os.urandom(300_000)
 @pytest.fixture
 def hub(monkeypatch):
     monkeypatch.setattr(hub_module, "WAIT", 0)
-    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
-    # 10 MB otherwise, and a cut loses what was not written yet.
-    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
     files = {LARGE: DATA, SMALL: b"a b\n"}
     files |= {f"data/en000/text/{n:08d}.txt": b"" for n in range(1, 9)}
     with LocalHub(files).running() as hub:
         yield hub
-    huggingface_hub.close_session()
+    bounded_http._session.cache_clear()
 
 
 @pytest.fixture
@@ -145,7 +141,7 @@ def test_a_full_disk_is_no_fault_of_the_connection(dataset, tmp_path, monkeypatc
     def full(*args, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(file_download, "http_get", full)
+    monkeypatch.setattr(hub_module, "_download", full)
     file = dataset.files("data/en000")[LARGE]
     with pytest.raises(BadInput, match="no space left on the disk of"):
         dataset.fetch(file, tmp_path / "file")

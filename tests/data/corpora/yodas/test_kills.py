@@ -11,7 +11,6 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import file_download
 from small_yodas import (
     ROOT,
     SPLITS,
@@ -22,6 +21,7 @@ from small_yodas import (
 )
 
 from speechbrain_birq.data.corpora.yodas import archives as yodas_archives
+from speechbrain_birq.data.corpora.yodas import hub as hub_module
 from speechbrain_birq.data.corpora.yodas.archives import decode
 from speechbrain_birq.data.shards import writer as shards
 from speechbrain_birq.errors import BadInput
@@ -31,7 +31,7 @@ KILLS = [
     (shards, "_as_pcm", 12),
     (shards._Shard, "finish", 2),
     (yodas_archives, "write", 2),
-    (file_download, "http_get", 4),
+    (hub_module, "_download", 4),
 ]
 
 
