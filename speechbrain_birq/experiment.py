@@ -18,6 +18,12 @@ from speechbrain.utils.distributed import (
 )
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_birq.brains.closing import (
+    finetune_command,
+    known_scores,
+    log_closing,
+    transcribe_command,
+)
 from speechbrain_birq.brains.ctc import Transfer, check_test_splits
 from speechbrain_birq.brains.feature_statistics import estimate_statistics
 from speechbrain_birq.brains.run_log import add_result
@@ -67,6 +73,7 @@ class Experiment(NamedTuple):
     folder: Path
     resolved: str  # HyperPyYAML text that makes these hparams
     text: str = ""  # the same as a file that can be run
+    yaml: Path = Path()  # the file that was given
 
 
 @one_sentence
@@ -109,7 +116,11 @@ def _pretrain(prepare, experiment):
     _estimate_statistics(hparams, frontend, speech)
     brain = _brain(experiment, hparams["modules"], masks=masks["train"], speech=speech)
     _fit(experiment, brain, train, valid)
-    return _finish(experiment, brain)
+    figures = _finish(experiment, brain)
+    run = experiment.folder
+    command = finetune_command(experiment.yaml, hparams["data_folder"], run)
+    log_closing(run, command, trained=brain.progress.begun)
+    return figures
 
 
 @one_sentence
@@ -166,17 +177,25 @@ def _finetune(prepare, experiment):
     brain = _brain(
         experiment, {"model": model}, tokens=tokens, decoder=decoder, transfer=transfer
     )
+    known = {}
     if not experiment.options.test_only:
         _record_corpus(experiment, manifests)
+        known = known_scores(experiment.folder, experiment.text)
         _fit(experiment, brain, train, valid)
         _finish(experiment, brain)
+        if brain.progress.begun:
+            known = {}
     scores = {}
     for split in hparams["test_splits"]:
         loader = stage_loader(hparams, frontend, manifests[split], "test", items)
-        scores[split] = brain.score(split, loader)
+        scores[split] = known.get(split) or brain.score(split, loader)
         if test_chunk is not None:
             name = f"{split}@chunk{test_chunk.chunk_size}"
-            scores[name] = brain.score(name, loader, test_chunk)
+            scores[name] = known.get(name) or brain.score(name, loader, test_chunk)
+    tested = [manifests[split] for split in hparams["test_splits"]]
+    command = transcribe_command(experiment.folder, tested)
+    began = brain.progress.begun or experiment.options.test_only
+    log_closing(experiment.folder, command, trained=began)
     return scores
 
 
@@ -201,7 +220,7 @@ def _started(argv, script):
         check_same_run(folder, resolved)
         check_same_settings(resolved, PER_MACHINE)
         warn_of_restarts()
-        yield Experiment(hparams, options, folder, resolved, text)
+        yield Experiment(hparams, options, folder, resolved, text, Path(path))
 
 
 @contextmanager

@@ -388,8 +388,9 @@ class SumBrain(sb.Brain):
     @property
     def finished(self) -> bool:
         """Whether a recovered run has made all its steps and the validation after."""
-        limit = self.optimizer_step_limit
-        return self.step == 0 and limit is not None and self.optimizer_step >= limit
+        counter = self.hparams.epoch_counter
+        last = counter.current >= getattr(counter, "limit", math.inf)
+        return self.step == 0 and (last or self._optimizer_step_limit_exceeded)
 
     @property
     def model(self) -> Any:

@@ -16,7 +16,12 @@ from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.brains.memory import memory_told
 from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.brains.skipped_steps import refuse_divergence
-from speechbrain_birq.decoding.decoders import ErrorCounter, GreedyDecoder
+from speechbrain_birq.decoding.decoders import (
+    WORTHLESS_CER,
+    ErrorCounter,
+    GreedyDecoder,
+    worthless,
+)
 from speechbrain_birq.distributed import total
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.metrics.significance import file_name, interval, interval_text
@@ -227,6 +232,8 @@ class CTCBrain(SumBrain):
                 "%s: WER %.2f %% (95 %% interval %s), CER %.2f %%",
                 *(split, rates["wer"], interval_text(low, high), rates["cer"]),
             )
+            if rates["cer"] > WORTHLESS_CER:
+                logger.warning("%s: %s", split, worthless(rates["cer"]))
             self._write_scores(Path(self.hparams.output_folder), split, rows)
             add_result(self.hparams.output_folder, split, result)
         return result

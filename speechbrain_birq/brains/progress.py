@@ -30,6 +30,11 @@ class Progress:
         self._bar: tqdm | None = None
         self._first: tuple[float, int] | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether an epoch has begun since this start of the run."""
+        return self.total is not None
+
     def begin(self, done: int, total: int, shown: bool) -> None:
         """Begin an epoch.
 

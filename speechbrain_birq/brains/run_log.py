@@ -136,9 +136,14 @@ def _writer(folder, purge_step):
         return None
 
 
+def read_results(folder: str | Path) -> dict[str, Any]:
+    """Return a run folder's ``results.json``; nothing if there is none."""
+    path = Path(folder) / "results.json"
+    return read_json_entries(path, "delete it") if path.exists() else {}
+
+
 def add_result(folder: str | Path, key: str, value: Any) -> None:
     """Add or replace one entry of a run folder's ``results.json``."""
+    results = read_results(folder) | {key: value}
     path = Path(folder) / "results.json"
-    results = read_json_entries(path, "delete it") if path.exists() else {}
-    results[key] = value
     files.write(path, json.dumps(results, indent=2) + "\n")

@@ -14,6 +14,8 @@ from speechbrain_birq.decoding.tokens import Tokens
 from speechbrain_birq.distributed import gathered
 from speechbrain_birq.errors import BadInput
 
+WORTHLESS_CER = 50.0  # percent; above it, alignments are not worth reading
+
 
 class GreedyDecoder:
     """Take the most probable token of every frame, drop repetitions and blanks.
@@ -137,6 +139,17 @@ class ErrorRates(NamedTuple):
     cer: float
 
 
+def worthless(cer: float) -> str:
+    """Say that texts, and so what is aligned with them, are wrong for the most part.
+
+    Example
+    -------
+    >>> worthless(67.31)
+    'CER 67.3 %: most characters are wrong, so the alignments say little'
+    """
+    return f"CER {cer:.1f} %: most characters are wrong, so the alignments say little"
+
+
 class ErrorCounter:
     """Count the word and character errors of a split, by SpeechBrain's edit distance.
 
@@ -195,4 +208,6 @@ class ErrorCounter:
             files.replacing(path) as partial,
             open(partial, "w", encoding="utf-8") as file,
         ):
+            if self.rates().cer > WORTHLESS_CER:
+                file.write(f"{worthless(self.rates().cer)}\n\n")
             self.words.write_stats(file)

@@ -135,6 +135,17 @@ def test_silence_instead_of_words_is_all_deletions():
     assert counter.rates() == (100, 100)
 
 
+@pytest.mark.parametrize("said", [["ONE", "ONE"], ["TEN", "TEN"]])
+def test_worthless_alignments_are_called_so(tmp_path, said):
+    errors = ErrorCounter()
+    errors.append(["a", "b"], said, ["ONE", "ONE"])
+    errors.write(tmp_path / "wer.txt")
+    (first, *_) = (tmp_path / "wer.txt").read_text().splitlines()
+    worthless = errors.rates().cer > 50
+    assert worthless == (said == ["TEN", "TEN"])
+    assert first.startswith("CER 100.0 %" if worthless else "%WER 0.00")
+
+
 def test_alignments_of_every_utterance_are_written(counter, tmp_path):
     counter.write(tmp_path / "wer.txt")
     text = (tmp_path / "wer.txt").read_text(encoding="utf-8")

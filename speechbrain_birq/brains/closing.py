@@ -1,0 +1,117 @@
+"""The last lines of a training: what it has made, where, and what to do next."""
+
+import csv
+import logging
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechbrain.utils.distributed import if_main_process
+
+from speechbrain_birq.brains.progress import duration
+from speechbrain_birq.brains.report_line import figure_texts
+from speechbrain_birq.brains.run_log import read_results
+from speechbrain_birq.metrics.significance import file_name
+
+logger = logging.getLogger(__name__)
+
+SIZES = ("tiny", "base", "wide", "large")
+
+
+def log_closing(folder: str | Path, command: str, *, trained: bool) -> None:
+    """Log what a run has reached, and the command that uses it.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The run folder; its ``results.json`` holds the figures.
+    command : str
+        What to do next.
+    trained : bool
+        Whether this start has made steps; if not, the run was finished before.
+    """
+    if not if_main_process():
+        return
+    results = read_results(folder)
+    verb = "finished" if trained else "finished already, nothing is left to train"
+    logger.info(
+        "%s: %s: %s steps in %s",
+        folder,
+        verb,
+        f"{results.get('steps', 0):,}",  # --test_only needs no results.json
+        duration(results.get("seconds", 0)),
+    )
+    if not trained:  # otherwise they stand just above
+        _log_figures(results)
+    logger.info("next: %s", command)
+
+
+def _log_figures(results):
+    for name, figures in results.items():
+        if name == "valid" or (isinstance(figures, dict) and "wer_low" in figures):
+            shown = "validation" if name == "valid" else name
+            logger.info("%s: %s", shown, "  ".join(figure_texts(figures)))
+
+
+def known_scores(folder: Path, settings: str) -> dict[str, Any]:
+    """Return the scores that a run already has under the same settings.
+
+    Arguments
+    ---------
+    folder : Path
+        The run folder.
+    settings : str
+        What ``hyperparams.yaml`` will hold; other settings may decode otherwise.
+    """
+    before = folder / "hyperparams.yaml"
+    if not before.is_file() or before.read_text(encoding="utf-8") != settings:
+        return {}
+    return {
+        split: score
+        for split, score in read_results(folder).items()
+        if (folder / f"wer_{file_name(split)}.txt").is_file()
+    }
+
+
+def finetune_command(yaml: str | Path, data_folder: str | Path, run: str | Path) -> str:
+    """Return the command that fine-tunes a pretrained run.
+
+    Arguments
+    ---------
+    yaml : str or Path
+        YAML file of the pretraining: its name says how large the model is.
+    data_folder : str or Path
+        Folder of the splits.
+    run : str or Path
+        Run folder of the pretraining.
+
+    Example
+    -------
+    >>> finetune_command("hparams/birq_large_yodas.yaml", "/data/my corpus", "r/birq")
+    "birq finetune ctc_large --data_folder '/data/my corpus' --pretrained r/birq"
+    """
+    words = re.split(r"[^a-z]+", Path(yaml).stem.lower())
+    size = next((size for size in SIZES if size in words), "base")
+    options = ["--data_folder", str(data_folder), "--pretrained", str(run)]
+    return shlex.join(["birq", "finetune", f"ctc_{size}", *options])
+
+
+def transcribe_command(run: str | Path, manifests: Sequence[Any]) -> str:
+    """Return the command that transcribes a recording with a fine-tuned run.
+
+    Arguments
+    ---------
+    run : str or Path
+        Run folder of the fine-tuning.
+    manifests : sequence
+        Manifests of the test splits; the first recording of a CSV file is taken.
+    """
+    audio = "a.wav"
+    for manifest in manifests:
+        if isinstance(manifest, Path):  # shards hold no audio files
+            with open(manifest, newline="", encoding="utf-8") as file:
+                audio = next(csv.DictReader(file), {}).get("wav", audio)
+            break
+    return shlex.join(["birq", "transcribe", str(run), audio])
