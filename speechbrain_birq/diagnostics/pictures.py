@@ -9,7 +9,13 @@ import torch
 
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.diagnostics.spoken import Truth
-from speechbrain_birq.metrics.curves import draw_training, read_metrics
+from speechbrain_birq.metrics.curve_panels import (
+    AGREEMENT,
+    INFORMATION,
+    both,
+    draw_training,
+)
+from speechbrain_birq.metrics.curves import read_metrics
 from speechbrain_birq.metrics.units import joint_counts
 from speechbrain_birq.models.birq import BiRQ
 from speechbrain_birq.models.frontend import FrontEnd
@@ -24,9 +30,9 @@ Sets = Mapping[str, list[torch.Tensor]]
 logger = logging.getLogger(__name__)
 
 OVER_TRAINING = (
-    ("perplexity of the labels", ("anchor_perplexity", "enhanced_perplexity")),
-    ("agreement of anchor and enhanced", ("agreement",)),
-    ("their mutual information, nats", ("mutual_information",)),
+    both("perplexity of the labels", "perplexity"),
+    AGREEMENT,
+    INFORMATION,
 )
 RASTER_SECONDS = 4
 COLOURS = 20

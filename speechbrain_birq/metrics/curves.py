@@ -1,28 +1,16 @@
 """Read what a run has logged in its metrics.jsonl, and draw its curves."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from speechbrain_birq.checkpoints.files import replacing
 from speechbrain_birq.checkpoints.plain_files import read_json_lines
-
-if TYPE_CHECKING:  # matplotlib belongs to the extra demo
-    from matplotlib.figure import Figure
+from speechbrain_birq.metrics.curve_panels import draw_training
+from speechbrain_birq.metrics.line_labels import name_lines
 
 logger = logging.getLogger(__name__)
-
-PANELS = (
-    ("loss per item", ("G", "F", "loss")),
-    ("masked accuracy", ("anchor_accuracy", "enhanced_accuracy")),
-    ("used codes", ("anchor_used_codes", "enhanced_used_codes")),
-    ("perplexity", ("anchor_perplexity", "enhanced_perplexity")),
-    ("agreement, mutual information", ("agreement", "mutual_information")),
-    ("gradient norm", ("grad_norm",)),
-    ("learning rate", ("lr",)),
-    ("error rate, %", ("wer", "cer")),
-)
 
 
 def read_metrics(folder: str | Path, stage: str | None = None) -> list[dict[str, Any]]:
@@ -66,58 +54,11 @@ def plot_training(folder: str | Path) -> dict[str, Any]:
 
 def _save(figure, path):
     """Write a picture; a full disk must not end a run whose training is done."""
-    # At level DEBUG, which log.txt has, it logs every font that it considers.
-    logging.getLogger("matplotlib").setLevel(logging.INFO)
     try:
         with replacing(path) as partial:
             figure.savefig(partial, format="png", dpi=120)
     except OSError as error:
         logger.warning("no %s (%s)", path, error.strerror)
-
-
-def draw_training(
-    rows: Sequence[Mapping[str, Any]],
-    panels: Iterable[tuple[str, Sequence[str]]] = PANELS,
-) -> "Figure":
-    """Draw a panel for each group of values that was reported.
-
-    Arguments
-    ---------
-    rows : sequence of mapping
-        Reports, as ``read_metrics`` returns them.
-    panels : iterable
-        (title, names of the reported values) of each panel.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.figure import Figure
-
-    panels = [(t, n) for t, n in panels if any(name in r for r in rows for name in n)]
-    height = max(1, (len(panels) + 1) // 2)
-    width = max(1, min(2, len(panels)))
-    figure = Figure(figsize=(5 * width, 2.4 * height), layout="constrained")
-    for place, (title, names) in enumerate(panels, 1):
-        axes = figure.add_subplot(height, width, place)
-        for colour, name in zip(("C0", "C1", "C2"), names, strict=False):
-            _draw(axes, name, colour, rows)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("optimizer step", fontsize=8)
-        axes.legend(fontsize=7)
-        axes.grid(alpha=0.3)
-    return figure
-
-
-def _draw(axes, name, colour, rows):
-    for stage, style in (("train", "-"), ("valid", "--o")):
-        points = [
-            (r["step"], r[name]) for r in rows if r["stage"] == stage and name in r
-        ]
-        if points:
-            steps, values = zip(*points, strict=True)
-            label = f"{name}, {stage}"
-            axes.plot(steps, values, style, color=colour, markersize=3, label=label)
 
 
 def plot_comparison(runs: Mapping[str, str | Path], path: str | Path) -> None:
@@ -143,8 +84,9 @@ def plot_comparison(runs: Mapping[str, str | Path], path: str | Path) -> None:
     axes.set_xlabel("fine-tuning update")
     axes.set_ylabel("character error rate on dev, %")
     axes.set_ylim(bottom=0)
-    axes.legend()
     axes.grid(alpha=0.3)
+    figure.draw_without_rendering()  # labels need the size of the axes
+    name_lines(axes)
     figure.savefig(path, dpi=120)
 
 
