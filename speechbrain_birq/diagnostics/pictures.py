@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from speechbrain_birq.data.pipeline import AudioReader
+from speechbrain_birq.diagnostics.raster import draw_raster, visible
 from speechbrain_birq.diagnostics.spoken import Truth
 from speechbrain_birq.metrics.curve_panels import (
     AGREEMENT,
@@ -16,9 +17,9 @@ from speechbrain_birq.metrics.curve_panels import (
     draw_training,
 )
 from speechbrain_birq.metrics.curves import read_metrics
+from speechbrain_birq.metrics.line_labels import name_lines
 from speechbrain_birq.metrics.units import joint_counts
 from speechbrain_birq.models.birq import BiRQ
-from speechbrain_birq.models.frontend import FrontEnd
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +35,6 @@ OVER_TRAINING = (
     AGREEMENT,
     INFORMATION,
 )
-RASTER_SECONDS = 4
-COLOURS = 20
 
 
 def draw_all(
@@ -69,12 +68,16 @@ def draw_all(
     shown.append(f"k-means, layer {layer}")
     chosen = {name: sets[name] for name in shown}
     rows = read_metrics(run)
+    signal = AudioReader(model.frontend.sample_rate)(audio)[None]
+    spectrogram = model.frontend.log_mels(signal)[0]
     try:
         figures = {
             "codes_and_units": draw_heat_map(chosen, truth, diagnosis.unit, num_codes),
             "usage": draw_usage(sets, num_codes),
             "layers": draw_layers(diagnosis, layer),
-            "raster": draw_raster(model.frontend, audio, chosen, truth, diagnosis.unit),
+            "raster": draw_raster(
+                spectrogram, chosen, truth, diagnosis.unit, model.frontend
+            ),
         }
         if any("anchor_perplexity" in row for row in rows):
             figures["training"] = draw_training(rows, OVER_TRAINING)
@@ -124,7 +127,7 @@ def draw_heat_map(sets: Sets, truth: Truth, unit: str, num_codes: int) -> "Figur
         )
         axes.set_title(f"{name}: {len(shares)} used codes", fontsize=10)
         axes.set_xlabel(f"codes, sorted by their most frequent {unit}", fontsize=8)
-    shown = [_visible(names[index]) for index in order]
+    shown = [visible(names[index]) for index in order]
     panels[0].set_yticks(range(len(names)), shown, fontsize=7)
     panels[0].set_ylabel(f"{unit}, the most frequent on top")
     figure.colorbar(image, ax=panels, label=f"P({unit} | code)")
@@ -150,7 +153,7 @@ def draw_usage(sets: Sets, num_codes: int) -> "Figure":
     axes.set_xlabel(f"rank of the code, of {num_codes}")
     axes.set_ylabel("share of the frames, %")
     axes.set_title("How evenly codes are used (first codebook)", fontsize=11)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper right")  # all lines end at one height
     axes.grid(alpha=0.3)
     return figure
 
@@ -168,14 +171,14 @@ def draw_layers(diagnosis: "Diagnosis", label_layer: int) -> "Figure":
         places,
         [rows[name]["pnmi"] for name in layers],
         "o-",
-        label="layer, coded by the run's random projection",
+        label="layers, by the random projection",
     )
     axes.plot(
         places,
         [rows[name]["chance"] for name in layers],
         ":",
         color="C0",
-        label=f"the same by chance ({diagnosis.unit}s shuffled)",
+        label=f"by chance ({diagnosis.unit}s shuffled)",
     )
     for name, colour in (("anchor", "C1"), ("k-means, frames", "C2")):
         axes.axhline(rows[name]["pnmi"], color=colour, linestyle="--", label=name)
@@ -192,72 +195,10 @@ def draw_layers(diagnosis: "Diagnosis", label_layer: int) -> "Figure":
         f"What labels say about {diagnosis.unit}s, {diagnosis.frames} frames",
         fontsize=11,
     )
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     axes.grid(alpha=0.3)
+    figure.draw_without_rendering()  # labels need the size of the axes
+    name_lines(axes)
     return figure
-
-
-def draw_raster(
-    frontend: FrontEnd, audio: str, sets: Sets, truth: Truth, unit: str
-) -> "Figure":
-    """Draw the spectrogram of the first utterance, below it its units and labels."""
-    from matplotlib.figure import Figure
-
-    numbers, names = truth
-    width = frontend.frame_ms / 1000
-    frames = min(len(numbers[0]), round(RASTER_SECONDS / width))
-    signal = AudioReader(frontend.sample_rate)(audio)[None]
-    mels = frontend.log_mels(signal)[0, : frames * frontend.stack]
-    figure = Figure(figsize=(11, 3.4 + 0.5 * len(sets)), layout="constrained")
-    heights = [6, 1.2, *[1] * len(sets)]
-    upper, *lower = figure.subplots(
-        len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights}
-    )
-    extent = (0, frames * width, 0, mels.shape[1])
-    upper.imshow(
-        mels.T.numpy(), aspect="auto", origin="lower", extent=extent, cmap="magma"
-    )
-    upper.set_ylabel("mel channel")
-    upper.set_title(
-        f"Spectrogram, {unit}s and labels (first codebook; a code keeps its "
-        f"colour, {COLOURS} colours for all)",
-        fontsize=11,
-    )
-    tracks = {unit: numbers[0]} | {name: codes[0][:, 0] for name, codes in sets.items()}
-    for axes, (name, track) in zip(lower, tracks.items(), strict=True):
-        _draw_track(axes, track[:frames], width)
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    for start, end, number in _runs(numbers[0][:frames]):
-        middle, text = (start + end) / 2 * width, _visible(names[number])
-        lower[0].text(middle, 0.5, text, ha="center", va="center", fontsize=8)
-    lower[-1].set_xlabel("time, s")
-    return figure
-
-
-def _draw_track(axes, track, width):
-    """Draw a box for each run of a code, in the code's colour."""
-    from matplotlib import colormaps
-
-    for start, end, code in _runs(track):
-        # Neighboring codes get different colours, because 7 and 20 are coprime.
-        colour = colormaps["tab20"](code * 7 % COLOURS)
-        axes.axvspan(start * width, end * width, color=colour, linewidth=0, alpha=0.7)
-        axes.axvline(end * width, color="white", linewidth=0.6)
-    axes.set_yticks([])
-    axes.set_ylim(0, 1)
-
-
-def _runs(track):
-    """Return (first frame, frame after the last, code) of each run."""
-    codes, lengths = torch.unique_consecutive(track, return_counts=True)
-    ends = lengths.cumsum(0)
-    return list(
-        zip((ends - lengths).tolist(), ends.tolist(), codes.tolist(), strict=True)
-    )
-
-
-def _visible(name):
-    return {" ": "\u2423"}.get(name, name)
 
 
 def _styles(sets):

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy
+
 if TYPE_CHECKING:  # matplotlib belongs to the extra demo
     from matplotlib.axes import Axes
 
@@ -28,7 +30,7 @@ def name_lines(axes: "Axes") -> None:
     lines = [line for line in axes.get_lines() if _is_named(line)]
     if len(lines) < 2:
         return
-    ends = [float(line.get_ydata()[-1]) for line in lines]
+    ends = [float(numpy.asarray(line.get_ydata())[-1]) for line in lines]
     to_axes = axes.transData + axes.transAxes.inverted()
     axes.autoscale_view()
     heights = [float(to_axes.transform((axes.get_xlim()[0], end))[1]) for end in ends]
@@ -65,7 +67,7 @@ def moved_apart(heights: Sequence[float], gap: float) -> list[float]:
     groups: list[list[float]] = []  # [mean of the wanted heights, members]
     for index in order:
         groups.append([heights[index], 1])
-        while len(groups) > 1 and _overlap(*groups[-2:], gap):
+        while len(groups) > 1 and _overlap(groups[-2], groups[-1], gap):
             (mean, count), (other, more) = groups[-2:]
             groups[-2:] = [
                 [(mean * count + other * more) / (count + more), count + more]
