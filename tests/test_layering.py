@@ -41,9 +41,10 @@ PARTS = {
     "labels": "frontend",
     "objectives": "frontend",
     "masking": "frontend",
-    "frontend": "channel_statistics filterbank",
+    "frontend": "channel_statistics filterbank full_precision",
     "channel_statistics": "",
     "filterbank": "",
+    "full_precision": "",
 }
 
 

@@ -1,129 +1,23 @@
-"""Encode and transcribe any audio with a finished run."""
+"""Transcribe any audio with a finished run."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
+from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
-from speechbrain_birq.checkpoints.run_folder import (
-    best_checkpoint,
-    load_architecture,
-    load_weights,
-)
-from speechbrain_birq.data.audio_checks import printable
-from speechbrain_birq.data.pipeline import AudioReader
+from speechbrain_birq.checkpoints.run_folder import load_weights
 from speechbrain_birq.decoding.decoders import make_decoder
 from speechbrain_birq.decoding.tokens import load_tokens
-from speechbrain_birq.errors import BadInput, from_user_code, out_of_memory
+from speechbrain_birq.errors import BadInput, from_user_code
+from speechbrain_birq.inference.loaded_run import LoadedRun
+from speechbrain_birq.inference.recordings import Recording
 from speechbrain_birq.inference.streaming import TextStream
-from speechbrain_birq.inference.windows import Encode, encode_in_windows
-from speechbrain_birq.models.ctc import CTCModel, CTCOutput
+from speechbrain_birq.models.ctc import CTCOutput
 from speechbrain_birq.models.encoders.chunking import make_chunk
 
 
-class SpeechEncoder:
-    """Front end and encoder of a pretraining or a fine-tuning.
-
-    Arguments
-    ---------
-    run_folder : str or Path
-        The ``output_folder`` of the training.
-    trust : iterable
-        Further packages whose classes the folder may build.
-
-    Raises
-    ------
-    BadInput
-        If the folder is no run or its weights do not fit.
-    """
-
-    def __init__(self, run_folder: str | Path, trust: Iterable[str] = ()) -> None:
-        self.folder = Path(run_folder)
-        parts = load_architecture(self.folder, trust)
-        self.frontend, self.encoder = parts["frontend"], parts["encoder"].eval()
-        self.checkpoint = best_checkpoint(self.folder)
-        load_weights(parts, self.folder, self.checkpoint)
-        self.reader = AudioReader(self.frontend.sample_rate)
-
-    def read(self, path: str | Path) -> torch.Tensor:
-        """Read a file of any rate and number of channels as (1, S) at the run's rate.
-
-        Raises
-        ------
-        BadInput
-            If the file cannot be read or is shorter than one frame.
-        """
-        if not Path(path).is_file():
-            raise BadInput(f"no audio file {path}")
-        try:
-            signal = self.reader.read(str(path))
-        except Exception as error:  # soundfile raises many kinds
-            reason = printable(str(error))
-            raise BadInput(f"cannot read {path} as audio ({reason})") from error
-        if self.frontend.num_frames(len(signal)) < 1:
-            milliseconds = 1000 * len(signal) / self.frontend.sample_rate
-            raise BadInput(
-                f"{path} is shorter than one frame: it has {milliseconds:.0f} ms"
-            )
-        return signal.unsqueeze(0)
-
-    def encode(self, path: str | Path, encode: Encode) -> torch.Tensor:
-        """Encode one file, in overlapping windows if it is longer than 2 minutes.
-
-        Arguments
-        ---------
-        path : str or Path
-        encode : callable
-            (1, T, D) frames, (1,) lengths -> (1, T, H)
-
-        Raises
-        ------
-        BadInput
-            If the file cannot be read, or the memory is too small for it.
-        """
-        signal = self.read(path)
-        try:
-            frames = self.frontend(signal, torch.ones(1))
-            return encode_in_windows(encode, frames, self.frontend.frame_ms)
-        except (MemoryError, OSError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            seconds = signal.shape[1] / self.frontend.sample_rate
-            reason = printable(str(error))
-            raise BadInput(
-                f"cannot encode {path}, {seconds:.0f} s ({reason})"
-            ) from error
-
-    @torch.no_grad()
-    def features(self, path: str | Path, layer: int | None = None) -> torch.Tensor:
-        """Return the output of a layer for one file.
-
-        Arguments
-        ---------
-        path : str or Path
-        layer : int, optional
-            0 (input projection) to K; by default the normalized last layer.
-
-        Returns
-        -------
-        torch.Tensor
-            (T, H), a row every ``frontend.frame_ms`` milliseconds.
-
-        Raises
-        ------
-        BadInput
-            If the file cannot be read, or there is no such layer.
-        """
-        if layer is None:
-            return self.encode(path, self.encoder)[0]
-        if not 0 <= layer <= self.encoder.num_layers:
-            last = self.encoder.num_layers
-            raise BadInput(f"no layer {layer}: the encoder has 0 to {last}")
-        states = self.encode(path, lambda *x: self.encoder.hidden_states(*x)[layer])
-        return states[0]
-
-
-class Recogniser(SpeechEncoder):
+class Recogniser(LoadedRun):
     """A fine-tuned run that turns audio into text.
 
     Arguments
@@ -134,6 +28,9 @@ class Recogniser(SpeechEncoder):
         ``greedy`` or ``beam``.
     trust : iterable
         Further packages whose classes the folder may build.
+    freeze : bool
+        Whether gradients and dropout of the encoder are off in any mode that a Brain
+        sets.
 
     Raises
     ------
@@ -146,28 +43,61 @@ class Recogniser(SpeechEncoder):
         run_folder: str | Path,
         decoding: str = "greedy",
         trust: Iterable[str] = (),
+        *,
+        freeze: bool = True,
     ) -> None:
-        self.tokens = tokens = load_tokens(run_folder)
-        super().__init__(run_folder, trust)
-        self.model = CTCModel(
-            frontend=self.frontend, encoder=self.encoder, num_tokens=len(tokens)
-        ).eval()
-        load_weights({"head": self.model.head}, self.folder, self.checkpoint)
+        tokens = load_tokens(run_folder)
+        super().__init__(run_folder, trust, freeze=freeze)
+        self.tokens = tokens
+        self.head: torch.nn.Module = torch.nn.Linear(self.output_dim, len(tokens))
+        load_weights({"head": self.head}, self.folder, self.checkpoint)
+        self.head.requires_grad_(not freeze)
         self.decoder = make_decoder(decoding, tokens)
+        self.eval()
 
-    @torch.no_grad()
-    def log_probs(self, path: str | Path) -> CTCOutput:
-        """Return the log probabilities of one file's tokens: (1, T, V), (1,)."""
-        log_probs = self.encode(path, self._scored)
-        return CTCOutput(log_probs, torch.tensor([log_probs.shape[1]]))
+    def forward(
+        self,
+        wavs: torch.Tensor,
+        wav_lens: torch.Tensor | None = None,
+        chunk: DynChunkTrainConfig | None = None,
+    ) -> CTCOutput:
+        """Compute the log probabilities of the tokens for a padded batch.
 
-    def _scored(self, frames, lengths):
-        states = self.model.encode(frames, lengths)
-        return self.model.head(states).float().log_softmax(-1)
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            (B, S) or (S,) at ``frontend.sample_rate``, each of at least one frame, on
+            the module's device.
+        wav_lens : torch.Tensor, optional
+            (B,) relative lengths, as SpeechBrain has them; by default all are 1.
+        chunk : DynChunkTrainConfig, optional
+            Chunks to encode in; by default every frame sees the whole utterance.
 
-    def transcribe(self, path: str | Path) -> str:
-        """Return the text of one file."""
-        return self.decoder(*self.log_probs(path))[0]
+        Returns
+        -------
+        CTCOutput
+            (B, T, V) float32, undefined on padding; (B,) valid frames.
+        """
+        frames = self._frames(wavs, wav_lens)
+        with self._gradients():
+            log_probs = self._scored(*frames, chunk)
+        return CTCOutput(log_probs, frames.lengths)
+
+    def log_probs(self, recording: Recording) -> CTCOutput:
+        """Return the log probabilities of one recording's tokens: (1, T, V), (1,)."""
+        with self._evaluating():
+            log_probs = self._batch_encoder(self._scored).one(recording)
+        return CTCOutput(log_probs.unsqueeze(0), torch.tensor([len(log_probs)]))
+
+    def _scored(self, frames, lengths, chunk=None):
+        # An encoder of one's own need not know chunks.
+        options = {} if chunk is None else {"chunk": chunk}
+        states = self._layers(None)(frames, lengths, **options)
+        return self.head(states).float().log_softmax(-1)
+
+    def transcribe(self, recording: Recording) -> str:
+        """Return the text of one recording."""
+        return self.decoder(*self.log_probs(recording))[0]
 
 
 class StreamingRecogniser(Recogniser):
@@ -215,17 +145,17 @@ class StreamingRecogniser(Recogniser):
 
     def open(self) -> TextStream:
         """Begin an utterance: ``feed`` it samples (S,) at will, then ``finish``."""
-        return TextStream(self.model, self.tokens, self.chunk)
+        return TextStream(self, self.tokens, self.chunk)
 
-    def transcribe_in_pieces(self, path: str | Path) -> Iterator[str]:
-        """Yield the text that each chunk of a file adds."""
-        signal, stream = self.read(path)[0], self.open()
+    def transcribe_in_pieces(self, recording: Recording) -> Iterator[str]:
+        """Yield the text that each chunk of a recording adds."""
+        signal, stream = self.reader(recording), self.open()
         self.seconds += len(signal) / self.frontend.sample_rate
         samples = self.chunk.chunk_size * self.frontend.stack
         for piece in signal.split(samples * self.frontend.hop_samples):
             yield stream.feed(piece)
         yield stream.finish()
 
-    def transcribe(self, path: str | Path) -> str:
-        """Return the text of one file."""
-        return "".join(self.transcribe_in_pieces(path))
+    def transcribe(self, recording: Recording) -> str:
+        """Return the text of one recording."""
+        return "".join(self.transcribe_in_pieces(recording))

@@ -1,15 +1,23 @@
 """Transcribe a waveform piece by piece; equal to encoding all of it in chunks."""
 
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_birq.decoding.tokens import Tokens
-from speechbrain_birq.models.ctc import CTCModel
 from speechbrain_birq.models.encoders.chunking import check_chunks
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
+from speechbrain_birq.models.encoders.interface import Encoder
 from speechbrain_birq.models.frontend import FrontEnd
+
+
+class StreamedModel(Protocol):
+    """Whatever has a front end, an encoder and a CTC layer, as a ``CTCModel`` has."""
+
+    frontend: FrontEnd
+    encoder: Encoder
+    head: torch.nn.Module
 
 
 class FrameStream:
@@ -35,14 +43,16 @@ class FrameStream:
         window = frontend.fbank.compute_STFT.n_fft
         self.after = window - window // 2  # samples of a window from its center on
         self.context = -(-(window // 2) // self.hop)  # frames before the next window
-        self.samples = torch.zeros(0)
+        self.samples = torch.zeros(0, device=frontend.device)
         self.done = 0  # frames at the start of `samples` that were returned
         self.started = False
-        self.mels = torch.zeros(1, 0, frontend.n_mels)  # of an incomplete group
+        # Of an incomplete group.
+        self.mels = self.samples.new_zeros(1, 0, frontend.n_mels)
 
     def feed(self, samples: torch.Tensor) -> torch.Tensor:
         """Add samples (S,), return the frames (T, D) that they complete."""
-        self.samples = torch.cat((self.samples, samples.float()))
+        samples = samples.to(self.samples)
+        self.samples = torch.cat((self.samples, samples))
         return self._until((len(self.samples) - self.after) // self.hop + 1)
 
     def finish(self) -> torch.Tensor:
@@ -77,11 +87,12 @@ class EncoderStream:
     def __init__(self, encoder: SpeechBrainEncoder, chunk: DynChunkTrainConfig) -> None:
         self.encoder, self.size = encoder, chunk.chunk_size
         self.contexts = encoder.streaming_contexts(chunk)
-        self.waiting = torch.zeros(0, encoder.input_dim)
+        example = next(encoder.parameters())
+        self.waiting = example.new_zeros(0, encoder.input_dim).detach()
 
     def feed(self, frames: torch.Tensor) -> torch.Tensor:
         """Add frames (T, D), return the states (T', H) of the chunks they complete."""
-        self.waiting = torch.cat((self.waiting, frames))
+        self.waiting = torch.cat((self.waiting, frames.to(self.waiting)))
         complete = len(self.waiting) - len(self.waiting) % self.size
         return self._encode(complete)
 
@@ -91,7 +102,7 @@ class EncoderStream:
 
     def _encode(self, num_frames):
         ready, self.waiting = self.waiting[:num_frames], self.waiting[num_frames:]
-        states = [torch.zeros(0, self.encoder.output_dim)]
+        states = [self.waiting.new_zeros(0, self.encoder.output_dim)]
         for chunk in ready.split(self.size) if num_frames else ():
             states += self.encoder.forward_streaming(chunk.unsqueeze(0), self.contexts)
         return torch.cat(states)
@@ -102,7 +113,7 @@ class TextStream:
 
     Arguments
     ---------
-    model : CTCModel
+    model : CTCModel or Recogniser
         The model in evaluation mode.
     tokens : CharacterTokens or SentencePieceTokens
     chunk : DynChunkTrainConfig
@@ -114,7 +125,7 @@ class TextStream:
     """
 
     def __init__(
-        self, model: CTCModel, tokens: Tokens, chunk: DynChunkTrainConfig
+        self, model: StreamedModel, tokens: Tokens, chunk: DynChunkTrainConfig
     ) -> None:
         check_chunks(model.frontend, model.encoder)
         self.head, self.tokens = model.head, tokens

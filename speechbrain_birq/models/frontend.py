@@ -8,6 +8,7 @@ from speechbrain.dataio.dataio import length_to_mask
 
 from speechbrain_birq.models.channel_statistics import FLOOR, ChannelStatistics
 from speechbrain_birq.models.filterbank import LogMelFilterbank
+from speechbrain_birq.models.full_precision import FullPrecision
 
 NORMALIZE = ("utterance", "global")
 Number = TypeVar("Number", int, torch.Tensor)
@@ -43,7 +44,7 @@ def valid_frames(lengths: torch.Tensor, num_frames: int) -> torch.Tensor:
     return length_to_mask(lengths, max_len=num_frames, dtype=torch.bool)
 
 
-class FrontEnd(torch.nn.Module):
+class FrontEnd(FullPrecision):
     """Log-mel filterbank, normalized, neighboring frames stacked.
 
     Each mel channel gets mean 0 and variance 1: over the valid frames of its own
@@ -51,7 +52,8 @@ class FrontEnd(torch.nn.Module):
     (``global``). With ``global`` a frame depends on no later one, so audio can be
     streamed, but a recording's loudness stays in its frames. Either way the result
     depends neither on padding nor on the rest of the batch. Without normalization the
-    anchor labels collapse to a few codes. Runs in float32, under autocast too.
+    anchor labels collapse to a few codes. Runs in float32, under autocast and in a
+    model in half precision, too.
 
     Arguments
     ---------
@@ -116,6 +118,11 @@ class FrontEnd(torch.nn.Module):
     def output_dim(self) -> int:
         """D, features of one stacked frame (d_i of the paper)."""
         return self.n_mels * self.stack
+
+    @property
+    def device(self) -> torch.device:
+        """Where the filterbank lies."""
+        return self.fbank.compute_fbanks.matrix.device
 
     @property
     def frame_ms(self) -> float:

@@ -225,7 +225,7 @@ def test_a_run_folder_streams_what_its_model_says_in_chunks(streaming_run, audio
     for file in audio:
         signal = whole.read(file)
         seconds += signal.shape[1] / 16000
-        said = whole.model(signal, torch.ones(1), make_chunk(4, 1))
+        said = whole(signal, torch.ones(1), make_chunk(4, 1))
         assert recogniser.transcribe(file) == GreedyDecoder(whole.tokens)(*said)[0]
     assert recogniser.seconds == pytest.approx(seconds)
     assert recogniser.chunk_ms == 4 * 40

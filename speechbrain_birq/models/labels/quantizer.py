@@ -3,8 +3,10 @@
 import torch
 from torch.nn.functional import normalize
 
+from speechbrain_birq.models.full_precision import FullPrecision
 
-class Codebook(torch.nn.Module):
+
+class Codebook(FullPrecision):
     """Frozen random codes, drawn from N(0, 1): C of the paper.
 
     The paper's two quantizers share one codebook: give both the same instance.
@@ -54,7 +56,7 @@ class Codebook(torch.nn.Module):
         return self.codes.shape
 
 
-class RandomProjectionQuantizer(torch.nn.Module):
+class RandomProjectionQuantizer(FullPrecision):
     """Quantizer with a frozen random projection P and a frozen codebook C.
 
     distances(x)[g, n] = ‖P_gᵀ x − C_gn‖², and the code of x is its argmin over n.
