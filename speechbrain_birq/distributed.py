@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Set
+from collections.abc import Callable, Sequence, Set
 from typing import TypeVar
 
 import ruamel.yaml
@@ -41,6 +41,42 @@ def gathered(value: T) -> list[T]:
 def total(value: torch.Tensor) -> torch.Tensor:
     """Return the sum over ranks, with its gradient; all ranks call it together."""
     return all_reduce(value) if dist.is_initialized() else value
+
+
+def shared_out(
+    items: Sequence[torch.Tensor], work: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Apply a function to tensors, each rank to its share; all ranks call it together.
+
+    Arguments
+    ---------
+    items : sequence
+        n tensors of one shape, the same on every rank.
+    work : callable
+        (m, ...) -> (m, ...), each item on its own.
+
+    Returns
+    -------
+    torch.Tensor
+        (n, ...), bit-equal on all ranks.
+
+    Example
+    -------
+    >>> shared_out([torch.ones(2), torch.zeros(2)], torch.neg)
+    tensor([[-1., -1.],
+            [-0., -0.]])
+    """
+    if not dist.is_initialized():
+        return work(torch.stack([*items]))
+    share = -(-len(items) // dist.get_world_size())
+    start = dist.get_rank() * share
+    mine = [*items[start : start + share]]
+    # Every rank sends as many, so that one collective is enough.
+    mine += [torch.zeros_like(items[0])] * (share - len(mine))
+    done = work(torch.stack(mine)).contiguous()
+    every = done.new_empty(dist.get_world_size() * share, *done.shape[1:])
+    dist.all_gather_into_tensor(every, done)
+    return every[: len(items)]
 
 
 def check_same_settings(resolved_yaml: str, per_machine: Set[str]) -> None:

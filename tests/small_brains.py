@@ -7,13 +7,19 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.utils.epoch_loop import EpochCounter
 
-from speechbrain_birq.brains import CTCBrain
+from speechbrain_birq.brains import CTCBrain, Muon
 from speechbrain_birq.brains.label_fitting import LabelFitting
 from speechbrain_birq.brains.schedules import Ramp
 from speechbrain_birq.decoding.tokens import CharacterTokens
 
 TOKENS = CharacterTokens.from_texts(["ABC DE"])
 HOP = 160
+
+
+def muon(parameters, **settings):
+    """Return a Muon that moves every matrix among the parameters."""
+    parameters = [*parameters]
+    return Muon(parameters, hidden=torch.nn.ParameterList(parameters), **settings)
 
 
 class Log:

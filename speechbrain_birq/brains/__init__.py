@@ -3,6 +3,7 @@
 from speechbrain_birq.brains.base import SumBrain
 from speechbrain_birq.brains.ctc import CTCBrain
 from speechbrain_birq.brains.label_fitting import LabelFitting
+from speechbrain_birq.brains.muon import Muon
 from speechbrain_birq.brains.pretrain import BiRQBrain
 from speechbrain_birq.brains.probe import ProbeBrain
 from speechbrain_birq.brains.run_log import RunLog
@@ -12,6 +13,7 @@ __all__ = [
     "BiRQBrain",
     "CTCBrain",
     "LabelFitting",
+    "Muon",
     "ProbeBrain",
     "Ramp",
     "RunLog",

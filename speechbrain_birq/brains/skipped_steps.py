@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from speechbrain_birq.brains.muon import Muon
 from speechbrain_birq.distributed import gathered
 from speechbrain_birq.errors import BadInput
 
@@ -70,8 +71,8 @@ class SkippedSteps:
 def step_if_finite(optimizer: torch.optim.Optimizer, finite: torch.Tensor) -> None:
     """Step, or leave weights, moments and step counts as they are.
 
-    Fused Adam and AdamW decide on the device. For any other optimizer the host reads
-    ``finite``, which synchronises with the device in every step.
+    Fused Adam, AdamW and Muon decide on the device. For any other optimizer the host
+    reads ``finite``, which synchronises with the device in every step.
 
     Arguments
     ---------
@@ -105,7 +106,7 @@ def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
     step is skipped. A recovered state may switch ``fused`` off again.
     """
     fused = all(group.get("fused") for group in optimizer.param_groups)
-    return fused and isinstance(optimizer, torch.optim.Adam)
+    return fused and isinstance(optimizer, (torch.optim.Adam, Muon))
 
 
 def refuse_divergence(model: torch.nn.Module, loss: float, step: int) -> None:

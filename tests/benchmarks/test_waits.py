@@ -1,10 +1,13 @@
 """How often a training step synchronises with the device: not once."""
 
+from functools import partial
+
+import arms
 import pytest
 import torch
 import waits
 from arms import make_audio
-from small_brains import SPOKEN, batch_of, feed
+from small_brains import SPOKEN, batch_of, feed, muon
 
 from speechbrain_birq.brains.label_fitting import LabelFitting
 from speechbrain_birq.models.labels.fitted_quantizer import (
@@ -17,6 +20,14 @@ from speechbrain_birq.models.labels.quantizer import Codebook
 def test_a_step_between_two_log_intervals_synchronises_never(made, name):
     one, audio = made(name), make_audio(utterances=2, seconds=1.0)
     assert not waits.of_a_step(one, audio)
+
+
+def test_a_step_of_muon_synchronises_never(made):
+    one, audio = made("best_rq"), make_audio(utterances=2, seconds=1.0)
+    one.brain.opt_class = partial(muon, lr=0.01, fused=True)
+    arms.ready(one.brain)
+    assert not waits.of_a_step(one, audio)
+    assert len(one.brain.optimizer.param_groups) == 2
 
 
 def test_speechbrains_step_synchronises_twice(made):

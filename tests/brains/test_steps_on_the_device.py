@@ -15,6 +15,7 @@ from small_brains import (
     broken,
     feed,
     moved,
+    muon,
     parameters,
 )
 from speechbrain import Stage
@@ -25,6 +26,8 @@ from speechbrain_birq.errors import BadInput
 OPTIMIZERS = {
     "AdamW, fused": lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
     "Adam, fused": lambda p: torch.optim.Adam(p, lr=0.01, fused=True),
+    "Muon, fused": lambda p: muon(p, lr=0.01, weight_decay=0.1, fused=True),
+    "Muon": lambda p: muon(p, lr=0.01, weight_decay=0.1),
     "AdamW": lambda p: torch.optim.AdamW(p, lr=0.01),
     "SGD, fused": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, fused=True),
 }
@@ -48,9 +51,10 @@ def test_a_skipped_step_leaves_no_trace_in_the_optimizer(make_brain, name, first
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_fused_adam_alone_skips_on_the_device(name):
-    optimizer = OPTIMIZERS[name]([torch.nn.Parameter(torch.ones(1))])
-    assert skips_on_device(optimizer) == (name in ("AdamW, fused", "Adam, fused"))
+def test_fused_adam_and_muon_alone_skip_on_the_device(name):
+    optimizer = OPTIMIZERS[name]([torch.nn.Parameter(torch.ones(2, 2))])
+    names = ("AdamW, fused", "Adam, fused", "Muon, fused")
+    assert skips_on_device(optimizer) == (name in names)
 
 
 def test_a_recovered_state_that_is_not_fused_is_skipped_by_the_host():
@@ -121,8 +125,9 @@ def test_ctc_skips_on_the_device(make_ctc):
     assert moved(start, parameters(brain))
 
 
-def test_fp16_keeps_its_own_count_of_overflows(make_brain):
-    brain = make_brain(opt_class=FUSED)
+@pytest.mark.parametrize("name", ["AdamW, fused", "Muon, fused", "Muon"])
+def test_fp16_keeps_its_own_count_of_overflows(make_brain, name):
+    brain = make_brain(opt_class=OPTIMIZERS[name])
     brain.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     feed(brain, batch_of(*GOOD))
     start = parameters(brain)

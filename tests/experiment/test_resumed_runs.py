@@ -41,11 +41,15 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(
+    ("yaml", "accumulation"),
+    [("birq_tiny.yaml", 1), ("birq_tiny.yaml", 2), ("birq_muon_tiny.yaml", 1)],
+)
 def test_a_run_killed_within_an_epoch_resumes_exactly(
-    _corpus_template, tmp_path, monkeypatch, accumulation
+    _corpus_template, tmp_path, monkeypatch, yaml, accumulation
 ):
     more = dict(
+        yaml=yaml,
         optimizer_step_limit=None,
         label_noise=True,
         dropout=0.1,

@@ -1,0 +1,195 @@
+"""Measure time and steps to equal validation loss, for example of two optimizers.
+
+    birq minispeech corpus --hours 3; cd experiments/optimizer
+    python ../../benchmarks/quality.py minispeech.yaml --data_folder corpus
+    python ../../benchmarks/quality.py minispeech.yaml --table
+
+A plan is a YAML file: ``arms`` (settings of each), ``pretrain`` (settings of all),
+``seeds``, ``reference`` (an arm), and if wanted ``finetune`` with ``test_split``. A
+piece is one arm with one seed, on one core. Its figures are stored beside the plan as
+``<plan>/<arm>-<seed>.json``, and finished pieces are not run again. The table has, for
+each arm, the last validation's loss G, the steps and seconds after which it was as low
+as the reference's last one with the same seed, and how many times sooner that is; in
+brackets the smallest and the largest value of the seeds.
+
+Time is CPU time of the whole run, in equal parts for each step, because other load on
+the machine does not change it.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import ruamel.yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "experiments/labels"))
+
+from compare import train  # noqa: E402 (its folder is no package)
+
+COLUMNS = "{:14}{:>6}{:>22}{:>8}{:>9}{:>8}{:>19}{:>8}"
+TITLES = ("arm", "seeds", "G", "s/step", "steps", "s", "times sooner", "CER")
+
+
+def main():
+    """Run the missing pieces, then print the table of the stored ones."""
+    options = arguments()
+    plan = ruamel.yaml.YAML(typ="safe").load(options.plan)
+    kept = options.plan.with_suffix("")
+    if not options.table:
+        kept.mkdir(exist_ok=True)
+        for seed in options.seeds or plan["seeds"]:
+            for arm in options.arms or plan["arms"]:
+                path = kept / f"{arm}-{seed}.json"
+                if not path.exists():
+                    record = run_piece(arm, seed, plan, options)
+                    path.write_text(json.dumps(record, indent=1) + "\n")
+    records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
+    print(table(plan["reference"], records))
+
+
+def arguments():
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", type=Path, help="YAML of the arms")
+    parser.add_argument("--data_folder", help="folder of the corpus")
+    parser.add_argument("--output_folder", type=Path, default=Path("results/quality"))
+    parser.add_argument("--arms", nargs="+", help="default: all")
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: all")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    if not (options.table or options.data_folder):
+        parser.error("--data_folder is missing")
+    return options
+
+
+def run_piece(arm, seed, plan, options) -> dict:
+    """Pretrain an arm with a seed, fine-tune it if the plan says so; return figures."""
+    folder = options.output_folder / options.plan.stem / f"{arm}-{seed}"
+    common = {"data_folder": options.data_folder, "tensorboard": False}
+    common |= {"device": options.device, "seed": seed}
+    run, settings = folder / "pretrain", plan["pretrain"] | plan["arms"][arm]
+    seconds = train("pretrain", run, settings, common)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    record = {
+        "arm": arm,
+        "seed": seed,
+        "command": " ".join(["python", *sys.argv]),
+        "commit": commit(),
+        "machine": machine(),
+        "settings": settings,
+        "cpu_seconds": seconds,
+        "rows": [{key: row[key] for key in ("stage", "step", "G")} for row in rows],
+        "cer": None,
+    }
+    if "finetune" in plan:
+        tuned = folder / "finetune"
+        train("finetune", tuned, plan["finetune"] | {"pretrained": run}, common)
+        results = json.loads((tuned / "results.json").read_text())
+        record["cer"] = results[plan["test_split"]]["cer"]
+    return record
+
+
+def commit() -> str:
+    """Return the commit of the checkout."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def machine() -> str:
+    """Return the processor's name and torch's version."""
+    import torch
+
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(": ")[2] for line in lines if "model name" in line]
+    return f"{(names or [platform.processor()])[0]}, torch {torch.__version__}"
+
+
+def validation(record) -> list:
+    """Return (step, G) of every validation."""
+    return [(r["step"], r["G"]) for r in record["rows"] if r["stage"] == "valid"]
+
+
+def steps_to(points, level) -> float | None:
+    """Return the step at which a loss first is as low as ``level``, None if never.
+
+    Between two validations the loss is taken for a straight line. True curves sag, so
+    this is rather too late than too early.
+    """
+    before = None
+    for step, loss in points:
+        if loss <= level:
+            if before is None:
+                return float(step)
+            share = (before[1] - level) / (before[1] - loss)
+            return before[0] + share * (step - before[0])
+        before = step, loss
+    return None
+
+
+def per_step(record) -> float:
+    """Return the CPU seconds of a step."""
+    return record["cpu_seconds"] / validation(record)[-1][0]
+
+
+def sooner(record, reference) -> tuple:
+    """Return steps, CPU seconds and the quotient of times to the reference's last G."""
+    level = validation(reference)[-1][1]
+    steps = steps_to(validation(record), level)
+    if steps is None:
+        return None, None, None
+    seconds = steps * per_step(record)
+    there = steps_to(validation(reference), level) * per_step(reference)
+    return steps, seconds, there / seconds
+
+
+def table(reference, records) -> str:
+    """Return the table of all arms."""
+    lines = [COLUMNS.format(*TITLES)]
+    found = {(record["arm"], record["seed"]): record for record in records}
+    for arm in dict.fromkeys(record["arm"] for record in records):
+        mine = [record for record in records if record["arm"] == arm]
+        pairs = [
+            sooner(record, found[reference, record["seed"]])
+            for record in mine
+            if (reference, record["seed"]) in found
+        ]
+        lines.append(row(arm, mine, [pair for pair in pairs if pair[0] is not None]))
+    return "\n".join(lines)
+
+
+def row(arm, records, reached) -> str:
+    """Return the line of an arm; it averages over the seeds that came so far."""
+    last = [validation(record)[-1][1] for record in records]
+    cers = [record["cer"] for record in records if record["cer"] is not None]
+    return COLUMNS.format(
+        arm,
+        len(records),
+        spread(last, "{:.3f}"),
+        f"{statistics.mean(map(per_step, records)):.3f}",
+        f"{statistics.mean(r[0] for r in reached):.0f}" if reached else "-",
+        f"{statistics.mean(r[1] for r in reached):.0f}" if reached else "-",
+        spread([r[2] for r in reached], "{:.2f}"),
+        f"{statistics.mean(cers):.2f}" if cers else "-",
+    )
+
+
+def spread(values, form) -> str:
+    """Return the mean, and the smallest and largest value in brackets."""
+    if not values:
+        return "-"
+    shown = form.format(statistics.mean(values))
+    if len(values) == 1:
+        return shown
+    return f"{shown} ({form.format(min(values))}-{form.format(max(values))})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""quality.py: when an arm is as good as the reference."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import quality
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def record(arm, seed, seconds, losses, cer=None):
+    """Return a piece with a validation every 100 steps."""
+    rows = [
+        {"stage": "valid", "step": 100 * n, "G": g} for n, g in enumerate(losses, 1)
+    ]
+    rows.insert(0, {"stage": "train", "step": 0, "G": 0.0})
+    fields = dict(arm=arm, seed=seed, cpu_seconds=seconds, rows=rows, cer=cer)
+    return fields
+
+
+SLOW = record("slow", 1, 300.0, [6.0, 5.0, 4.0])
+QUICK = record("quick", 1, 400.0, [5.0, 3.0], cer=7.5)
+
+
+def test_a_level_between_two_validations_is_on_a_line():
+    points = quality.validation(QUICK)
+    assert points == [(100, 5.0), (200, 3.0)]
+    assert quality.steps_to(points, 3.5) == 175
+    assert quality.steps_to(points, 5.5) == 100
+    assert quality.steps_to(points, 2.9) is None
+
+
+def test_an_arm_is_sooner_by_the_quotient_of_times():
+    # Down to 4.0: 150 steps of 2 s, the reference 300 steps of 1 s.
+    assert quality.sooner(QUICK, SLOW) == (150, 300.0, 1.0)
+    assert quality.sooner(SLOW, SLOW) == (300, 300.0, 1.0)
+    assert quality.sooner(SLOW, QUICK) == (None, None, None)
+
+
+def test_the_table_averages_over_the_seeds_of_the_reference():
+    other = record("slow", 2, 300.0, [6.0, 4.5, 3.5]), record("quick", 2, 200.0, [3, 2])
+    lines = quality.table("slow", [SLOW, QUICK, *other]).splitlines()
+    slow, quick = (line.split() for line in lines[1:])
+    assert slow == "slow 2 3.750 (3.500-4.000) 1.000 300 300 1.00 (1.00-1.00) -".split()
+    mean = ["125", "200", "2.00", "(1.00-3.00)", "7.50"]
+    assert quick == ["quick", "2", "2.500", "(2.000-3.000)", "1.500", *mean]
+
+
+def test_every_stored_piece_is_of_its_plan_and_says_where_it_ran():
+    for plan in (ROOT / "experiments/optimizer").glob("*.yaml"):
+        arms = yaml.safe_load(plan.read_text())["arms"]
+        for path in plan.with_suffix("").glob("*.json"):
+            piece = json.loads(path.read_text())
+            assert path.stem == f"{piece['arm']}-{piece['seed']}"
+            assert arms[piece["arm"]].items() <= piece["settings"].items()
+            assert piece["commit"] and piece["machine"] and piece["command"], path
+
+
+@pytest.mark.slow
+def test_a_plan_is_run_once_and_fine_tuned(_corpus_template, tmp_path):
+    size = dict(n_mels=40, num_layers=2, d_model=16, nhead=2, d_ffn=32, num_codes=16)
+    common = dict(train_split="train", batch_seconds=4, number_of_epochs=1)
+    plan = dict(
+        reference="adamw",
+        seeds=[1],
+        test_split="test",
+        pretrain=size | common | dict(total_steps=3, label_layer=1),
+        finetune=common | dict(yaml="ctc_tiny.yaml", batch_seconds=5, fresh_layers=0),
+        arms=dict(
+            adamw=dict(yaml="birq_tiny.yaml"), muon=dict(yaml="birq_muon_tiny.yaml")
+        ),
+    )
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, ROOT / "benchmarks/quality.py", tmp_path / "plan.yaml"]
+    command += ["--output_folder", tmp_path / "runs", "--data_folder"]
+    for data in (_corpus_template, "nowhere"):  # the second time nothing is run
+        done = subprocess.run(
+            [*map(str, command), str(data)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        (_, *rows) = done.stdout.splitlines()
+        assert [row.split()[0] for row in rows] == ["adamw", "muon"]
+    piece = json.loads((tmp_path / "plan" / "muon-1.json").read_text())
+    assert piece["cpu_seconds"] > 0
+    assert piece["cer"] > 0
