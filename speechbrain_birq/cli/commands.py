@@ -1,6 +1,7 @@
 """What the groups of commands share: how a command and a run folder are declared."""
 
 import argparse
+import shlex
 from collections.abc import Callable
 
 Command = Callable[[argparse.Namespace], None]
@@ -14,3 +15,14 @@ def add_run(command: argparse.ArgumentParser, name: str = "run") -> None:
     command.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE", help=text
     )
+
+
+def say_next(*words: str) -> None:
+    """Print the command that uses what a command has made.
+
+    Example
+    -------
+    >>> say_next("birq", "pretrain", "birq_tiny", "--data_folder", "my corpus")
+    next: birq pretrain birq_tiny --data_folder 'my corpus'
+    """
+    print(f"next: {shlex.join(words)}")

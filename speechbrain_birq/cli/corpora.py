@@ -2,7 +2,7 @@
 
 import argparse
 
-from speechbrain_birq.cli.commands import AddCommand
+from speechbrain_birq.cli.commands import AddCommand, say_next
 from speechbrain_birq.errors import BadInput
 
 
@@ -48,6 +48,8 @@ def minispeech(arguments: argparse.Namespace) -> None:
         raise BadInput(str(error)) from error
     for split, length in seconds.items():
         print(f"{split:10} {length / 60:6.1f} min")
+    print(f"{arguments.folder}: finished")
+    say_next("birq", "pretrain", "birq_tiny", "--data_folder", arguments.folder)
 
 
 def shard(arguments: argparse.Namespace) -> None:
@@ -74,3 +76,5 @@ def shard(arguments: argparse.Namespace) -> None:
             f"{split}: {done.shards} shards, {done.utterances} utterances, "
             f"{done.seconds / 3600:.2f} h, {done.skipped} skipped"
         )
+    print(f"{arguments.folder}: finished")
+    say_next("birq", "pretrain", "birq_base", "--data_folder", arguments.folder)

@@ -37,6 +37,7 @@ class Diagnosis(NamedTuple):
     utterances: int
     rows: dict[str, dict[str, Any]]  # label set -> measure -> value
     pairs: list[dict[str, Any]]  # agreement, mutual information of two label sets
+    alignment_cer: float | None = None  # percent, of the run that aligned the texts
 
 
 def diagnose_run(
@@ -96,6 +97,7 @@ def diagnose_run(
     lengths = [len(codes) for codes in now["anchor"]]
     truth = frames_of(times, names, lengths, sets.model.frontend)
     diagnosis = _measure(spoken.unit, sets.model.heads.shape[1], now, before, truth)
+    diagnosis = diagnosis._replace(alignment_cer=spoken.cer)
     _write(diagnosis, folder)
     audio = {u.ID: u.wav for u in measured.utterances}[names[0]]
     draw_all(run, folder, diagnosis, sets.model, now, truth, audio)

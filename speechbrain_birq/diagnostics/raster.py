@@ -79,6 +79,7 @@ def draw_raster(
     for axes, name in zip(lower, tracks, strict=True):
         boxes = runs(torch.stack((codes[name], tracks[name]), 1))
         _draw_boxes(axes, boxes, colors, truth.names, frame_seconds)
+        axes.tick_params(bottom=axes is lower[-1])
         axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     lower[-1].set_xlabel("time, s")
     return figure
@@ -157,7 +158,6 @@ def _draw_boxes(axes: "Axes", boxes, colors, names, frame_seconds):
                 color="black" if bright else "white",
             )
     axes.set_yticks([])
-    axes.tick_params(bottom=axes.get_subplotspec().is_last_row())
     axes.set_ylim(0, 1)
     for spine in axes.spines.values():
         spine.set_visible(False)

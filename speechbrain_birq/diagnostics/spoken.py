@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torchaudio.functional import forced_align
 
+from speechbrain_birq.checkpoints.recovery import read_checkpoint
+from speechbrain_birq.checkpoints.run_folder import best_checkpoint
 from speechbrain_birq.data.manifest import Utterance
 from speechbrain_birq.diagnostics.phones import (
     Interval,
@@ -41,6 +43,7 @@ class ExactPhones:
     """
 
     unit = "phone"
+    cer = None  # nothing was recognised
 
     def __init__(self, folder: str | Path) -> None:
         try:
@@ -75,6 +78,8 @@ class AlignedTokens:
 
     def __init__(self, run_folder: str | Path, trust: Iterable[str] = ()) -> None:
         self.recogniser = Recogniser(run_folder, trust=trust)
+        meta = read_checkpoint(best_checkpoint(run_folder)).meta
+        self.cer = meta.get("cer")  # on the validation split of that run
         one = (len(token) == 1 for token in self.recogniser.tokens.vocabulary[1:])
         self.unit = "character" if all(one) else "subword"
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from speechbrain_birq.decoding.decoders import WORTHLESS_CER, worthless
+
 if TYPE_CHECKING:
     from speechbrain_birq.diagnostics.diagnose import Diagnosis
 
@@ -45,4 +47,10 @@ def table(diagnosis: "Diagnosis") -> str:
         f"frames MI and PNMI grow with the used codes:\nchance is their value with the "
         f"labels, or the {diagnosis.unit}s, shuffled."
     )
+    cer = diagnosis.alignment_cer
+    if cer is not None and cer > WORTHLESS_CER:
+        lines.append(
+            f"The texts were aligned by a run with {worthless(cer)}: nor do PNMI and "
+            f"purity.\nGive a better run with --alignment."
+        )
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Relabel a corpus once with layer k of a pretrained run."""
 
 import argparse
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,11 @@ def relabel(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="such as cuda:0")
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
-    relabel_run(**vars(parser.parse_args(argv)))
+    arguments = parser.parse_args(argv)
+    relabel_run(**vars(arguments))
+    again = [f"{arguments.run}/hyperparams.yaml", "--stored_labels"]
+    again += [arguments.output_folder, "--output_folder", f"{arguments.run}_relabelled"]
+    print("next:", shlex.join(["birq", "pretrain", *again]))
 
 
 def relabel_run(

@@ -172,7 +172,14 @@ def test_without_phones_a_fine_tuned_run_aligns_characters(
 ):
     found = diagnose_run(birq, corpus, "test", run_folder, tmp_path / "out")
     assert found.unit == "character" and found.frames > 0
+    assert found.alignment_cer == 50.0  # of the checkpoint's description
     assert "character pur." in table(found)
+
+
+@pytest.mark.parametrize(("cer", "said"), [(None, False), (50.0, False), (67.3, True)])
+def test_the_table_says_that_an_alignment_is_worthless(diagnosis, cer, said):
+    text = table(diagnosis[0]._replace(alignment_cer=cer))
+    assert ("CER 67.3 %" in text and "--alignment" in text) == said
 
 
 def test_aligned_characters_are_the_text_in_its_order(run_folder, corpus):

@@ -13,6 +13,7 @@ import torch
 from small_runs import finetune, pretrain, weights
 
 from speechbrain_birq.brains.base import SumBrain
+from speechbrain_birq.brains.progress import Progress
 from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.cli.main import main
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
@@ -235,8 +236,10 @@ def test_a_brain_counts_the_batches_of_the_epoch_at_hand(monkeypatch):
         seed=0,
     )
     monkeypatch.setattr(shard_batches, "WINDOW", 40)
-    monkeypatch.setattr(sb.Brain, "_fit_train", lambda *_: None)
+    monkeypatch.setattr(sb.Brain, "_fit_train", lambda *_, **__: None)
+    monkeypatch.setattr(SumBrain, "_planned_steps", lambda *_: 100)
     brain, counted = SumBrain.__new__(SumBrain), []
+    brain.optimizer_step, brain.progress = 0, Progress()
     brain.train_sampler = plan
     for epoch in range(5):
         brain._fit_train(plan, epoch, False)
