@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 DEMO = ["espeakng-loader>=0.2.4", "matplotlib>=3.8"]
 TRACK = ["tensorboard>=2.15"]
-LARGE = ["lhotse>=1.24", "huggingface_hub>=0.23"]
+LARGE = ["lhotse>=1.24", "huggingface_hub>=0.23", "datasets>=4"]
 LM = ["kenlm>=0.2", "pygtrie>=2.5"]  # SpeechBrain's scorer imports both
 TEST = ["pytest>=8", "hypothesis>=6.100"]
 

@@ -45,6 +45,7 @@ from speechbrain_birq.config.keys import PER_MACHINE
 from speechbrain_birq.config.loader import plain_value
 from speechbrain_birq.data.corpus_record import CorpusRecord
 from speechbrain_birq.data.pipeline import Item, MaskItem
+from speechbrain_birq.data.split_places import stand_ins
 from speechbrain_birq.data.splits import (
     prepare_splits,
     refuse_long,
@@ -210,6 +211,9 @@ def _started(argv, script):
         given = {name: options[name] for name in options.overridden_args}
         options = RunOptions.from_dictionary(given | {"debug_persistently": True})
     tree = configure(path, overrides, script, read_architecture)
+    names = ("data_folder", "valid_split", "test_splits")
+    settings = {name: plain_value(tree, name) for name in names}
+    tree.update(stand_ins(settings, overrides))
     folder = Path(plain_value(tree, "output_folder"))
     _check_options(options, folder, script)
     with _folder_named():  # the checkpointer makes it, as soon as the YAML is loaded

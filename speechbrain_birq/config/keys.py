@@ -55,6 +55,7 @@ DROPOUT = _number("a number from 0, below 1", lambda v: 0 <= v < 1)
 NUMBER = _number("a number")
 FLAG = Kind("True or False", lambda v: isinstance(v, bool))
 TEXT = Kind("a text", lambda v: isinstance(v, str))
+CASE = Kind("upper, lower or keep", lambda v: v in ("upper", "lower", "keep"))
 PATH = Kind("a path", lambda v: isinstance(v, str))
 TEXTS = Kind(
     "a list of texts",
@@ -68,7 +69,7 @@ BOTH = (*PRETRAIN, *FINETUNE)
 # A new key is a line of the YAML, an argument of a constructor, and a row here.
 KEYS = {
     # Data
-    "data_folder": Key(PATH, BOTH, resume=True, machine=True),
+    "data_folder": Key(PATH, BOTH, null=True, resume=True, machine=True),
     "output_folder": Key(PATH, BOTH, resume=True, machine=True),
     "pretrained": Key(PATH, FINETUNE, null=True),
     "trust": Key(TEXTS, FINETUNE, resume=True),
@@ -82,6 +83,8 @@ KEYS = {
     "num_workers": Key(WORKERS, BOTH, resume=True, machine=True),
     "cache_audio_gb": Key(FROM_0, BOTH, resume=True, machine=True),
     # Tokens and decoding
+    "text_case": Key(CASE, FINETUNE, optional=True),
+    "drop_characters": Key(TEXT, FINETUNE, optional=True),
     "tokens": Key(TEXT, FINETUNE),
     "num_tokens": Key(COUNT, FINETUNE),
     "decoding": Key(TEXT, FINETUNE, resume=True),

@@ -118,13 +118,18 @@ def _entry(path: Path, known: Mapping[str, Entry]) -> Entry | str:
         return str(error)
 
 
+def cache_folder() -> Path:
+    """Return the folder of what can be made again."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache) / "speechbrain_birq"
+
+
 def _memory(paths):
     """File of the durations of a folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     # Paths are in order, so the first and the last have no more in common than all.
     folder = os.path.commonpath([path.absolute() for path in (paths[0], paths[-1])])
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
-    return Path(cache) / "speechbrain_birq" / "headers" / f"{name}.json"
+    return cache_folder() / "headers" / f"{name}.json"
 
 
 def _read(memory) -> dict[str, Entry]:

@@ -1,19 +1,32 @@
 """What a training reads: the splits that it names, batches of them, a sample."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
-from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.distributed import if_main_process, run_on_main
 
+from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.loaders import make_loader
-from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.data.manifest import read_manifest, write_manifest
 from speechbrain_birq.data.pipeline import AudioReader, Item, make_dataset
 from speechbrain_birq.data.shards.dataset import make_shard_dataset
 from speechbrain_birq.data.shards.reader import Shards, find_shards
+from speechbrain_birq.data.split_places import (
+    held_out_share,
+    is_path,
+    manifest_path,
+)
+from speechbrain_birq.data.texts import TextCleaning
 from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
+
+MOST_HELD_OUT = 500  # utterances: an hour or so, validated after each epoch
 
 
 class _Experiment(Protocol):
@@ -33,7 +46,9 @@ class _FrontEnd(Protocol):
 def prepare_splits(
     prepare: Callable[..., Any], experiment: _Experiment, keys: Sequence[str]
 ) -> dict[str, Shards | Path]:
-    """Find shards, and write manifests of the splits that are folders of files.
+    """Find shards, and write manifests of the splits that are folders or tables.
+
+    Texts are cleaned as ``text_case`` and ``drop_characters`` say.
 
     Arguments
     ---------
@@ -49,25 +64,98 @@ def prepare_splits(
     dict
         split -> ``Shards`` or the path of its manifest
     """
+    hparams = experiment.hparams
     splits: list[str] = []
     for key in keys:
-        value = experiment.hparams[key]
+        value = hparams[key]
         splits += [value] if isinstance(value, str) else value
-    data_folder = experiment.hparams["data_folder"]
-    found = {split: find_shards(data_folder, split) for split in splits}
+    data_folder = hparams["data_folder"]
+    named = [split for split in splits if held_out_share(split) is None]
+    found = {split: find_shards(data_folder, split) for split in named}
     sharded = {split: shards for split, shards in found.items() if shards is not None}
     listed = [split for split in found if split not in sharded]
-    folder = experiment.folder / "manifests"
-    if listed:
-        run_on_main(
-            prepare,
-            kwargs={
-                "data_folder": data_folder,
-                "splits": listed,
-                "manifest_folder": folder,
-            },
+    cleaning = TextCleaning(
+        hparams.get("text_case", "keep"), hparams.get("drop_characters", "")
+    )
+    held_out = [split for split in splits if split not in named]
+    train = hparams["train_split"]
+    if held_out and train not in listed:
+        raise BadInput(
+            f"{held_out[0]!r} can only be held out of a training split of audio files, "
+            f"and {train!r} is none: give --valid_split"
         )
-    return sharded | {split: folder / f"{split}.csv" for split in listed}
+    manifests = {
+        split: manifest_path(experiment.folder / "manifests", split)
+        for split in (*listed, *held_out)
+    }
+    run_on_main(
+        _write_manifests,
+        args=[prepare, data_folder, manifests, listed, cleaning],
+    )
+    for split in held_out:
+        run_on_main(hold_out, args=[manifests[train], manifests[split], split])
+    for split, shards in sharded.items():
+        shards.cleaning = cleaning
+        if cleaning.active and if_main_process():
+            cleaning.report(split, shards.texts(clean=False))
+    return sharded | manifests
+
+
+def _write_manifests(prepare, data_folder, manifests, listed, cleaning):
+    paths = [
+        split
+        for split in listed
+        if data_folder is None or all(map(is_path, split.split("+")))
+    ]
+    others = [split for split in listed if split not in paths]
+    for splits, write in ((paths, prepare_librispeech), (others, prepare)):
+        if splits:
+            folder = manifests[splits[0]].parent
+            write(data_folder=data_folder, splits=splits, manifest_folder=folder)
+    for split in listed if cleaning.active else ():
+        rows = read_manifest(manifests[split])
+        cleaning.report(split, [row.text for row in rows if row.text])
+        clean = (row._replace(text=cleaning(row.text)) for row in rows)
+        write_manifest(manifests[split], clean)
+
+
+def hold_out(train: Path, valid: Path, split: str) -> None:
+    """Move a share of a training manifest to one for validation.
+
+    The share is of the utterances that have a text, if there are any. Which they are
+    depends on their names only, so that a resumed run has the same.
+
+    Arguments
+    ---------
+    train, valid : Path
+        The manifests.
+    split : str
+        Such as "5%".
+
+    Raises
+    ------
+    BadInput
+        If there are fewer than two utterances.
+    """
+    rows = read_manifest(train)
+    usable = [row for row in rows if row.text] or rows
+    if len(usable) < 2:
+        raise BadInput(
+            f"{split} of one utterance cannot be held out of training: give "
+            f"--valid_split"
+        )
+    share = held_out_share(split) or 0.0
+    count = min(max(1, round(share * len(usable))), MOST_HELD_OUT, len(usable) - 1)
+    ordered = sorted(usable, key=lambda row: sha256(row.ID.encode()).digest())
+    held = {row.ID for row in ordered[:count]}
+    write_manifest(valid, (row for row in rows if row.ID in held))
+    write_manifest(train, (row for row in rows if row.ID not in held))
+    logger.warning(
+        "validation takes %d of the %d utterances of training (%s, at most %d), which "
+        "are not trained on: its speakers are those of training; give --valid_split "
+        "to choose others",
+        *(count, len(rows), split, MOST_HELD_OUT),
+    )
 
 
 def stage_loader(
@@ -188,7 +276,7 @@ def transcripts(manifest: Shards | str | Path, split: str) -> list[str]:
         texts = [row.text for row in read_manifest(manifest) if row.text]
     if not texts:
         raise BadInput(
-            f"no transcripts in the split {split!r}: fine-tuning needs "
-            f"<speaker>-<chapter>.trans.txt files"
+            f"no transcripts in the split {split!r}: fine-tuning needs a column text "
+            f"in a table, or <speaker>-<chapter>.trans.txt files"
         )
     return texts

@@ -15,6 +15,7 @@ import torch
 
 from speechbrain_birq.checkpoints.files import new_folder, write
 from speechbrain_birq.checkpoints.plain_files import corruption_named, read_json
+from speechbrain_birq.data.split_places import split_name
 from speechbrain_birq.errors import BadInput
 
 NAME = "labels.json"
@@ -54,7 +55,7 @@ def write_labels(
     folder = Path(folder)
     refuse_other(folder, split, shape)
     lengths = {}
-    with new_folder(folder / split) as partial:
+    with new_folder(folder / split_name(split)) as partial:
         with open(partial / "codes.u16", "wb") as file:
             for utterance, codes in utterances:
                 file.write(codes.numpy().astype(np.uint16).tobytes())
@@ -68,7 +69,7 @@ def refuse_other(folder: str | Path, split: str, shape: Mapping[str, Any]) -> No
     """Refuse before the labeling starts what ``write_labels`` would refuse."""
     if (Path(folder) / NAME).is_file():
         StoredLabels(folder).fits(shape)
-    if (Path(folder) / split).exists():
+    if (Path(folder) / split_name(split)).exists():
         raise BadInput(
             f"{folder} holds labels of the split {split!r} already: give another "
             f"--output_folder, or delete it"
@@ -131,7 +132,7 @@ class StoredLabels:
         BadInput
             If the split, or the codes of an utterance, are missing.
         """
-        folder = self.folder / name
+        folder = self.folder / split_name(name)
         if not (folder / "index.json").is_file():
             raise BadInput(
                 f"{self.folder} holds no labels of the split {name!r}: relabel a run "

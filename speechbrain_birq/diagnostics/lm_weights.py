@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.data.split_places import manifest_path
 from speechbrain_birq.decoding.decoders import BeamDecoder, ErrorCounter
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import Recogniser
@@ -79,7 +80,7 @@ def tune_weights(
 
 
 def _rows(run, split, utterances):
-    path = run / "manifests" / f"{split}.csv"
+    path = manifest_path(run / "manifests", split)
     if not path.is_file():
         there = sorted(file.stem for file in path.parent.glob("*.csv"))
         raise BadInput(

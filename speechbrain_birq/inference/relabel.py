@@ -14,6 +14,7 @@ from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.loaders import make_loader
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset
 from speechbrain_birq.data.shards.dataset import ShardDataset
+from speechbrain_birq.data.split_places import manifest_path
 from speechbrain_birq.data.stored_labels import (
     StoredLabels,
     refuse_other,
@@ -152,7 +153,7 @@ def add_stored_labels(hparams: Mapping[str, Any], **datasets: Any) -> None:
 
 
 def _manifest(run, split):
-    path = run / "manifests" / f"{split}.csv"
+    path = manifest_path(run / "manifests", split)
     if not path.is_file():
         raise BadInput(
             f"no manifest {path}: labels are stored for corpora that are read file by "

@@ -181,5 +181,5 @@ def test_a_key_given_twice_inside_a_part_is_refused_by_name(load, edit):
 def test_the_flat_file_has_the_delta_s_head_and_comments(hparams, delta):
     name = delta("lr: 0.5 # my rate\n")
     text = dump(flatten(hparams / name))
-    assert text.startswith("# A delta.\n\n# Data\ndata_folder: !PLACEHOLDER # ")
+    assert text.startswith("# A delta.\n\n# Data\ndata_folder: null # ")
     assert "\nlr: 0.5 # my rate\nwarmup_steps: 1000 # " in text

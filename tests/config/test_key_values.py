@@ -145,13 +145,6 @@ def test_a_window_needs_rotary_attention(load, delta):
         load(name, attention_window=6)
 
 
-def test_a_forgotten_data_folder_is_refused_by_name(load, hparams):
-    from speechbrain_birq.config import load_configuration
-
-    with pytest.raises(BadInput, match="data_folder"):
-        load_configuration(hparams / "birq_tiny.yaml", {})
-
-
 def test_an_infinite_rate_of_the_command_line_is_refused(load):
     from speechbrain_birq.config.checks import Given
 

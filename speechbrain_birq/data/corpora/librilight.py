@@ -11,11 +11,11 @@ Each of the six folders of ``1h`` holds 10 minutes; 10 hours are ``1h`` and ``9h
 from pathlib import Path
 
 from speechbrain_birq.data.corpora.completeness import check_transcripts
+from speechbrain_birq.data.corpora.forms import write_manifests
 from speechbrain_birq.data.corpora.librispeech import (
     Found,
     find_utterances,
     measured,
-    write_manifests,
 )
 from speechbrain_birq.data.manifest import Utterance
 from speechbrain_birq.errors import BadInput
@@ -31,7 +31,7 @@ PARTS = {
 
 
 def prepare_librilight(
-    data_folder: str | Path, splits: list[str], manifest_folder: str | Path
+    data_folder: str | Path | None, splits: list[str], manifest_folder: str | Path
 ) -> dict[str, Path]:
     """Write a manifest of each split of LibriSpeech or of Libri-light's limited sets.
 

@@ -2,7 +2,6 @@
 
 import logging
 from codecs import BOM_UTF8
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +11,13 @@ from speechbrain_birq.data.corpora.completeness import (
     check_transcripts,
     is_published,
 )
+from speechbrain_birq.data.corpora.forms import log_same_name, write_manifests
 from speechbrain_birq.data.files_below import files_below
 from speechbrain_birq.data.headers import measure_all
 from speechbrain_birq.data.manifest import (
     AUDIO_SUFFIXES,
     Utterance,
     some_of,
-    write_manifest,
 )
 from speechbrain_birq.errors import BadInput
 
@@ -28,7 +27,7 @@ TRANSCRIPTS = ".trans.txt"
 
 
 def prepare_librispeech(
-    data_folder: str | Path, splits: list[str], manifest_folder: str | Path
+    data_folder: str | Path | None, splits: list[str], manifest_folder: str | Path
 ) -> dict[str, Path]:
     """Write one manifest for each split; audio is any of flac, wav, opus, ogg.
 
@@ -38,10 +37,11 @@ def prepare_librispeech(
 
     Arguments
     ---------
-    data_folder : str or Path
-        Holds the splits.
+    data_folder : str or Path, optional
+        Holds the splits that are not paths.
     splits : list
         Names of folders, "+" joins several into one: "train-clean-100+train-other-500".
+        A table or a path is used as it is.
     manifest_folder : str or Path
         Where the CSV files go.
 
@@ -53,51 +53,10 @@ def prepare_librispeech(
     Raises
     ------
     BadInput
-        If a folder is missing or holds no audio, a split is not below ``data_folder``,
-        or LibriSpeech (with SPEAKERS.TXT beside the splits) was unpacked in part.
+        If a folder is missing or holds no audio, or LibriSpeech (with SPEAKERS.TXT
+        beside the splits) was unpacked in part.
     """
     return write_manifests(data_folder, splits, manifest_folder, find=find_utterances)
-
-
-def write_manifests(
-    data_folder: str | Path,
-    splits: list[str],
-    manifest_folder: str | Path,
-    *,
-    find: Callable[[Path, str], list[Utterance]],
-) -> dict[str, Path]:
-    """Write one manifest for each split, with what ``find(data_folder, part)`` finds.
-
-    Arguments and errors are those of ``prepare_librispeech``.
-    """
-    return {
-        split: write_manifest(
-            Path(manifest_folder) / f"{split}.csv",
-            _joined(Path(data_folder), split, find),
-        )
-        for split in splits
-    }
-
-
-def _joined(data_folder, split, find):
-    """Join the utterances of splits; if two have one name, take the first."""
-    found = {}
-    for part in split.split("+"):
-        if not part or ".." in Path(part).parts or Path(part).is_absolute():
-            raise BadInput(
-                f"the split {split!r} must name folders below {data_folder}, joined "
-                f"by +"
-            )
-        for utterance in find(data_folder, part):
-            if found.setdefault(utterance.ID, utterance) is not utterance:
-                _log_same_name(utterance.wav, found[utterance.ID].wav)
-    return list(found.values())
-
-
-def _log_same_name(path, first):
-    logger.warning(
-        "skipped %s: %s has the same name", printable(path), printable(first)
-    )
 
 
 def find_utterances(data_folder: str | Path, split: str) -> list[Utterance]:
@@ -171,7 +130,7 @@ def _one_per_name(paths):
     named: dict[str, Path] = {}
     for path in paths:
         if named.setdefault(path.stem, path) != path:
-            _log_same_name(path, named[path.stem])
+            log_same_name(path, named[path.stem])
     return list(named.values())
 
 

@@ -19,6 +19,8 @@ from speechbrain_birq.data.shards.index import (
 from speechbrain_birq.data.shards.recently_used import RecentlyUsed
 from speechbrain_birq.data.shards.storage import LARGEST, Piece, is_url, read_pieces
 from speechbrain_birq.data.shards.writer import TABLE
+from speechbrain_birq.data.split_places import places
+from speechbrain_birq.data.texts import TextCleaning
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -28,13 +30,13 @@ logger = logging.getLogger(__name__)
 KEPT = 50_000
 
 
-def find_shards(data_folder: str | Path, split: str) -> "Shards | None":
+def find_shards(data_folder: str | Path | None, split: str) -> "Shards | None":
     """Find the shards of a split.
 
     Arguments
     ---------
-    data_folder : str or Path
-        Folder or URL above the splits.
+    data_folder : str or Path, optional
+        Folder or URL above the splits that are not paths.
     split : str
         "+" joins several.
 
@@ -47,16 +49,17 @@ def find_shards(data_folder: str | Path, split: str) -> "Shards | None":
     ------
     BadInput
         If the index cannot be read, writing is not finished, or some of the joined
-        splits are shards and others are not.
+        splits are shards and others are not; or as ``places``.
     """
-    roots = [f"{str(data_folder).rstrip('/')}/{part}" for part in split.split("+")]
+    found = places(data_folder, split)
+    roots = [f"{place.folder.rstrip('/')}/{place.name}" for place in found]
     sharded = [is_url(root) or _has_shards(Path(root)) for root in roots]
     if not any(sharded):
         return None
     if not all(sharded):
         raise BadInput(
-            f"the split {split!r} of {data_folder} joins shards and folders of audio "
-            f"files: make shards of all with `birq shard`"
+            f"the split {split!r} joins shards and audio files "
+            f"({', '.join(roots)}): make shards of all with `birq shard`"
         )
     return Shards(roots)
 
@@ -107,6 +110,7 @@ class Shards:
         self._tables = RecentlyUsed(read_table, KEPT)
         self._labels = RecentlyUsed(read_labels, KEPT)
         self._without_labels = LoggedOnce()
+        self.cleaning = TextCleaning()  # of transcripts; a run sets its own
 
     def __len__(self):
         return int(self.first[-1])
@@ -118,8 +122,13 @@ class Shards:
         """Return which utterances have a transcript: (utterances,) bool."""
         return self._column("texts.npy", TABLE["text"])
 
-    def texts(self) -> Iterator[str]:
+    def texts(self, clean: bool = True) -> Iterator[str]:
         """Yield all transcripts that are not empty, shard after shard.
+
+        Arguments
+        ---------
+        clean : bool
+            As ``cleaning`` makes them, or as they are stored.
 
         Raises
         ------
@@ -133,7 +142,10 @@ class Shards:
                 raise BadInput(
                     f"{root}: cuts of shard {name} unreadable ({one_line(error)})"
                 ) from error
-            yield from (label.text for label in labels if label.text)
+            for label in labels:
+                text = self.cleaning(label.text) if clean else label.text
+                if text:
+                    yield text
 
     def label(self, number: int) -> Label:
         """Return name, speaker and transcript of an utterance.
@@ -143,7 +155,8 @@ class Shards:
         """
         (root, name), row = self._place(number)
         try:
-            return self._labels.get(root, name, self._size(number))[row]
+            label = self._labels.get(root, name, self._size(number))[row]
+            return label._replace(text=self.cleaning(label.text))
         except ValueError as error:
             if self._without_labels.number(f"{root} {name}"):
                 logger.warning(

@@ -148,12 +148,11 @@ def test_chapters_that_are_links_are_read_and_hidden_files_are_not(
     assert len(rows(librilight, "librilight-10min", tmp_path)) == 4
 
 
-@pytest.mark.parametrize("split", ["/corpus/dev", "../dev", "", "dev+"])
-def test_a_split_that_is_not_below_the_data_folder_is_refused(
+@pytest.mark.parametrize("split", ["train/../dev", "", "dev+"])
+def test_a_name_that_is_not_below_the_data_folder_is_refused(
     librilight, tmp_path, split
 ):
-    split = split.replace("/corpus", str(librilight))
-    with pytest.raises(BadInput, match="must name folders below"):
+    with pytest.raises(BadInput, match="must name a folder below"):
         rows(librilight, split, tmp_path)
     assert not list(tmp_path.rglob("*.csv"))
 

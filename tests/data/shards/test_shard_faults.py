@@ -137,7 +137,7 @@ def test_missing_lengths_are_refused(shards):
 
 def test_shards_and_files_do_not_join(shards):
     (shards / "files").mkdir()
-    with pytest.raises(BadInput, match="joins shards and folders of audio files"):
+    with pytest.raises(BadInput, match="joins shards and audio files"):
         find_shards(shards, "train+files")
 
 

@@ -1,0 +1,201 @@
+"""Own corpora as tables: CSV, TSV and JSONL files that list recordings."""
+
+import logging
+import math
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from speechbrain_birq.data.audio_checks import printable
+from speechbrain_birq.data.corpora.tables import Row, read_table
+from speechbrain_birq.data.headers import measure_all
+from speechbrain_birq.data.manifest import Utterance, some_of
+from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
+
+# What each column may be called, in the order in which they are taken.
+AUDIO = ("wav", "path", "audio_filepath", "file_name", "audio")
+TEXT = ("text", "transcription", "sentence", "wrd")
+SPEAKER = ("speaker", "spk_id", "speaker_id", "client_id")
+START = ("offset", "start")  # of a segment, in seconds or samples
+CLOSE = 0.5  # seconds by which a duration may differ from the header's
+
+
+class Columns(NamedTuple):
+    """The columns of a table that are used; "" where there is none."""
+
+    audio: str
+    text: str
+    speaker: str
+
+    @classmethod
+    def of(cls, path: Path, names: Collection[str]) -> "Columns":
+        """Choose them, and log what was chosen.
+
+        Raises
+        ------
+        BadInput
+            If no column names the audio.
+        """
+        kinds = (AUDIO, TEXT, SPEAKER)
+        found = [[name for name in kind if name in names] for kind in kinds]
+        if not found[0]:
+            there = some_of(sorted(names), most=12)
+            raise BadInput(
+                f"{printable(path)} has no column {', '.join(AUDIO[:-1])} or "
+                f"{AUDIO[-1]} (it has {there}): name the audio files in one"
+            )
+        for taken, *others in filter(None, found):
+            if others:
+                logger.warning(
+                    "%s: takes the column %r, not %s",
+                    *(printable(path), taken, " or ".join(map(repr, others))),
+                )
+        return cls(*(names[0] if names else "" for names in found))
+
+
+def table_utterances(
+    path: str | Path, data_folder: str | Path | None = None
+) -> list[Utterance]:
+    """Find the readable utterances of a table, in its order.
+
+    Rows whose file is missing or cannot be read are counted and named in the log.
+    Lengths are those of the files' headers; a column ``duration`` is compared with
+    them. Without a column ``id``, an utterance is called as its file, or, if two files
+    have one name, as its path below the table.
+
+    Arguments
+    ---------
+    path : str or Path
+        CSV, TSV or JSONL. One of the columns ``AUDIO`` names the files, relative to the
+        table's folder; ``TEXT``, ``SPEAKER``, ``duration`` and ``id`` are optional.
+    data_folder : str or Path, optional
+        Where files are that are not below the table's folder.
+
+    Raises
+    ------
+    BadInput
+        If the table cannot be read, lacks the column of the audio, has an id twice, or
+        if no file can be read.
+    """
+    path = Path(path).absolute()
+    rows = read_table(path)
+    columns = Columns.of(path, {name for row in rows for name in row.cells})
+    _refuse_segments(path, rows)
+    files = [_file(path.parent, data_folder, row.cells, columns) for row in rows]
+    names = _names(path, rows, files)
+    seconds = _measured(path, files)
+    found = [
+        (row, _utterance(row, columns, name, str(file), seconds[file]))
+        for row, file, name in zip(rows, files, names, strict=True)
+        if file in seconds
+    ]
+    _compare_durations(path, found)
+    logger.info(
+        "%s: %d of %d rows are used, audio from the column %r, %s",
+        *(printable(path), len(found), len(rows), columns.audio),
+        f"texts from {columns.text!r}" if columns.text else "no texts",
+    )
+    return [utterance for _, utterance in found]
+
+
+def _utterance(row, columns, name, wav, seconds):
+    speaker = row.cells.get(columns.speaker, "")
+    text = " ".join(row.cells.get(columns.text, "").split())
+    return Utterance(name, round(seconds, 4), wav, speaker, text)
+
+
+def _file(folder, data_folder, cells, columns):
+    """The path of a row's audio, or None if the cell is empty."""
+    cell = cells.get(columns.audio, "")
+    if not cell:
+        return None
+    path = folder / os.path.expanduser(cell)
+    if data_folder is not None and not os.path.exists(path):
+        other = Path(data_folder, cell).absolute()
+        return other if os.path.exists(other) else path
+    return path
+
+
+def _names(path, rows: Sequence[Row], files):
+    """One name for each row; a name that two rows have is refused."""
+    stems = [file.stem for file in files if file]
+    unique = len(stems) == len(set(stems))
+    lines: dict[str, int] = {}
+    names = []
+    for row, file in zip(rows, files, strict=True):
+        name = row.cells.get("id", "") or (_name(path, file, unique) if file else "")
+        if name and lines.setdefault(name, row.line) != row.line:
+            raise BadInput(
+                f"{printable(path)} lines {lines[name]} and {row.line} have one id, "
+                f"{printable(name)}: give each row another in the column id"
+            )
+        names.append(name)
+    return names
+
+
+def _name(path, file, unique):
+    if unique:
+        return file.stem
+    return os.path.relpath(file.with_suffix(""), path.parent)
+
+
+def _measured(path, files):
+    """file -> seconds of those that can be read"""
+    given = [file for file in files if file is not None]
+    there = [file for file in given if os.path.exists(file)]
+    if len(there) < len(files):
+        present = set(there)
+        missing = [str(file) for file in given if file not in present]
+        if not there:
+            raise BadInput(
+                f"{printable(path)}: none of its {len(files)} files exists (for "
+                f"example {some_of(missing, most=1) or 'none is named'}): write paths "
+                f"relative to {printable(path.parent)}, or give their folder as "
+                f"--data_folder"
+            )
+        logger.warning(
+            "%s: skipped %d of %d rows, whose files do not exist: %s",
+            *(printable(path), len(files) - len(there), len(files)),
+            some_of(missing) or "none is named",
+        )
+    seconds = measure_all(list(dict.fromkeys(there)))
+    if not seconds:
+        raise BadInput(f"{printable(path)}: none of its files is readable audio")
+    return seconds
+
+
+def _refuse_segments(path, rows):
+    for row in rows:
+        for name in START:
+            if _number(row.cells.get(name, "")) > 0:
+                raise BadInput(
+                    f"{printable(path)} line {row.line}: {name} "
+                    f"{row.cells[name][:20]} is within a recording: cut recordings "
+                    f"into one file an utterance"
+                )
+
+
+def _compare_durations(path, found):
+    """Name the rows whose column ``duration`` the headers contradict."""
+    differing = [
+        utterance.ID
+        for row, utterance in found
+        if row.cells.get("duration")
+        and not abs(_number(row.cells["duration"]) - utterance.duration) <= CLOSE
+    ]
+    if differing:
+        logger.warning(
+            "%s: the column 'duration' of %d of %d rows is not the length of their "
+            "files in seconds; the files' lengths are used: %s",
+            *(printable(path), len(differing), len(found), some_of(differing)),
+        )
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
