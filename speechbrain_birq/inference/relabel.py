@@ -40,8 +40,9 @@ def relabel(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
     arguments = parser.parse_args(argv)
     relabel_run(**vars(arguments))
-    again = [f"{arguments.run}/hyperparams.yaml", "--stored_labels"]
-    again += [arguments.output_folder, "--output_folder", f"{arguments.run}_relabelled"]
+    run = Path(arguments.run)
+    again = [f"{run}/hyperparams.yaml", "--stored_labels", arguments.output_folder]
+    again += ["--output_folder", f"{run}_relabelled"]
     print("next:", shlex.join(["birq", "pretrain", *again]))
 
 

@@ -76,7 +76,10 @@ def test_no_run_folder_is_one_sentence(tmp_path, capsys):
 
 def test_minispeech_makes_a_corpus(tmp_path, capsys):
     main(["minispeech", str(tmp_path / "mini"), "--hours", "0.02"])
-    assert capsys.readouterr().out.startswith("pretrain")
+    printed = capsys.readouterr().out
+    assert printed.startswith("pretrain")
+    command = f"next: birq pretrain birq_tiny --data_folder {tmp_path / 'mini'}"
+    assert printed.splitlines()[-1] == command
     assert list((tmp_path / "mini" / "test").rglob("*.flac"))
 
 
