@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from speechbrain.utils.distributed import (
     ddp_broadcast,
     ddp_init_group,
@@ -30,13 +29,9 @@ from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.brains.text_log import begin_log, introduce
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import (
-    ARCHITECTURE,
     architecture_text,
-    best_checkpoint,
     check_same_run,
-    load_architecture,
-    load_weights,
-    read_architecture,
+    has_checkpoint,
     save_architecture,
 )
 from speechbrain_birq.checkpoints.run_lock import locked
@@ -57,6 +52,12 @@ from speechbrain_birq.decoding.texts import run_tokens
 from speechbrain_birq.distributed import check_same_settings, warn_of_restarts
 from speechbrain_birq.errors import BadInput, from_user_code, one_sentence
 from speechbrain_birq.inference.relabel import add_stored_labels
+from speechbrain_birq.inference.start import (
+    load_encoder,
+    load_output_layer,
+    load_pretraining,
+    settle_model,
+)
 from speechbrain_birq.metrics.curves import plot_training
 from speechbrain_birq.models.encoders.chunking import check_chunks, make_chunk
 
@@ -89,7 +90,8 @@ def pretrain(
         (data_folder, splits, manifest_folder) -> {split: manifest}, of a corpus.
     argv : sequence, optional
         YAML file, SpeechBrain's run options, ``--key value`` for any key of the YAML;
-        by default those of the command line.
+        by default those of the command line. ``--pretrained RUN`` names the run folder
+        of which front end, encoder and labels are taken.
 
     Returns
     -------
@@ -114,6 +116,7 @@ def _pretrain(prepare, experiment):
     if hparams.get("stored_labels") is not None:
         add_stored_labels(hparams, train=train.dataset, valid=valid.dataset)
     speech = partial(sample, train.dataset, hparams["seed"])
+    load_pretraining(hparams, hparams["modules"]["model"], experiment.folder)
     _estimate_statistics(hparams, frontend, speech)
     brain = _brain(experiment, hparams["modules"], masks=masks["train"], speech=speech)
     _fit(experiment, brain, train, valid)
@@ -135,7 +138,7 @@ def finetune(
     prepare : callable
         As for ``pretrain``.
     argv : sequence, optional
-        The same; ``--pretrained RUN`` names the run folder of a pretraining.
+        The same; ``--pretrained RUN`` names the run folder that it starts from.
 
     Returns
     -------
@@ -151,7 +154,8 @@ def _finetune(prepare, experiment):
     hparams = experiment.hparams
     check_test_splits(hparams["test_splits"])
     transfer = _transfer(hparams)
-    frontend, encoder = _architecture(hparams, transfer.fresh_layers)
+    num_fresh = transfer.fresh_layers
+    frontend, encoder = load_encoder(hparams, num_fresh, experiment.folder)
     test_chunk = _test_chunk(hparams, frontend, encoder)
     manifests = prepare_splits(
         prepare, experiment, ["train_split", "valid_split", "test_splits"]
@@ -168,6 +172,7 @@ def _finetune(prepare, experiment):
         num_tokens=len(tokens),
         augment=hparams["augment"](stack=frontend.stack),
     )
+    load_output_layer(hparams, model, tokens, experiment.folder)
     hparams["checkpointer"].add_recoverable("model", model)
     items = [(tokens.encode, "text", "tokens"), (str, "text", "reference")]
     train, valid = _loaders(
@@ -210,7 +215,7 @@ def _started(argv, script):
         # SpeechBrain need not move its checkpoints to another temporary folder.
         given = {name: options[name] for name in options.overridden_args}
         options = RunOptions.from_dictionary(given | {"debug_persistently": True})
-    tree = configure(path, overrides, script, read_architecture)
+    tree = configure(path, overrides, script, settle_model)
     names = ("data_folder", "valid_split", "test_splits")
     settings = {name: plain_value(tree, name) for name in names}
     tree.update(stand_ins(settings, overrides))
@@ -243,12 +248,12 @@ def _folder_named():
 
 def _check_options(options, folder, script):
     """Refuse options that the folder does not allow, before anything is written."""
-    has_checkpoint = any(folder.glob("save/CKPT+*"))
+    resumed = has_checkpoint(folder)
     if options.test_only and script == "pretrain":
         raise BadInput("--test_only: a pretraining has no test split to score")
-    if options.test_only and not has_checkpoint:
+    if options.test_only and not resumed:
         raise BadInput(f"--test_only: no checkpoint in {folder}/save, so train first")
-    if options.debug and (has_checkpoint or (folder / "hyperparams.yaml").exists()):
+    if options.debug and (resumed or (folder / "hyperparams.yaml").exists()):
         raise BadInput(
             f"--debug_persistently: {folder} holds a run: give another --output_folder"
         )
@@ -315,18 +320,24 @@ def _epochs(experiment, brain):
     By now the checkpoint, if there is one, is known to fit. So a run that is refused
     leaves the folder of the earlier one as it was.
     """
-    folder, run = experiment.folder, experiment.hparams.get("pretrained")
+    folder = experiment.folder
     if if_main_process():
         files.write(folder / "hyperparams.yaml", experiment.text)
-        if run is None:
-            save_architecture(experiment.resolved, folder / "architecture.yaml")
-        else:
-            text = architecture_text(run, experiment.hparams["trust"])
-            files.write(folder / "architecture.yaml", text)
+        _write_architecture(experiment, folder / "architecture.yaml")
         experiment.hparams["run_log"].resume()
     if not brain.finished:
         introduce(brain)
         yield from experiment.hparams["epoch_counter"]
+
+
+def _write_architecture(experiment, path):
+    """Describe front end and encoder; what fine-tuning adopts is copied once."""
+    hparams = experiment.hparams
+    run = hparams.get("pretrained")
+    if run is None or "tokens" not in hparams:
+        save_architecture(experiment.resolved, path)
+    elif not has_checkpoint(experiment.folder):
+        files.write(path, architecture_text(run, hparams.get("trust", ())))
 
 
 def _finish(experiment, brain):
@@ -340,7 +351,7 @@ def _finish(experiment, brain):
 
 def _transfer(hparams):
     """Say how the encoder is fine-tuned."""
-    if hparams["pretrained"] is None:  # nothing to protect: one rate, no freezing
+    if hparams.get("pretrained") is None:  # nothing to protect: one rate, no freezing
         return Transfer()
     if hparams["freeze_steps"] and hparams["fresh_layers"]:
         raise BadInput(
@@ -352,39 +363,6 @@ def _transfer(hparams):
         freeze_steps=hparams["freeze_steps"],
         fresh_layers=hparams["fresh_layers"],
     )
-
-
-def _architecture(hparams, num_fresh):
-    """Return front end and encoder: the pretrained run's, else those of the YAML."""
-    if hparams["pretrained"] is None:
-        return hparams["frontend"], hparams["encoder"]
-    run = Path(hparams["pretrained"])
-    # The YAML has them from the run's folder, so far with random weights.
-    parts = {name: hparams[name] for name in ARCHITECTURE}
-    encoder = parts["encoder"]
-    fresh = _last_layers(encoder, num_fresh)
-    load_weights(parts, run, best_checkpoint(run))
-    if num_fresh:
-        # The same seed has drawn the pretraining's first weights: draw others.
-        other = load_architecture(run, tuple(hparams["trust"]))["encoder"]
-        fresh.load_state_dict(other.last_layers(num_fresh).state_dict())
-    encoder.set_dropout(hparams["dropout"])
-    logger.info("front end and encoder from %s", run)
-    return parts["frontend"], encoder
-
-
-def _last_layers(encoder, count):
-    if count > encoder.num_layers:
-        raise BadInput(
-            f"fresh_layers {count}: the pretrained encoder has {encoder.num_layers} "
-            f"layers, give at most so many"
-        )
-    if count and not hasattr(encoder, "last_layers"):
-        raise BadInput(
-            f"fresh_layers {count}: {type(encoder).__name__} has no method "
-            f"last_layers, give --fresh_layers 0"
-        )
-    return encoder.last_layers(count) if count else torch.nn.ModuleList()
 
 
 def _test_chunk(hparams, frontend, encoder):

@@ -3,9 +3,7 @@
 import shutil
 
 import pytest
-from small_runs import (
-    pretrain,
-)
+from small_runs import finetune, pretrain
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +11,14 @@ def pretrained(_corpus_template, tmp_path_factory):
     """Run folder of a finished pretraining, and what it returned."""
     folder = tmp_path_factory.mktemp("runs") / "pretrained"
     return folder, pretrain(_corpus_template, folder)
+
+
+@pytest.fixture(scope="session")
+def finetuned(_corpus_template, pretrained, tmp_path_factory):
+    """Run folder of a finished fine-tuning, which is not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "finetuned"
+    finetune(_corpus_template, folder, pretrained=pretrained[0])
+    return folder
 
 
 @pytest.fixture

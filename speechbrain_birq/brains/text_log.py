@@ -49,6 +49,8 @@ class TerminalFormatter(logging.Formatter):
 def begin_log(folder: str | Path) -> None:
     """Make the run folder and send messages to the terminal and to its ``log.txt``."""
     sb.create_experiment_directory(folder, log_config=CONFIG, save_env_desc=False)
+    # SpeechBrain copies the file that calls it: a recipe as a rule, here this file.
+    (Path(folder) / Path(__file__).name).unlink(missing_ok=True)
 
 
 def introduce(brain: "SumBrain") -> None:

@@ -199,7 +199,7 @@ def seal(folder: str | Path) -> None:
     ``sha256sum -c SHA256SUMS`` in the folder verifies it by hand.
     """
     paths = sorted(path for path in Path(folder).iterdir() if path.name != SUMS)
-    lines = [f"{_sha256(path)}  {path.name}\n" for path in paths]
+    lines = [f"{sha256(path)}  {path.name}\n" for path in paths]
     (Path(folder) / SUMS).write_text("".join(lines), encoding="utf-8")
     for path in (*paths, Path(folder) / SUMS, Path(folder)):
         flush(path)
@@ -244,7 +244,7 @@ def corruption(folder: str | Path, names: Collection[str] | None = None) -> str 
         if name not in sums:
             return f"{name} has no checksum"
         try:
-            if _sha256(Path(folder) / name) != sums[name]:
+            if sha256(Path(folder) / name) != sums[name]:
                 return f"{name} has another checksum"
         except OSError as error:
             return f"{name}: {error.strerror}"
@@ -260,7 +260,8 @@ def _check_regular(path, max_bytes=math.inf):
         raise OSError(errno.EFBIG, f"more than {max_bytes} bytes", str(path))
 
 
-def _sha256(path):
+def sha256(path: str | Path) -> str:
+    """Return the checksum of a regular file, in hexadecimal digits."""
     _check_regular(path)
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -33,6 +33,11 @@ from speechbrain_birq.errors import BadInput, from_user_code
 ARCHITECTURE = ("frontend", "encoder")
 
 
+def has_checkpoint(folder: str | Path) -> bool:
+    """Return whether a run folder has a checkpoint, be it corrupt."""
+    return any(Path(folder).glob("save/CKPT+*"))
+
+
 def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
     """Refuse to resume a run under settings that would make it another one.
 
@@ -49,7 +54,7 @@ def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
         Naming the first key that differs.
     """
     before = Path(folder) / "hyperparams.yaml"
-    if not before.is_file() or not list(Path(folder).glob("save/CKPT+*")):
+    if not before.is_file() or not has_checkpoint(folder):
         return
     old = read_stored(before, "give another --output_folder").scalars()
     new = ruamel.yaml.YAML().load(resolved_yaml)

@@ -13,9 +13,9 @@ def add_commands(add: AddCommand) -> None:
 
 def config(arguments: argparse.Namespace) -> None:
     """Print the flat file: deltas, includes and the command line are in it."""
-    from speechbrain_birq.checkpoints.run_folder import read_architecture
     from speechbrain_birq.config import configure, parse_arguments
     from speechbrain_birq.config.tree import dump
+    from speechbrain_birq.inference.start import settle_model
 
     path, _, overrides = parse_arguments([arguments.file, *arguments.words])
-    print(dump(configure(path, overrides, architecture=read_architecture)), end="")
+    print(dump(configure(path, overrides, start=settle_model)), end="")

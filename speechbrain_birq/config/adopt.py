@@ -41,7 +41,7 @@ def adopt(
         if key not in still:
             raise BadInput(_refusal(tree, key, "has no such key"))
         if tree[key] != given[key]:
-            raise BadInput(_refusal(tree, key, f"has {tree[key]}"))
+            raise BadInput(_refusal(tree, key, f"has {tree[key]}, not {given[key]}"))
 
 
 def _refusal(tree, key, has):

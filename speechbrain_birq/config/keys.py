@@ -71,8 +71,10 @@ KEYS = {
     # Data
     "data_folder": Key(PATH, BOTH, null=True, resume=True, machine=True),
     "output_folder": Key(PATH, BOTH, resume=True, machine=True),
-    "pretrained": Key(PATH, FINETUNE, null=True),
-    "trust": Key(TEXTS, FINETUNE, resume=True),
+    "pretrained": Key(PATH, BOTH, optional=True, null=True),
+    "new_labels": Key(FLAG, PRETRAIN, optional=True),
+    "new_tokens": Key(FLAG, FINETUNE, optional=True),
+    "trust": Key(TEXTS, BOTH, optional=True, resume=True),
     "train_split": Key(TEXT, BOTH),
     "valid_split": Key(TEXT, BOTH),
     "test_splits": Key(TEXTS, FINETUNE, resume=True),

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ from hyperpyyaml.core import recursive_resolve
 from ruamel.yaml.comments import CommentedMap
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_birq.config.adopt import adopt
 from speechbrain_birq.config.checks import (
     COMMAND_LINE,
     checked_value,
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 OPTIONS = RunOptions().as_dict().keys()
 ANGLES = re.compile("<[^>]*>")
-Architecture = Callable[[str, Iterable[str]], CommentedMap]
+Start = Callable[[CommentedMap, dict[str, Any], str | Path], None]
 
 
 class Configuration(NamedTuple):
@@ -51,7 +50,7 @@ def load_configuration(
     path: str | Path,
     overrides: dict[str, Any] | None = None,
     script: str | None = None,
-    architecture: Architecture | None = None,
+    start: Start | None = None,
 ) -> Configuration:
     """Load an experiment's YAML.
 
@@ -63,33 +62,31 @@ def load_configuration(
         Top-level keys from the command line.
     script : str, optional
         ``pretrain`` or ``finetune``: a file that lacks a key of it is refused.
-    architecture : callable, optional
-        (run folder, trusted packages) -> front end and encoder of a run. They take the
-        place of the file's if ``pretrained`` names a run.
+    start : callable, optional
+        (tree, values of the command line, path) is called if ``pretrained`` names a
+        run: it brings the experiment and the run to one model, or refuses.
 
     Raises
     ------
     BadInput
         If a file is missing, a key unknown, or a value not acceptable.
     """
-    return build(configure(path, overrides, script, architecture), path)
+    return build(configure(path, overrides, script, start), path)
 
 
 def configure(
     path: str | Path,
     overrides: dict[str, Any] | None = None,
     script: str | None = None,
-    architecture: Architecture | None = None,
+    start: Start | None = None,
 ) -> CommentedMap:
     """Read an experiment into one flat tree; nothing is built.
 
     Arguments and errors are those of ``load_configuration``.
     """
     tree = _read(find_file(path), overrides or {}, script)
-    run = plain_value(tree, "pretrained")
-    if architecture is not None and run is not None:
-        given = {key: tree[key] for key in overrides or {}}
-        adopt(tree, architecture(run, plain_value(tree, "trust") or ()), given)
+    if start is not None and plain_value(tree, "pretrained") is not None:
+        start(tree, {key: tree[key] for key in overrides or {}}, path)
     return tree
 
 

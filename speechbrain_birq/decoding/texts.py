@@ -10,7 +10,13 @@ import torch
 from speechbrain_birq.data.manifest import some_of
 from speechbrain_birq.data.shards.reader import Shards
 from speechbrain_birq.data.splits import Spoken, spoken, transcripts
-from speechbrain_birq.decoding.tokens import Tokens, load_tokens, make_tokens
+from speechbrain_birq.decoding.kept_tokens import kept_tokens
+from speechbrain_birq.decoding.tokens import (
+    Tokens,
+    load_tokens,
+    make_tokens,
+    store_tokens,
+)
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -22,7 +28,10 @@ def run_tokens(
     manifests: Mapping[str, Shards | Path],
     frontend: Any,
 ) -> Tokens:
-    """Return the tokens of the run's checkpoint, at first those of the training split.
+    """Return the tokens of the run's checkpoint, or those that it starts with.
+
+    These are the tokens of the run that ``pretrained`` names (see ``kept_tokens``), or
+    new ones, made of the texts of the training split.
 
     All texts are checked against them.
 
@@ -49,7 +58,11 @@ def run_tokens(
         tokens = load_tokens(folder)
     else:
         kind, number = hparams["tokens"], hparams["num_tokens"]
-        tokens = make_tokens(kind, texts[train], number, folder)
+        kept = kept_tokens(hparams, texts[train])
+        if kept is None:
+            tokens = make_tokens(kind, texts[train], number, folder)
+        else:
+            tokens = store_tokens(kept, folder)
     for split, stage in stages.items():
         utterances = spoken(manifests[split], frontend.sample_rate)
         check_texts(tokens, split, utterances, frontend.num_frames, stage)

@@ -163,8 +163,7 @@ def make_tokens(
     """
     if kind not in FILES:
         raise BadInput(f"tokens must be characters or sentencepiece, got {kind!r}")
-    for name in FILES.values():
-        (Path(folder) / name).unlink(missing_ok=True)
+    _remove_tokens(folder)
     tokens: Tokens = (
         CharacterTokens.from_texts(texts)
         if kind == "characters"
@@ -173,6 +172,23 @@ def make_tokens(
     tokens.save(folder)
     logging.getLogger(__name__).info("%d tokens (%s)", len(tokens), kind)
     return tokens
+
+
+def store_tokens(tokens: Tokens, folder: str | Path) -> Tokens:
+    """Replace the tokens in a run folder by those of another run; return them."""
+    _remove_tokens(folder)
+    tokens.save(folder)
+    return tokens
+
+
+def _remove_tokens(folder):
+    for name in FILES.values():
+        (Path(folder) / name).unlink(missing_ok=True)
+
+
+def is_finetuned(folder: str | Path) -> bool:
+    """Return whether a run folder is that of a fine-tuning: it has tokens."""
+    return any((Path(folder) / name).is_file() for name in FILES.values())
 
 
 def load_tokens(folder: str | Path) -> Tokens:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml.comments import CommentedMap
+
 from speechbrain_birq.checkpoints.plain_files import corruption_named
 from speechbrain_birq.checkpoints.run_folder import (
     TRAIN_AGAIN,
@@ -37,22 +39,38 @@ def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiR
     BadInput
         If the run is no pretraining, or has no such layer.
     """
+    parts = _model(run, trust, label_layer=layer)
+    model = parts.build(weights_allowed(run))["model"]
+    if not isinstance(model, BiRQ):
+        raise BadInput(f"{parts.path} holds no model of a pretraining: {TRAIN_AGAIN}")
+    names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
+    modules = {name: getattr(model, name) for name in names}
+    load_weights(modules, run, best_checkpoint(run))
+    return model.eval()
+
+
+def read_model(run: str | Path, trust: Iterable[str] = ()) -> CommentedMap:
+    """Read what describes a pretraining's model, without its weights.
+
+    Arguments and errors are those of ``load_labeller``.
+
+    Returns
+    -------
+    CommentedMap
+        Listed or trusted classes and plain arguments, described anew.
+    """
+    return _model(run, trust).tree()["model"]
+
+
+def _model(run, trust, **arguments) -> Parts:
     path, stored = Path(run) / "hyperparams.yaml", _stored(run)
     with corruption_named(path, TRAIN_AGAIN):
         model = stored.value("model")
         if not isinstance(model, Part):
             raise ValueError("its model is no !new: of a class")
-        arguments = dict(model.arguments) | {"label_layer": layer}
-        arguments.pop("label_terms", None)  # they teach, they do not label
-        model = replace(model, arguments=arguments)
-    parts = Parts(path, {"model": model}, trust)
-    model = parts.build(weights_allowed(run))["model"]
-    if not isinstance(model, BiRQ):
-        raise BadInput(f"{path} holds no model of a pretraining: {TRAIN_AGAIN}")
-    names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
-    modules = {name: getattr(model, name) for name in names}
-    load_weights(modules, run, best_checkpoint(run))
-    return model.eval()
+    known = dict(model.arguments) | arguments
+    known.pop("label_terms", None)  # they teach, they do not label
+    return Parts(path, {"model": replace(model, arguments=known)}, trust)
 
 
 def pretraining_settings(run: str | Path) -> dict[str, Any]:

@@ -37,8 +37,13 @@ COMMANDS = [
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_command_names_files_options_and_keys_that_exist(words):
+    if "speechbrain_birq" in words:  # torchrun -m speechbrain_birq pretrain ...
+        words = ["birq", *words[words.index("speechbrain_birq") + 1 :]]
     if words[0] == "birq":
         make_parser().parse_args(words[1:])
+        if words[1] in ("pretrain", "finetune") and not words[2].startswith("results/"):
+            path, _, keys = parse_arguments(words[2:])
+            configure(path, keys, words[1])
         return
     scripts = [word for word in words if word.endswith(".py")]
     assert len(scripts) == 1 and (ROOT / scripts[0]).is_file()

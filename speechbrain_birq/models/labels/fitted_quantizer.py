@@ -135,6 +135,12 @@ class FittedQuantizer(RandomProjectionQuantizer):
         self.num_fits += 1
         self.times_fitted += 1
 
+    def count_one_fit(self) -> None:
+        """Count all fits so far as one, because a run that starts from here refits."""
+        if self.fittable and self.times_fitted:
+            self.num_fits.fill_(1)
+            self.times_fitted = 1
+
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.times_fitted = int(state_dict.get(f"{prefix}num_fits", self.times_fitted))
