@@ -22,7 +22,7 @@ _held: set[BinaryIO] = set()
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path, file: Path | None = None) -> Iterator[None]:
     """Hold a folder for one run; all ranks call it together, the first one locks.
 
     The file stays in the folder. What counts is the lock on it, which the kernel
@@ -32,6 +32,9 @@ def locked(folder: str | Path) -> Iterator[None]:
     ---------
     folder : str or Path
         It is made if it does not exist.
+    file : Path, optional
+        What to lock in place of ``.lock`` in the folder, for a folder that is to
+        appear once it is complete; then only the folder above ``file`` is made.
 
     Raises
     ------
@@ -48,23 +51,24 @@ def locked(folder: str | Path) -> Iterator[None]:
     speechbrain_birq.errors.BadInput: ... is used by process ...: wait until it ends, \
 stop it, or give another output folder
     """
-    file, problem = _lock(Path(folder)) if if_main_process() else (None, None)
+    held, problem = None, None
+    if if_main_process():
+        held, problem = _lock(folder, file or Path(folder) / NAME)
     try:
         problem = gathered(problem)[0]
         if problem is not None:
             raise BadInput(problem)
         yield
     finally:
-        if file is not None:
-            _held.discard(file)
-            file.close()
+        if held is not None:
+            _held.discard(held)
+            held.close()
 
 
-def _lock(folder):
+def _lock(folder, path):
     """The locked file, or None and the reason."""
-    path = folder / NAME
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "ab+", buffering=0)  # noqa: SIM115
     except OSError as error:
         reason = f"cannot write {path} ({error.strerror}): give another output folder"

@@ -50,6 +50,8 @@ WORKERS = _whole("a whole number from 0 to 256", lambda v: 0 <= v <= 256)
 WHOLE = _whole("a whole number")
 ABOVE_0 = _number("a number above 0", lambda v: v > 0)
 FROM_0 = _number("a number from 0", lambda v: v >= 0)
+# Beyond, float32 overflows: every step would be skipped.
+WEIGHT = _number("a number from 0 to 1000000", lambda v: 0 <= v <= 10**6)
 SHARE = _number("a number from 0 to 1", lambda v: 0 <= v <= 1)
 DROPOUT = _number("a number from 0, below 1", lambda v: 0 <= v < 1)
 NUMBER = _number("a number")
@@ -149,9 +151,9 @@ KEYS = {
     "freq_drop_length": Key(COUNT_OR_0),
     "head_dropout": Key(DROPOUT),
     # Objective
-    "enhanced_weight_value": Key(FROM_0),
+    "enhanced_weight_value": Key(WEIGHT),
     "enhanced_ramp_steps": Key(COUNT_OR_0),
-    "anchor_weight_value": Key(FROM_0),
+    "anchor_weight_value": Key(WEIGHT),
     "anchor_ramp_steps": Key(COUNT_OR_0),
     # Training
     "number_of_epochs": Key(COUNT, resume=True),

@@ -151,7 +151,10 @@ def build(tree: CommentedMap, path: str | Path) -> Configuration:
         resolved = resolve_references(text).getvalue()
         hparams = load_hyperpyyaml(resolved)
         return Configuration(hparams, resolved, text)
-    except (TypeError, ValueError, AttributeError, ImportError) as error:
+    except (
+        *(TypeError, ValueError, AttributeError, ImportError),
+        *(RuntimeError, MemoryError),  # sizes that no tensor has
+    ) as error:
         if from_user_code(error):
             raise
         raise BadInput(f"{path}: {one_line(error)}") from error

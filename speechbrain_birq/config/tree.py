@@ -16,7 +16,11 @@ from speechbrain_birq.errors import BadInput
 
 REFERENCE = re.compile(r"<([A-Za-z_]\w*)")
 INCLUDE = "!include:"
-MOVED = re.compile(r"^(\s*\w+: ![\w:.]+)\n\s+(#.*)$", re.MULTILINE)
+CPP = re.compile(r" Exception raised from |,? but expected one of: ")
+# A comment of the line above: those of a line of their own are indented less.
+MOVED = re.compile(
+    r"^(\s*\w+: (?:![\w:.]+\n\s+|[^\n#]*[^\n#|>+-]\n {9,}))(#.*)$", re.MULTILINE
+)
 
 
 class _Writer(RoundTripRepresenter):
@@ -86,7 +90,7 @@ def dump(tree: dict[str, Any]) -> str:
     yaml.width = 1000  # lines stay as they are
     yaml.dump(tree, text)
     # ruamel moves a comment behind a tag into a line of its own: back again.
-    return MOVED.sub(r"\1 \2", text.getvalue())
+    return MOVED.sub(lambda m: f"{m[1].rstrip()} {m[2]}", text.getvalue())
 
 
 def tag_of(node: Any) -> str:
@@ -130,9 +134,17 @@ def referenced(tree: Any) -> set[str]:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error's texts in one line of at most 400 characters."""
+    """Return an error's texts in one line of at most 400 characters.
+
+    torch adds the frames of its C++ code, and every signature that would have fitted.
+
+    Example
+    -------
+    >>> one_line(TypeError("no size\\nException raised from f at g.h:7\\nframe #0: f"))
+    'no size'
+    """
     texts = [str(argument) for argument in error.args] or [str(error)]
-    return " ".join(" ".join(texts).split())[:400]
+    return CPP.split(" ".join(" ".join(texts).split()))[0][:400]
 
 
 def _refuse_key_given_twice(node, where):

@@ -49,6 +49,22 @@ def test_a_label_layer_is_a_whole_number(load):
         load(label_layer=1.0)
 
 
+@pytest.mark.parametrize("key", ["anchor_weight_value", "enhanced_weight_value"])
+def test_a_weight_with_which_every_step_overflows_is_refused(load, key):
+    with pytest.raises(BadInput, match=f"{key} takes a number from 0 to 1000000, got"):
+        load(**{key: 1e300})
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("size", ["1e24", str(10**24), str(10**17)])
+def test_a_size_that_no_tensor_has_is_one_sentence(load, edit, size):
+    edit("birq_tiny.yaml", "d_ffn: !ref <d_ffn>", f"d_ffn: {size}")
+    with pytest.raises(BadInput, match=r"birq_tiny\.yaml: ") as told:
+        load()
+    text = str(told.value)
+    assert "frame #0" not in text and "expected one of" not in text
+
+
 @pytest.mark.parametrize(
     "value", ["abc", "[1]", "null", "0", "-1", "true", "2024-01-01", ".inf", ".nan"]
 )

@@ -243,6 +243,7 @@ def test_labels_are_not_mixed(best_rq, labels, fails):
     refuses(fails, "holds labels of the split 'train' already", layer=2, **more)
 
 
+@pytest.mark.faults
 def test_a_folder_that_another_process_writes_is_refused(best_rq, tmp_path, fails):
     holder = f"process {os.getpid()} on"
     with locked(tmp_path):

@@ -3,9 +3,10 @@
     python tests/robustness/fuzz.py --target manifest --minutes 5
 
 Targets: manifest (bytes of a CSV), transcript (bytes of a trans.txt), shards (a good
-folder of shards, damaged), overrides (values on the command line), run_folder (YAML of
-a good run, edited). Hypothesis draws the input, another seed in every round, and
-shrinks what fails. Whatever a target would run (a process, a shell) is a failure, too.
+folder of shards, damaged), archives (tar.gz with members that lie), overrides (values
+on the command line), run_folder (YAML of a good run, edited). Hypothesis draws the
+input, another seed in every round, and shrinks what fails. Whatever a target would run
+(a process, a shell) is a failure, too; so is an example of 10 s or 500 MB.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import logging
 import os
 import random
 import shutil
+import signal
 import string
 import sys
 import tempfile
@@ -24,9 +26,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from fuzz_archives import archives
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from speechbrain.utils.importutils import LazyModule
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from bounds import bounded
 
 from speechbrain_birq.checkpoints.run_folder import load_architecture, read_architecture
 from speechbrain_birq.config import load_configuration, parse_arguments
@@ -45,7 +52,7 @@ from speechbrain_birq.inference import load_labeller
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 RATE = 16000
-ROUND = 200  # examples between two looks at the clock
+ROUND = 50  # examples between two looks at the clock
 RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen")
 ran = []
 
@@ -324,7 +331,10 @@ def run_folder(folder):
     return st.tuples(st.sampled_from(sorted(LOADERS)), EDITS), check
 
 
-TARGETS = {f.__name__: f for f in (manifest, transcript, shards, overrides, run_folder)}
+TARGETS = {
+    f.__name__: f
+    for f in (manifest, transcript, shards, archives, overrides, run_folder)
+}
 
 
 def fuzz(target, examples, number=0):
@@ -346,7 +356,8 @@ def fuzz(target, examples, number=0):
         def counted(data):
             nonlocal checked
             checked += 1
-            check(data)
+            with bounded(signal.ITIMER_PROF):
+                check(data)
 
         run = settings(
             max_examples=examples,

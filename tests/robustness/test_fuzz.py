@@ -22,7 +22,7 @@ def fuzz():
 @pytest.mark.parametrize(
     ("target", "examples"),
     [
-        *(("manifest", 150), ("transcript", 100), ("shards", 50)),
+        *(("manifest", 150), ("transcript", 100), ("shards", 50), ("archives", 150)),
         *(("overrides", 25), ("run_folder", 50)),
     ],
 )

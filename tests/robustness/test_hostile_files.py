@@ -26,10 +26,20 @@ def header(name, kind, size):
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
+def sparse(name, size):
+    """A header whose member has 0 bytes once its holes are filled, by its own words."""
+    data = bytearray(header(name, tarfile.GNUTYPE_SPARSE, size))
+    data[483:495] = b"%011o\0" % 0
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    return bytes(data)
+
+
 LONG = tarfile.GNUTYPE_LONGNAME
 ARCHIVES = {
     "a member of 2^40 bytes": header("a.wav", tarfile.REGTYPE, 2**40),
     "another of 2^40 bytes": header("b.wav", tarfile.REGTYPE, 2**40),
+    "a sparse member of 2^40 bytes": sparse("b.wav", 2**40),
     "a long name of 2^40 bytes": header("a", LONG, 2**40),
     "a long name that is large": header("a", LONG, 2**29) + bytes(2**22),
     "a pax header of 2^40 bytes": header("a", tarfile.XHDTYPE, 2**40),

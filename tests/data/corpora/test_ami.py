@@ -3,6 +3,7 @@
 import collections
 import http.server
 import logging
+import os
 import shutil
 import threading
 from functools import partial
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 from ami_corpus import MEETINGS, RATE, signal, write_ami
 
+from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.corpora.ami import prepare as ami
 from speechbrain_birq.data.corpora.ami import segments as ami_segments
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
@@ -306,3 +308,18 @@ def test_what_is_missing_is_downloaded(raw, tmp_path, monkeypatch):
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
+
+
+@pytest.mark.faults
+def test_a_folder_that_another_process_cuts_into_is_refused(raw, tmp_path):
+    refused = pytest.raises(BadInput, match=f"process {os.getpid()} on")
+    with locked(tmp_path / "cut"), refused as told:
+        cut(raw, tmp_path)
+    assert str(tmp_path / "cut") in str(told.value)
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == [".lock"]
+
+
+@pytest.mark.faults
+def test_a_folder_that_another_process_downloads_into_is_refused(raw, tmp_path):
+    with locked(raw), pytest.raises(BadInput, match=f"process {os.getpid()} on"):
+        cut(raw, tmp_path, download=True)

@@ -4,6 +4,7 @@ import collections
 import csv
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.corpora.minispeech import corpus as minispeech
 from speechbrain_birq.data.corpora.minispeech.corpus import (
     SPLITS,
@@ -25,6 +27,7 @@ from speechbrain_birq.data.corpora.minispeech.grammar import (
     transcript,
     vocabulary,
 )
+from speechbrain_birq.errors import BadInput
 
 pytest.importorskip("espeakng_loader")
 HOURS = 0.02
@@ -248,3 +251,25 @@ def test_the_summary_describes_every_speaker(corpus):
     summary = json.loads((folder / "minispeech.json").read_text("utf-8"))
     assert summary["seconds"] == seconds
     assert set(summary["speakers"]) == {path.name for path in folder.glob("*/*")}
+
+
+@pytest.mark.faults
+def test_a_folder_that_another_process_makes_is_refused(tmp_path):
+    folder = tmp_path / "corpus"
+    refused = pytest.raises(BadInput, match=f"process {os.getpid()} on")
+    with locked(folder, tmp_path / ".corpus.lock"), refused as told:
+        make_minispeech(folder, hours=HOURS)
+    assert str(folder) in str(told.value) and not folder.exists()
+
+
+@pytest.mark.faults
+def test_a_folder_that_was_made_while_it_was_asked_for_is_used(corpus, monkeypatch):
+    folder, seconds = corpus
+    calls, existing = [], minispeech._existing
+
+    def at_first_nothing(*arguments):
+        calls.append(arguments)
+        return existing(*arguments) if len(calls) > 1 else None
+
+    monkeypatch.setattr(minispeech, "_existing", at_first_nothing)
+    assert make_minispeech(folder, hours=HOURS) == seconds

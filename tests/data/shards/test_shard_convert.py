@@ -142,6 +142,7 @@ def test_a_disk_that_is_too_small_is_refused(corpus, tmp_path, fails, monkeypatc
     assert [path.name for path in (tmp_path / "s" / "train").iterdir()] == [".lock"]
 
 
+@pytest.mark.faults
 def test_a_split_that_another_process_writes_is_refused(corpus, tmp_path, fails):
     command = ["shard", str(corpus), str(tmp_path / "s"), "--split", "train"]
     with locked(tmp_path / "s" / "train"):

@@ -17,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from speechbrain_birq.checkpoints.files import check_free_space
+from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.corpora.ami.files import (
     URL,
     check_annotations,
@@ -71,13 +72,15 @@ def prepare_ami(
     Raises
     ------
     BadInput
-        If audio or annotations are missing, cut off or of another version, or the disk
-        is too small: all before the first meeting is cut.
+        If audio or annotations are missing, cut off or of another version, the disk is
+        too small, or another process prepares the same folder: all before the first
+        meeting is cut.
     """
     lhotse_ami = _lhotse_ami()
     data_folder, output_folder = Path(data_folder), Path(output_folder)
     if download:
-        _download(lhotse_ami, data_folder, mics)
+        with locked(data_folder):
+            _download(lhotse_ami, data_folder, mics)
     partitions = lhotse_ami.PARTITIONS[PARTITION]
     unknown = set(without) - {m for part in partitions.values() for m in part}
     if unknown:
@@ -87,14 +90,19 @@ def prepare_ami(
     }
     wanted = [m for part in meetings.values() for m in part]
     audio = {mic: find_audio(data_folder, mic, wanted) for mic in mics}
-    annotations = find_annotations(data_folder, output_folder)
-    check_annotations(annotations, wanted)
-    segments = _segments(lhotse_ami, annotations)
-    _check_headsets(audio.get("ihm", {}), segments)
+    with locked(output_folder):
+        annotations = find_annotations(data_folder, output_folder)
+        check_annotations(annotations, wanted)
+        segments = _segments(lhotse_ami, annotations)
+        _check_headsets(audio.get("ihm", {}), segments)
+        return _cut(output_folder, meetings, audio, segments)
+
+
+def _cut(output_folder, meetings, audio, segments):
     to_cut = [
         (mic, part, meeting)
-        for mic in mics
-        for part in parts
+        for mic in audio
+        for part in meetings
         for meeting in meetings[part]
         if not (output_folder / f"{mic}-{part}" / meeting).is_dir()
     ]
@@ -104,7 +112,7 @@ def prepare_ami(
         seconds * BYTES_PER_SECOND,
         "make room or give another --output_folder",
     )
-    counts = {f"{mic}-{part}": Counts() for mic in mics for part in parts}
+    counts = {f"{mic}-{part}": Counts() for mic in audio for part in meetings}
     for mic, part, meeting in tqdm(to_cut, "meetings"):
         folder = output_folder / f"{mic}-{part}" / meeting
         done = cut_meeting(folder, mic, audio[mic][meeting], segments[meeting])

@@ -302,10 +302,15 @@ def _build(folder, identity, num_workers):
     """Synthesize the corpus; the folder appears once it is complete."""
     # Not at the top: it imports torch, which the processes of the speakers do without.
     from speechbrain_birq.checkpoints.files import new_folder
+    from speechbrain_birq.checkpoints.run_lock import locked
 
     find_espeak()
-    with new_folder(folder) as partial:
-        return _synthesize(partial, identity, num_workers)
+    with locked(folder, folder.with_name(f".{folder.name}.lock")):
+        # Another process may just have made it.
+        if summary := _existing(folder, identity):
+            return summary
+        with new_folder(folder) as partial:
+            return _synthesize(partial, identity, num_workers)
 
 
 def make_minispeech(
@@ -348,6 +353,8 @@ def make_minispeech(
         holds anything else.
     ImportError
         If the package espeakng-loader is missing.
+    BadInput
+        If another process is making the same folder.
 
     Example
     -------

@@ -63,11 +63,13 @@ def read_members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, byte
 
 def _wanted(tar, wanted, path, bounded):
     while (member := tar.next()) is not None:
-        if member.size > bounded.left + tarfile.RECORDSIZE:
-            # tarfile would loop over all of these bytes, beyond the archive's end.
+        # tarfile would loop over all of these bytes, beyond the archive's end. The size
+        # of a sparse member is another one than that of its data.
+        ahead = tar.offset - tar.fileobj.tell()
+        if ahead > bounded.left + tarfile.RECORDSIZE:
             raise CorruptArchive(
-                f"a member of {member.size} bytes: it unpacks to more than {MAX_RATIO} "
-                f"times its size"
+                f"a member of {ahead} bytes: it unpacks to more than {MAX_RATIO} times "
+                f"its size"
             )
         tar.members = []  # tarfile keeps them all otherwise
         name = PurePosixPath(member.name)

@@ -1,9 +1,11 @@
 """YODAS from a hub to shards: what was drawn is written, once."""
 
+import os
 from collections import Counter
 
 import pytest
 
+from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.corpora.yodas.sampling import video
 from speechbrain_birq.data.corpora.yodas.utterance_list import UtteranceList
 from speechbrain_birq.errors import BadInput
@@ -104,3 +106,11 @@ def test_each_archive_and_split_is_a_shard(complete):
         assert shards == {
             f"{split}/shar/recording.{name.replace('/', '-')}.tar" for name in archives
         }
+
+
+@pytest.mark.faults
+def test_a_folder_that_another_process_prepares_is_refused(prepare, hub, tmp_path):
+    refused = pytest.raises(BadInput, match=f"process {os.getpid()} on")
+    with locked(tmp_path / "shards"), refused:
+        prepare()
+    assert not hub.served
