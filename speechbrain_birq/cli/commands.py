@@ -26,3 +26,10 @@ def say_next(*words: str) -> None:
     next: birq pretrain birq_tiny --data_folder 'my corpus'
     """
     print(f"next: {shlex.join(words)}")
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """Declare where a command computes, and how much at once."""
+    command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    text = "most seconds of audio in a batch, padding included"
+    command.add_argument("--batch_seconds", type=float, default=200, help=text)

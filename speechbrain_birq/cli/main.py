@@ -9,9 +9,11 @@ from speechbrain_birq.cli import (
     config,
     corpora,
     evaluation,
+    features,
     inference,
     language_model,
     training,
+    transcribe,
 )
 from speechbrain_birq.errors import one_sentence
 
@@ -24,7 +26,8 @@ EXAMPLES = """examples:
   birq shard /data/LibriSpeech shards         large files for large corpora
   birq transcribe results/ctc_tiny a.wav      text of recordings
   birq transcribe results/ctc_tiny a.wav --chunk 16 --left 4    as audio arrives
-  birq features results/birq_tiny a.wav --layer 3 --output_folder features
+  birq transcribe results/ctc_tiny folder --json      words, times, confidences
+  birq features results/birq_tiny folder --layer 3 --output_folder features
   birq export results/birq_tiny exported      for SpeechBrain's own recipes
   birq compare results/a results/b --split test
   birq ngram ami.arpa /data/ami_segments/ihm-train      language model of transcripts
@@ -68,7 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--steps", type=int, default=400, help="pretraining steps an arm")
     demo.add_argument("--epochs", type=int, default=16, help="epochs of fine-tuning")
     demo.add_argument("--seed", type=int, default=0)
-    for group in (training, config, corpora, inference, evaluation, language_model):
+    groups = (training, config, corpora, transcribe, features, inference, evaluation)
+    for group in (*groups, language_model):
         group.add_commands(add)
     return parser
 

@@ -4,6 +4,7 @@ from speechbrain_birq.decoding.decoders import (
     BeamDecoder,
     ErrorCounter,
     GreedyDecoder,
+    Hypothesis,
     make_decoder,
 )
 from speechbrain_birq.decoding.ngram import estimate, write_arpa
@@ -14,14 +15,17 @@ from speechbrain_birq.decoding.tokens import (
     load_tokens,
     make_tokens,
 )
+from speechbrain_birq.decoding.words import Word
 
 __all__ = [
     "BeamDecoder",
     "CharacterTokens",
     "ErrorCounter",
     "GreedyDecoder",
+    "Hypothesis",
     "SentencePieceTokens",
     "Tokens",
+    "Word",
     "estimate",
     "load_tokens",
     "make_decoder",

@@ -17,6 +17,13 @@ from speechbrain_birq.errors import BadInput
 WORTHLESS_CER = 50.0  # percent; above it, alignments are not worth reading
 
 
+class Hypothesis(NamedTuple):
+    """A text and its log probability, with the part of a language model if any."""
+
+    text: str
+    score: float
+
+
 class GreedyDecoder:
     """Take the most probable token of every frame, drop repetitions and blanks.
 
@@ -38,6 +45,18 @@ class GreedyDecoder:
         decoded = ctc_greedy_decode(log_probs, relative, blank_id=0)
         return [" ".join(self.tokens.decode(ids).split()) for ids in decoded]
 
+    def hypotheses(
+        self, log_probs: torch.Tensor, lengths: torch.Tensor
+    ) -> list[list[Hypothesis]]:
+        """Return one hypothesis of each utterance, scored by its best path."""
+        found = []
+        best = log_probs.amax(-1)
+        for text, row, length in zip(
+            self(log_probs, lengths), best, lengths.tolist(), strict=True
+        ):
+            found.append([Hypothesis(text, row[:length].sum().item())])
+        return found
+
 
 class BeamDecoder:
     """SpeechBrain's CTC beam search, with a kenlm language model if one is given.
@@ -50,6 +69,9 @@ class BeamDecoder:
         ARPA or kenlm binary file; needs the extra ``lm``.
     alpha, beta : float
         Weights of the language model and of the number of words.
+    num_best : int
+        Largest number of hypotheses. With more than one, beams are kept apart that
+        differ only in words which no longer matter to the language model.
 
     Raises
     ------
@@ -66,6 +88,7 @@ class BeamDecoder:
         lm_path: str | None = None,
         alpha: float = 0.5,
         beta: float = 1.5,
+        num_best: int = 1,
     ) -> None:
         words = None if lm_path is None else find_words(lm_path, tokens)
         try:
@@ -77,6 +100,8 @@ class BeamDecoder:
                 unigrams=words,
                 alpha=alpha,
                 beta=beta,
+                topk=num_best,
+                prune_history=num_best == 1,
             )
         except OSError as error:  # kenlm's own complaint has many lines
             reason = " ".join(str(error).split())[-200:]
@@ -90,9 +115,17 @@ class BeamDecoder:
 
     def __call__(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[str]:
         """Decode a batch: (B, T, V), (B,) -> texts."""
-        relative = lengths / log_probs.shape[1]
-        hypotheses = self.searcher(log_probs.cpu(), relative.cpu())
-        return [best[0].text for best in hypotheses]
+        return [best[0].text for best in self.hypotheses(log_probs, lengths)]
+
+    def hypotheses(
+        self, log_probs: torch.Tensor, lengths: torch.Tensor
+    ) -> list[list[Hypothesis]]:
+        """Return the best hypotheses of each utterance, the best first."""
+        rows = zip(log_probs.cpu().numpy(), lengths.tolist(), strict=True)
+        # One by one, because the searcher rounds relative lengths down: some
+        # utterances of a batch would lose their last frame.
+        found = [self.searcher.decode_log_probs(row, length) for row, length in rows]
+        return [[Hypothesis(h.text, float(h.lm_score)) for h in best] for best in found]
 
 
 def make_decoder(
@@ -103,6 +136,7 @@ def make_decoder(
     lm_path: str | None = None,
     alpha: float = 0.5,
     beta: float = 1.5,
+    num_best: int = 1,
 ) -> GreedyDecoder | BeamDecoder:
     """Make the decoder that is named.
 
@@ -111,23 +145,35 @@ def make_decoder(
     kind : str
         ``greedy`` or ``beam``.
     tokens : CharacterTokens or SentencePieceTokens
-    beam_size, lm_path, alpha, beta
+    beam_size, lm_path, alpha, beta, num_best
         As for ``BeamDecoder``.
 
     Raises
     ------
     BadInput
-        If ``kind`` is neither, or a language model is given that would not be used.
+        If ``kind`` is neither, a language model or a number of hypotheses is given that
+        would not be used, or that number is below 1.
     """
     if kind == "greedy" and lm_path is not None:
         raise BadInput(
             f"greedy decoding has no use for lm_path {lm_path}: add --decoding beam"
         )
+    if num_best < 1:
+        raise BadInput(f"no list of {num_best} hypotheses: give 1 or more")
+    if kind == "greedy" and num_best > 1:
+        raise BadInput(
+            f"greedy decoding has one hypothesis, not {num_best}: add --decoding beam"
+        )
     if kind == "greedy":
         return GreedyDecoder(tokens)
     if kind == "beam":
         return BeamDecoder(
-            tokens, beam_size=beam_size, lm_path=lm_path, alpha=alpha, beta=beta
+            tokens,
+            beam_size=beam_size,
+            lm_path=lm_path,
+            alpha=alpha,
+            beta=beta,
+            num_best=num_best,
         )
     raise BadInput(f"decoding must be greedy or beam, got {kind!r}")
 

@@ -11,6 +11,7 @@ from speechbrain_birq.inference.pretrained import load_labeller
 from speechbrain_birq.inference.recogniser import (
     Recogniser,
     StreamingRecogniser,
+    Transcript,
 )
 from speechbrain_birq.inference.relabel import relabel, relabel_run
 from speechbrain_birq.inference.streaming import TextStream
@@ -24,6 +25,7 @@ __all__ = [
     "SpeechFeatures",
     "StreamingRecogniser",
     "TextStream",
+    "Transcript",
     "export_run",
     "load_labeller",
     "relabel",

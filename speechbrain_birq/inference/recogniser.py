@@ -1,20 +1,44 @@
 """Transcribe any audio with a finished run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_birq.checkpoints.run_folder import load_weights
-from speechbrain_birq.decoding.decoders import make_decoder
+from speechbrain_birq.decoding.decoders import (
+    GreedyDecoder,
+    Hypothesis,
+    make_decoder,
+)
 from speechbrain_birq.decoding.tokens import load_tokens
+from speechbrain_birq.decoding.words import (
+    Word,
+    aligned_path,
+    best_path,
+    confidence,
+    emissions,
+    words_of,
+)
 from speechbrain_birq.errors import BadInput, from_user_code
+from speechbrain_birq.inference.batches import BATCH_SECONDS, Outcome
 from speechbrain_birq.inference.loaded_run import LoadedRun
 from speechbrain_birq.inference.recordings import Recording
 from speechbrain_birq.inference.streaming import TextStream
 from speechbrain_birq.models.ctc import CTCOutput
 from speechbrain_birq.models.encoders.chunking import make_chunk
+
+
+class Transcript(NamedTuple):
+    """What was said: the best hypothesis with its words, and the others."""
+
+    text: str
+    confidence: float  # geometric mean over all tokens, see ``decoding.words``
+    # From a CTC alignment; empty if the text has more tokens than there are frames.
+    words: list[Word]
+    nbest: list[Hypothesis]  # the best first; one with greedy decoding
 
 
 class Recogniser(LoadedRun):
@@ -29,13 +53,16 @@ class Recogniser(LoadedRun):
     trust : iterable
         Further packages whose classes the folder may build.
     freeze : bool
-        Whether gradients and dropout of the encoder are off in any mode that a Brain
-        sets.
+        Whether gradients and dropout are off in any mode that a Brain sets.
+    **options
+        Of ``BeamDecoder``: ``beam_size``, ``lm_path``, ``alpha``, ``beta``,
+        ``num_best``.
 
     Raises
     ------
     BadInput
-        If the folder is no fine-tuning or its weights do not fit.
+        If the folder is no fine-tuning, its weights do not fit, or the decoder does not
+        take the options.
     """
 
     def __init__(
@@ -45,6 +72,7 @@ class Recogniser(LoadedRun):
         trust: Iterable[str] = (),
         *,
         freeze: bool = True,
+        **options: Any,
     ) -> None:
         tokens = load_tokens(run_folder)
         super().__init__(run_folder, trust, freeze=freeze)
@@ -52,7 +80,7 @@ class Recogniser(LoadedRun):
         self.head: torch.nn.Module = torch.nn.Linear(self.output_dim, len(tokens))
         load_weights({"head": self.head}, self.folder, self.checkpoint)
         self.head.requires_grad_(not freeze)
-        self.decoder = make_decoder(decoding, tokens)
+        self.decoder = make_decoder(decoding, tokens, **options)
         self.eval()
 
     def forward(
@@ -98,6 +126,80 @@ class Recogniser(LoadedRun):
     def transcribe(self, recording: Recording) -> str:
         """Return the text of one recording."""
         return self.decoder(*self.log_probs(recording))[0]
+
+    def transcript(self, recording: Recording) -> Transcript:
+        """Return text, words with times and confidences, and the other hypotheses.
+
+        Raises
+        ------
+        BadInput
+            If the recording cannot be used.
+        """
+        return self._transcript(self.log_probs(recording).log_probs[0])
+
+    def transcripts_of(
+        self,
+        recordings: Sequence[Recording],
+        batch_seconds: float = BATCH_SECONDS,
+    ) -> list[Transcript]:
+        """Return the transcripts of many recordings, encoded in batches.
+
+        Arguments
+        ---------
+        recordings : sequence
+            Files of any rate and format, or samples (S,) at ``frontend.sample_rate``.
+        batch_seconds : float
+            Most seconds of audio in a batch, padding included.
+
+        Raises
+        ------
+        BadInput
+            If a recording cannot be used. ``transcripts_as_completed`` goes on.
+        """
+        outcomes = self.transcripts_as_completed(recordings, batch_seconds)
+        found = {outcome.index: outcome.result() for outcome in outcomes}
+        return [found[index] for index in range(len(recordings))]
+
+    def transcripts_as_completed(
+        self,
+        recordings: Sequence[Recording],
+        batch_seconds: float = BATCH_SECONDS,
+    ) -> Iterator[Outcome[Transcript]]:
+        """Yield the transcript of each recording when it is decoded.
+
+        Arguments are those of ``transcripts_of``.
+
+        Yields
+        ------
+        Outcome
+            ``index`` of the recording; ``result()`` returns its transcript, or raises
+            ``BadInput`` if it cannot be used. The longest recordings come first.
+        """
+        for outcome in self._encoded(recordings, self._scored, batch_seconds):
+            if outcome.value is None:
+                yield outcome
+            else:
+                yield Outcome(outcome.index, self._transcript(outcome.value))
+
+    def _transcript(self, log_probs):
+        """(T, V) -> Transcript"""
+        lengths = torch.tensor([len(log_probs)])
+        (found,) = self.decoder.hypotheses(log_probs[None], lengths)
+        if isinstance(self.decoder, GreedyDecoder):
+            path: torch.Tensor | None = best_path(log_probs)
+        else:
+            path = aligned_path(log_probs, self.tokens.encode(found[0].text))
+        frame_seconds = self.frontend.frame_ms / 1000
+        shift = frame_seconds / self.frontend.stack / 2
+        spoken = [] if path is None else emissions(log_probs, path)
+        return Transcript(
+            text=found[0].text,
+            confidence=confidence(spoken),
+            words=words_of(
+                spoken, self.tokens, frame_seconds=frame_seconds, shift=shift
+            ),
+            nbest=found,
+        )
 
 
 class StreamingRecogniser(Recogniser):

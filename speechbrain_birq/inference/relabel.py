@@ -21,6 +21,7 @@ from speechbrain_birq.data.stored_labels import (
     write_labels,
 )
 from speechbrain_birq.errors import BadInput, one_sentence
+from speechbrain_birq.inference.device import moved
 from speechbrain_birq.inference.pretrained import load_labeller, pretraining_settings
 from speechbrain_birq.models.birq import BiRQ
 
@@ -89,11 +90,7 @@ def relabel_run(
         for split in (settings["train_split"], settings["valid_split"])
     }
     model = load_labeller(run, layer, trust)
-    try:
-        model = model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"no device {device!r} ({reason}): give another") from error
+    model = moved(model, device)
     shape = label_shape(model) | {"layer": layer, "run": str(run.resolve())}
     options = dict(batch_seconds=batch_seconds, num_workers=num_workers)
     settled = layer == settings["label_layer"] and model.label_norm.num_batches

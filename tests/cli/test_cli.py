@@ -3,10 +3,8 @@
 import csv
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import torch
 
 from speechbrain_birq import __version__
 from speechbrain_birq.cli import corpora
@@ -18,42 +16,12 @@ def audio(corpus):
     return sorted(map(str, (corpus / "test").rglob("*.flac")))
 
 
-def test_transcribe_prints_a_line_a_file(run_folder, audio, capsys):
-    main(["transcribe", str(run_folder), *audio])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[0] for line in lines] == audio
-
-
-def test_features_writes_a_matrix_a_file(run_folder, audio, tmp_path, capsys):
-    target = tmp_path / "features"
-    options = ["--layer", "1", "--output_folder", str(target)]
-    main(["features", str(run_folder), *audio, *options])
-    stored = [torch.load(path, weights_only=True) for path in target.glob("*.pt")]
-    assert len(stored) == len(audio)
-    assert all(features.shape[1] == 16 for features in stored)
-    assert f"x {16}" in capsys.readouterr().out
-
-
 def test_export_writes_two_files_and_says_so(run_folder, tmp_path, capsys):
     target = tmp_path / "exported"
     main(["export", str(run_folder), str(target)])
     written = sorted(path.name for path in target.iterdir())
     assert written == ["encoder.ckpt", "hyperparams.yaml"]
     assert capsys.readouterr().out == f"{target}: hyperparams.yaml, encoder.ckpt\n"
-
-
-def test_features_that_would_overwrite_each_other_are_refused(
-    run_folder, tmp_path, capsys
-):
-    target = tmp_path / "features"
-    files = ["a1/x.flac", "a1/y.flac", "a2/x.wav"]
-    with pytest.raises(SystemExit) as caught:
-        main(["features", str(run_folder), *files, "--output_folder", str(target)])
-    assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: a1/x.flac and a2/x.wav ")
-    assert len(told.splitlines()) == 1
-    assert not target.exists()
 
 
 @pytest.mark.faults
@@ -155,11 +123,3 @@ def test_an_output_that_nobody_reads_ends_the_command_quietly(tmp_path):
     done = subprocess.run(["bash", "-c", run], capture_output=True, text=True)
     assert done.returncode == 141
     assert done.stderr == ""
-
-
-def test_features_on_a_full_disk_are_one_sentence(run_folder, audio, tmp_path, fails):
-    target = tmp_path / "features"
-    target.mkdir()
-    (target / f"{Path(audio[0]).stem}.pt").symlink_to("/dev/full")
-    command = ["features", str(run_folder), audio[0], "--output_folder", str(target)]
-    fails(lambda: main(command), f"{target}/", "No space left on device")
