@@ -23,6 +23,7 @@ HPARAMS = Path(__file__).parents[1] / "hparams"
 SIZES = ("wide", "base", "large")
 NAMES = [f"{kind}_{size}" for size in SIZES for kind in ("birq", "best_rq")]
 COLUMNS = "{:14}{:>14}{:>12}{:>14}{:>10}{:>10}"
+TINY = dict(num_layers=2, label_layer=1, d_model=16, nhead=2, d_ffn=32)
 UTTERANCE = 10  # seconds; a longer batch holds several utterances
 
 
@@ -54,6 +55,7 @@ def arguments():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--encoder_kind", help="another encoder than the YAML's")
+    parser.add_argument("--tiny", action="store_true", help="two narrow layers")
     parser.add_argument("--json", help="file for the rows")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -80,6 +82,8 @@ def measure(name, options) -> dict:
         }
         if options.encoder_kind:
             overrides["encoder_kind"] = options.encoder_kind
+        if options.tiny:
+            overrides |= TINY
         hparams = load_configuration(HPARAMS / f"{name}.yaml", overrides).hparams
     model = hparams["model"].to(options.device).train()
     optimizer = hparams["opt_class"](model.parameters())

@@ -18,14 +18,14 @@ HPARAMS = Path(__file__).parents[1] / "hparams"
 CHANNELS = (128, 32)  # channels of the convolutional input, as in the peer
 
 
-def build(arm: Arm, size: Size, folder, device) -> Step:
-    """Build a BEST-RQ or BiRQ that is ready to train."""
+def build(arm: Arm, size: Size, folder, device, **run_options) -> Step:
+    """Build a BEST-RQ or BiRQ that is ready to train; further options of a run."""
     hparams = settings(arm, size, folder)
     model = hparams["model"]
     if arm.convolutional or arm.attention != "RoPEMHA":
         model.encoder = encoder(arm, size, hparams)
     options = {"device": device, "precision": arm.precision, "compile": arm.compiled}
-    options |= {"compile_using_dynamic_shape_tracing": arm.compiled}
+    options |= {"compile_using_dynamic_shape_tracing": arm.compiled} | run_options
     brain = hparams["brain_class"](
         modules={"model": model},
         opt_class=hparams["opt_class"],

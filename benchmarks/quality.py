@@ -49,7 +49,7 @@ def main():
                     record = run_piece(arm, seed, plan, options)
                     path.write_text(json.dumps(record, indent=1) + "\n")
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
-    print(table(plan["reference"], records))
+    print(table(plan["reference"], records, options.stage))
 
 
 def arguments():
@@ -61,6 +61,12 @@ def arguments():
     parser.add_argument("--arms", nargs="+", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: all")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--stage",
+        choices=("valid", "train"),
+        default="valid",
+        help="train: the loss of each log interval, for runs of few epochs",
+    )
     parser.add_argument("--table", action="store_true", help="run nothing")
     options = parser.parse_args()
     if not (options.table or options.data_folder):
@@ -80,7 +86,7 @@ def run_piece(arm, seed, plan, options) -> dict:
     record = {
         "arm": arm,
         "seed": seed,
-        "command": " ".join(["python", *sys.argv]),
+        "command": f"quality.py {options.plan.name} --arms {arm} --seeds {seed}",
         "commit": commit(),
         "machine": machine(),
         "settings": settings,
@@ -112,19 +118,19 @@ def machine() -> str:
     return f"{(names or [platform.processor()])[0]}, torch {torch.__version__}"
 
 
-def validation(record) -> list:
-    """Return (step, G) of every validation."""
-    return [(r["step"], r["G"]) for r in record["rows"] if r["stage"] == "valid"]
+def points(record, stage) -> list:
+    """Return (step, G) of every line of a stage."""
+    return [(r["step"], r["G"]) for r in record["rows"] if r["stage"] == stage]
 
 
-def steps_to(points, level) -> float | None:
+def steps_to(curve, level) -> float | None:
     """Return the step at which a loss first is as low as ``level``, None if never.
 
     Between two validations the loss is taken for a straight line. True curves sag, so
     this is rather too late than too early.
     """
     before = None
-    for step, loss in points:
+    for step, loss in curve:
         if loss <= level:
             if before is None:
                 return float(step)
@@ -136,38 +142,39 @@ def steps_to(points, level) -> float | None:
 
 def per_step(record) -> float:
     """Return the CPU seconds of a step."""
-    return record["cpu_seconds"] / validation(record)[-1][0]
+    return record["cpu_seconds"] / points(record, "valid")[-1][0]
 
 
-def sooner(record, reference) -> tuple:
+def sooner(record, reference, stage="valid") -> tuple:
     """Return steps, CPU seconds and the quotient of times to the reference's last G."""
-    level = validation(reference)[-1][1]
-    steps = steps_to(validation(record), level)
+    level = points(reference, stage)[-1][1]
+    steps = steps_to(points(record, stage), level)
     if steps is None:
         return None, None, None
     seconds = steps * per_step(record)
-    there = steps_to(validation(reference), level) * per_step(reference)
+    there = steps_to(points(reference, stage), level) * per_step(reference)
     return steps, seconds, there / seconds
 
 
-def table(reference, records) -> str:
+def table(reference, records, stage="valid") -> str:
     """Return the table of all arms."""
     lines = [COLUMNS.format(*TITLES)]
     found = {(record["arm"], record["seed"]): record for record in records}
     for arm in dict.fromkeys(record["arm"] for record in records):
         mine = [record for record in records if record["arm"] == arm]
         pairs = [
-            sooner(record, found[reference, record["seed"]])
+            sooner(record, found[reference, record["seed"]], stage)
             for record in mine
             if (reference, record["seed"]) in found
         ]
-        lines.append(row(arm, mine, [pair for pair in pairs if pair[0] is not None]))
+        reached = [pair for pair in pairs if pair[0] is not None]
+        lines.append(row(arm, mine, reached, stage))
     return "\n".join(lines)
 
 
-def row(arm, records, reached) -> str:
+def row(arm, records, reached, stage) -> str:
     """Return the line of an arm; it averages over the seeds that came so far."""
-    last = [validation(record)[-1][1] for record in records]
+    last = [points(record, stage)[-1][1] for record in records]
     cers = [record["cer"] for record in records if record["cer"] is not None]
     return COLUMNS.format(
         arm,

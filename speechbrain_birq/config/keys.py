@@ -56,6 +56,10 @@ SHARE = _number("a number from 0 to 1", lambda v: 0 <= v <= 1)
 DROPOUT = _number("a number from 0, below 1", lambda v: 0 <= v < 1)
 NUMBER = _number("a number")
 FLAG = Kind("True or False", lambda v: isinstance(v, bool))
+LAYERS_AGAIN = Kind(
+    "True, False, or a whole number from 0",
+    lambda v: isinstance(v, bool) or COUNT_OR_0.fits(v),
+)
 TEXT = Kind("a text", lambda v: isinstance(v, str))
 CASE = Kind("upper, lower or keep", lambda v: v in ("upper", "lower", "keep"))
 PATH = Kind("a path", lambda v: isinstance(v, str))
@@ -111,7 +115,7 @@ KEYS = {
     "d_ffn": Key(COUNT),
     "kernel_size": Key(COUNT),
     "attention_window": Key(COUNT, null=True),
-    "activation_checkpointing": Key(FLAG),
+    "activation_checkpointing": Key(LAYERS_AGAIN),
     "dropout": Key(DROPOUT, FINETUNE),
     # Chunks
     "chunk_prob": Key(SHARE),

@@ -28,11 +28,19 @@ QUICK = record("quick", 1, 400.0, [5.0, 3.0], cer=7.5)
 
 
 def test_a_level_between_two_validations_is_on_a_line():
-    points = quality.validation(QUICK)
-    assert points == [(100, 5.0), (200, 3.0)]
-    assert quality.steps_to(points, 3.5) == 175
-    assert quality.steps_to(points, 5.5) == 100
-    assert quality.steps_to(points, 2.9) is None
+    curve = quality.points(QUICK, "valid")
+    assert curve == [(100, 5.0), (200, 3.0)]
+    assert quality.steps_to(curve, 3.5) == 175
+    assert quality.steps_to(curve, 5.5) == 100
+    assert quality.steps_to(curve, 2.9) is None
+
+
+def test_the_loss_of_the_log_intervals_can_decide():
+    reference = record("slow", 1, 300.0, [6.0, 5.0, 4.0])
+    quick = record("quick", 1, 400.0, [5.0, 3.0])
+    reference["rows"] += [{"stage": "train", "step": 300, "G": -1.0}]
+    quick["rows"] += [{"stage": "train", "step": 50, "G": -2.0}]
+    assert quality.sooner(quick, reference, "train") == (25, 50.0, 6.0)
 
 
 def test_an_arm_is_sooner_by_the_quotient_of_times():

@@ -59,9 +59,10 @@ class SpeechBrainEncoder(torch.nn.Module):
     attention_window : int, optional
         Number of frames that a frame attends to, half of them on each side
         (``RoPEMHA``), or those of its block (``ShawMHA``); all by default.
-    activation_checkpointing : bool
-        Whether training keeps only each layer's input and computes the layer again in
-        the backward pass: the same gradients in less memory and a third more time.
+    activation_checkpointing : bool or int
+        n: training keeps only the input of every n-th layer and computes that layer
+        again in the backward pass, for the same gradients in less memory. True: every
+        layer; False or 0: none.
     input_module : torch.nn.Module, optional
         (B, T, D), (B, T) -> (B, T, H); a linear projection by default.
 
@@ -97,7 +98,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         dropout: float = 0.1,
         attention_type: str | None = None,
         attention_window: int | None = None,
-        activation_checkpointing: bool = False,
+        activation_checkpointing: bool | int = False,
         input_module: torch.nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -291,12 +292,14 @@ class SpeechBrainEncoder(torch.nn.Module):
             arguments |= chunk_arguments(padding, chunk)
         states = self.dropout(states)
         yield states
-        for layer in self.layers[:num_layers]:
-            states = self._run(layer, states, arguments)
+        every = int(self.activation_checkpointing) if self.training else 0
+        for number, layer in enumerate(self.layers[:num_layers]):
+            again = every > 0 and number % every == 0
+            states = self._run(layer, states, arguments, again)
             yield states
 
-    def _run(self, layer, states, arguments):
-        if self.activation_checkpointing and self.training:
+    def _run(self, layer, states, arguments, again):
+        if again:
             states, _ = checkpoint(
                 layer,
                 states,

@@ -1,5 +1,7 @@
 """Encoder: padding, early exit, hidden states, unsupported pairs."""
 
+from functools import partial
+
 import pytest
 import torch
 from speechbrain.nnet.attention import _get_precomputed_values
@@ -291,15 +293,16 @@ def test_set_dropout_equals_building_with_it(attention):
     assert set(built.values()) == {0.3}
 
 
+@pytest.mark.parametrize("every", [True, 2])
 @pytest.mark.parametrize("kind", ATTENTION)
-def test_activation_checkpointing_gives_the_same_gradients(kind, make_encoder):
+def test_activation_checkpointing_gives_the_same_gradients(kind, every, make_encoder):
     frames, lengths = padded(utterances(DIM))
     attention = ATTENTION[kind][0]
     plain, again = (
         make_encoder(
-            kind, attention_type=attention, dropout=0.2, activation_checkpointing=on
+            kind, attention_type=attention, dropout=0.2, activation_checkpointing=value
         ).train()
-        for on in (False, True)
+        for value in (False, every)
     )
     for encoder in (plain, again):
         torch.manual_seed(0)
@@ -308,16 +311,26 @@ def test_activation_checkpointing_gives_the_same_gradients(kind, make_encoder):
     torch.testing.assert_close([p.grad for p in again.parameters()], expected)
 
 
-def test_activation_checkpointing_runs_each_layer_twice_in_training(make_encoder):
-    encoder = make_encoder(activation_checkpointing=True).train()
-    calls = []
-    encoder.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [(False, [1, 1, 1]), (0, [1, 1, 1]), (True, [2, 2, 2]), (2, [2, 1, 2])],
+)
+def test_activation_checkpointing_runs_every_nth_layer_twice(
+    make_encoder, every, expected
+):
+    encoder = make_encoder(num_layers=3, activation_checkpointing=every).train()
+    calls = [0, 0, 0]
+    for number, layer in enumerate(encoder.layers):
+        layer.register_forward_pre_hook(partial(counted, calls, number))
     batch = padded(utterances(DIM))
     encoder(*batch).sum().backward()
-    assert len(calls) == 2
-    with torch.no_grad():
-        encoder.eval()(*batch)
-    assert len(calls) == 3
+    assert calls == expected
+    encoder.eval()(*batch).sum().backward()
+    assert calls == [count + 1 for count in expected]
+
+
+def counted(calls, number, *_):
+    calls[number] += 1
 
 
 @pytest.mark.parametrize("attention", [{}, {"attention_type": "RelPosMHAXL"}])

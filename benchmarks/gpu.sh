@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can tell, in under 20 minutes, as one JSON file.
+#
+#   bash benchmarks/gpu.sh                       # writes gpu.json
+#   bash benchmarks/gpu.sh --device cpu --tiny   # on a CPU: whether the script runs
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+exec python benchmarks/gpu.py "$@"

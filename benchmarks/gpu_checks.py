@@ -1,0 +1,126 @@
+"""Checks of a device, each by name; ``gpu.py`` runs all of them.
+
+python benchmarks/gpu_checks.py precisions --json figures.json
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from arms import BEST_RQ, BIRQ, SIZES, Size, make_audio
+from ours import build
+from timing import peak_memory, reset_memory, timed
+
+from speechbrain_birq.brains import Muon
+
+SMALL = Size(num_layers=2, d_model=16, nhead=2, d_ffn=32)
+STEPS = 20
+TOLERANCE = 0.02  # of the loss, after 20 steps in another precision
+
+
+def main():
+    """Run a check and write its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("check", choices=CHECKS)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="two narrow layers")
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = CHECKS[options.check](options, folder)
+    options.json.write_text(json.dumps(figures) + "\n")
+
+
+def precisions(options, folder) -> dict:
+    """Train 20 steps in each precision; losses must be near those in float32."""
+    kinds = {"fp32": {}, "bf16": {"precision": "bf16"}, "fp16": {"precision": "fp16"}}
+    if options.device == "cpu":
+        del kinds["fp16"]  # SpeechBrain's GradScaler wants a GPU
+    if not options.tiny:  # compiling takes minutes on a CPU
+        kinds |= {"bf16, compiled": {"precision": "bf16", "compiled": True}}
+    found = {}
+    for name, settings in kinds.items():
+        step, audio = arm(BIRQ._replace(**settings), options, folder)
+        reset_memory(options.device)
+        started = time.perf_counter()
+        losses = [step(step.batch(audio)) for _ in range(STEPS)]
+        losses = [loss.item() for loss in losses]  # waits for the device
+        found[name] = {
+            "losses": losses,
+            "seconds": (time.perf_counter() - started) / STEPS,
+            "memory": peak_memory(options.device),
+            "skipped": step.brain.nonfinite_count,
+        }
+        last, exact = (found[kind]["losses"][-1] for kind in (name, "fp32"))
+        if not abs(last / exact - 1) < TOLERANCE:
+            raise SystemExit(f"{name}: loss {last} after {STEPS} steps, fp32 {exact}")
+    return found
+
+
+def waits(options, folder) -> dict:
+    """Run a step between two log intervals; torch refuses what synchronises."""
+    step, audio = arm(BIRQ, options, folder)
+    step(step.batch(audio))
+    batch = step.batch(audio)
+    watched = options.device != "cpu"
+    if watched:
+        torch.cuda.set_sync_debug_mode("error")
+    loss = step(batch)
+    if watched:
+        torch.cuda.set_sync_debug_mode("default")
+    return {"watched": watched, "loss": loss.item()}
+
+
+def one_rank(options, folder) -> dict:
+    """Make steps under DDP with one rank; they must be those without it."""
+    step, audio = arm(BIRQ, options, folder)
+    alone = [step(step.batch(audio)).item() for _ in range(3)]
+    backend = "gloo" if options.device == "cpu" else "nccl"
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    torch.distributed.init_process_group(
+        backend, init_method=f"file://{folder}/rendezvous", rank=0, world_size=1
+    )
+    step, audio = arm(BIRQ, options, folder, distributed_backend=backend)
+    joined = [step(step.batch(audio)).item() for _ in range(3)]
+    kind = type(step.brain.modules["model"]).__name__
+    torch.distributed.destroy_process_group()
+    if max(abs(a - b) for a, b in zip(alone, joined, strict=True)) > 1e-3:
+        raise SystemExit(f"with DDP the losses are {joined}, without {alone}")
+    return {"backend": backend, "module": kind, "alone": alone, "joined": joined}
+
+
+def optimizers(options, folder) -> dict:
+    """Time the step of AdamW and of Muon alone, on the gradients of a C2."""
+    found = {}
+    for name in ("AdamW", "Muon"):
+        brain = arm(BEST_RQ, options, folder, size=SIZES["base"])[0].brain
+        if name == "Muon":
+            hidden = brain.model.encoder.layers
+            brain.opt_class = partial(Muon, hidden=hidden, lr=1e-3, fused=True)
+            brain.init_optimizers()
+            brain.modules.train()
+        for parameter in brain.model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        times = [timed(brain.optimizer.step, options.device) for _ in range(5)]
+        found[name] = statistics.median(one["wall"] for one in times[1:])
+    return found
+
+
+def arm(kind, options, folder, size=SIZES["small"], **run_options):
+    """Return the ``Step`` of an arm, with the same weights each time, and audio."""
+    torch.manual_seed(0)
+    size = SMALL if options.tiny else size
+    audio = make_audio(*((2, 1.0) if options.tiny else (16, 12.5)))
+    return build(kind, size, folder, options.device, **run_options), audio
+
+
+CHECKS = {check.__name__: check for check in (precisions, waits, one_rank, optimizers)}
+
+if __name__ == "__main__":
+    main()
