@@ -247,12 +247,22 @@ def read_yaml_text(path: str | Path, advice: str) -> str:
         As for ``read_text``; if it is nested too deeply.
     """
     text = read_text(path, advice)
+    check_depth(text, path, advice)
+    return text
+
+
+def check_depth(text: str, path: str | Path, advice: str) -> None:
+    """Refuse YAML whose brackets are nested too deeply.
+
+    Raises
+    ------
+    BadInput
+    """
     with corruption_named(path, advice):
         # The time to parse brackets grows with the square of their depth.
         steps = ((c in "[{") - (c in "]}") for c in text)
         if max(accumulate(steps), default=0) > MAX_DEPTH:
             raise RecursionError
-    return text
 
 
 def _checked(value, kind):

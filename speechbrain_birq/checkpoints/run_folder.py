@@ -12,6 +12,7 @@ from ruamel.yaml.comments import CommentedMap
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.files import load_tensors
 from speechbrain_birq.checkpoints.plain_files import (
+    check_depth,
     corruption_named,
     read_yaml_text,
 )
@@ -162,6 +163,40 @@ def load_architecture(
     return built
 
 
+def build_architecture(
+    text: str, source: str | Path, trust: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Build front end and encoder, without weights, from what describes them.
+
+    Arguments
+    ---------
+    text : str
+        What ``architecture_text`` returns.
+    source : str or Path
+        The file that holds the text, for messages.
+    trust : iterable
+        Further packages whose classes may be built.
+
+    Returns
+    -------
+    dict
+        ``frontend`` and ``encoder``
+
+    Raises
+    ------
+    BadInput
+        If the text is corrupt, or holds anything but listed or trusted classes.
+    """
+    check_depth(text, source, TRAIN_AGAIN)
+    with corruption_named(source, TRAIN_AGAIN):
+        stored = StoredValues(text)
+    parts = _parts(stored, source, trust)
+    built = parts.build()
+    if not parts.foreign:
+        _check_fit(source, **built)
+    return built
+
+
 def _architecture(run_folder, trust):
     path = Path(run_folder) / "architecture.yaml"
     if not path.is_file():
@@ -169,7 +204,10 @@ def _architecture(run_folder, trust):
             f"{run_folder} is not a run folder (no architecture.yaml in it): give the "
             f"output_folder of a finished training"
         )
-    stored = read_stored(path)
+    return _parts(read_stored(path), path, trust)
+
+
+def _parts(stored, path, trust):
     with corruption_named(path, TRAIN_AGAIN):
         if others := sorted(stored.nodes.keys() - set(ARCHITECTURE)):
             raise ValueError(f"a run writes no key {others[0][:50]!r}")

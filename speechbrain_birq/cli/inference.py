@@ -7,17 +7,27 @@ from speechbrain_birq.cli.commands import AddCommand, add_run
 
 def add_commands(add: AddCommand) -> None:
     """Declare the command and its arguments."""
-    files = add("export", export, "run folder to files of SpeechBrain")
+    files = add("export", export, "run folder to SpeechBrain, transformers, s3prl")
     add_run(files)
     files.add_argument("folder", help="a new folder")
+    text = "speechbrain, transformers or s3prl, or several of them; default: all"
+    files.add_argument("--format", nargs="+", metavar="NAME", help=text)
+    text = "of the weights, for the model card: apache-2.0, cc-by-4.0, ..."
+    files.add_argument("--license", metavar="NAME", help=text)
 
 
 # torch is imported in the functions, because `birq --help` does not need it.
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Write hyperparams.yaml and encoder.ckpt for SpeechBrain's own recipes."""
-    from speechbrain_birq.inference.export import export_run
+    """Write the files of each format, and a model card; print their names."""
+    from speechbrain_birq.inference import FORMATS, export_run
 
-    export_run(arguments.run, arguments.folder, tuple(arguments.trust))
-    print(f"{arguments.folder}: hyperparams.yaml, encoder.ckpt")
+    names = export_run(
+        arguments.run,
+        arguments.folder,
+        tuple(arguments.trust),
+        arguments.format or FORMATS,
+        arguments.license,
+    )
+    print(f"{arguments.folder}: {', '.join(names)}")

@@ -28,7 +28,7 @@ EXAMPLES = """examples:
   birq transcribe results/ctc_tiny a.wav --chunk 16 --left 4    as audio arrives
   birq transcribe results/ctc_tiny folder --json      words, times, confidences
   birq features results/birq_tiny folder --layer 3 --output_folder features
-  birq export results/birq_tiny exported      for SpeechBrain's own recipes
+  birq export results/birq_tiny exported      for SpeechBrain, transformers, s3prl
   birq compare results/a results/b --split test
   birq ngram ami.arpa /data/ami_segments/ihm-train      language model of transcripts
   birq tune-lm results/ctc_ami --lm_path ami.arpa --split ihm-dev

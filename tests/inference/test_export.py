@@ -18,9 +18,9 @@ from speechbrain_birq.checkpoints.checkpointer import AtomicCheckpointer
 from speechbrain_birq.checkpoints.run_folder import best_checkpoint, load_architecture
 from speechbrain_birq.cli.main import main
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.inference import SpeechEncoder
-from speechbrain_birq.inference.export import (
+from speechbrain_birq.inference import (
     PretrainedEncoder,
+    SpeechEncoder,
     SpeechFeatures,
     export_run,
 )
@@ -55,8 +55,15 @@ def close(first, second):
 
 
 @pytest.fixture
+def run_folder(run_folder):
+    """The folder of a pretraining: without tokens."""
+    (run_folder / "characters.json").unlink()
+    return run_folder
+
+
+@pytest.fixture
 def exported(run_folder, tmp_path):
-    export_run(run_folder, tmp_path / "exported")
+    export_run(run_folder, tmp_path / "exported", formats=["speechbrain"])
     return tmp_path / "exported"
 
 
@@ -237,6 +244,7 @@ def test_features_of_the_page(run_folder, exported, tmp_path, monkeypatch):
 
 def test_an_exported_folder_gives_the_states_of_the_run(run_folder, exported, batch):
     assert {path.name for path in exported.iterdir()} == {
+        "README.md",
         "hyperparams.yaml",
         "encoder.ckpt",
     }

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from textwrap import indent
 
 import torch
 
-from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import (
-    architecture_text,
     best_checkpoint,
     load_architecture,
     load_weights,
@@ -95,10 +92,39 @@ class SpeechFeatures(torch.nn.Module):
         torch.Tensor
             (B, T, H), zero on padding.
         """
+        return self.encode(wavs, wav_lens)[0]
+
+    def encode(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what ``forward`` returns, and the number (B,) of valid frames."""
         frames = self.frontend(wavs, wav_lens)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+        with self._gradients():
             states = self.encoder(frames.frames, frames.lengths, num_layers=self.layer)
-        return states.masked_fill(~frames.valid.unsqueeze(-1), 0.0)
+        return _zero_on_padding(states, frames), frames.lengths
+
+    def hidden_states(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Return the outputs of all layers, and the number (B,) of valid frames.
+
+        Returns
+        -------
+        tuple
+            K + 1 of (B, T, H), zero on padding: the input of the first layer, and each
+            layer's output as it is; (B,) int64.
+        """
+        frames = self.frontend(wavs, wav_lens)
+        with self._gradients():
+            states = self.encoder.hidden_states(frames.frames, frames.lengths)
+        return tuple(_zero_on_padding(s, frames) for s in states), frames.lengths
+
+    def _gradients(self):
+        return torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze)
+
+
+def _zero_on_padding(states, frames):
+    return states.masked_fill(~frames.valid.unsqueeze(-1), 0.0)
 
 
 class PretrainedEncoder(SpeechFeatures):
@@ -135,59 +161,3 @@ class PretrainedEncoder(SpeechFeatures):
         if dropout is not None:
             parts["encoder"].set_dropout(dropout)
         super().__init__(**parts, layer=layer, freeze=freeze)
-
-
-HYPERPARAMS = """\
-# Front end and encoder of a run of speechbrain_birq. To be loaded with
-# speechbrain.inference.encoders.WaveformEncoder, or included in the YAML of a recipe.
-layer: null # 1 to K: leave the encoder there; null: its last layer, normalized
-freeze: False
-encoder: !new:speechbrain_birq.inference.export.SpeechFeatures
-    layer: !ref <layer>
-    freeze: !ref <freeze>
-{architecture}
-modules:
-    encoder: !ref <encoder>
-audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
-    sample_rate: {sample_rate}
-pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
-    loadables:
-        encoder: !ref <encoder>
-"""
-
-
-def export_run(
-    run_folder: str | Path, folder: str | Path, trust: Iterable[str] = ()
-) -> None:
-    """Write ``hyperparams.yaml`` and ``encoder.ckpt``, which SpeechBrain's tools load.
-
-    Arguments
-    ---------
-    run_folder : str or Path
-    folder : str or Path
-        A new or empty folder.
-    trust : iterable
-        Further packages whose classes the run folder may build.
-
-    Raises
-    ------
-    BadInput
-        If the run folder cannot be loaded, or the other one is not empty or cannot be
-        written.
-    """
-    model = PretrainedEncoder(run_folder=run_folder, trust=trust)
-    text = HYPERPARAMS.format(
-        architecture=indent(architecture_text(run_folder, trust).rstrip(), "    "),
-        sample_rate=model.frontend.sample_rate,
-    )
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise BadInput(f"{folder} is not empty: give a new folder to export into")
-        files.save_tensors(model.state_dict(), folder / "encoder.ckpt")
-        files.write(folder / "hyperparams.yaml", text)
-    except OSError as error:
-        raise BadInput(
-            f"cannot write {folder} ({error.strerror}): give another one"
-        ) from error
