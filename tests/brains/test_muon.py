@@ -212,7 +212,8 @@ def test_a_frozen_matrix_does_not_move(layers):
 def test_a_scaled_gradient_is_unscaled_in_both_parts(layers):
     """GradScaler leaves the division to the optimizer if nobody called unscale_."""
     plain = copy.deepcopy(layers)
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    # The scale changes in every step: a constant one would cancel in the direction.
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1)
     pairs = [
         (module, Muon(module.parameters(), hidden=module, lr=RATE, fused=True))
         for module in (layers, plain)
