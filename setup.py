@@ -12,13 +12,15 @@ TEST = ["pytest>=8", "hypothesis>=6.100", "transformers>=5", "s3prl>=0.4.18"]
 
 ROOT = Path(__file__).parent
 # The repository has these folders beside the package, a wheel has them in it: so
-# `birq pretrain birq_tiny` works wherever the package is installed.
+# `birq pretrain birq_tiny` and SpeechEncoder("birq_tiny") work wherever the package is
+# installed.
 CARRIED = {
     f"speechbrain_birq.{'.'.join(folder.relative_to(ROOT).parts)}": folder
-    for top in ("hparams", "recipes")
+    for top in ("hparams", "recipes", "weights")
     for folder in (ROOT / top, *(ROOT / top).rglob("*"))
     if folder.is_dir() and not folder.name.startswith(("_", "."))
 }
+CARRIED_FILES = ["*.yaml", "*.md", "*.json", "*.png", "*.safetensors"]
 
 setup(
     name="speechbrain_birq",
@@ -35,7 +37,7 @@ setup(
     package_dir={
         name: folder.relative_to(ROOT).as_posix() for name, folder in CARRIED.items()
     },
-    package_data={name: ["*.yaml", "*.md"] for name in CARRIED}
+    package_data={name: CARRIED_FILES for name in CARRIED}
     | {"speechbrain_birq.brains": ["log_config.yaml"]},
     install_requires=[
         # torchaudio 2.11.0 is the last that fits a torch: 2.11.1 does not load beside

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 LIBRARIES = sys.stdlib_module_names | set(
     """
     PIL aiohttp filelock fsspec httpcore httpx huggingface_hub hyperpyyaml kenlm lhotse
-    matplotlib numpy pygtrie requests ruamel scipy sentencepiece soundfile speechbrain
-    speechbrain_birq tensorboard torch torchaudio tqdm urllib3 yaml
+    matplotlib numpy pygtrie requests ruamel safetensors scipy sentencepiece soundfile
+    speechbrain speechbrain_birq tensorboard torch torchaudio tqdm urllib3 yaml
     """.split()
 )
 # Where torch raises an error when a process of a DataLoader has ended: while it waits

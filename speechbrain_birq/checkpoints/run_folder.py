@@ -16,6 +16,11 @@ from speechbrain_birq.checkpoints.plain_files import (
     corruption_named,
     read_yaml_text,
 )
+from speechbrain_birq.checkpoints.published import (
+    WEIGHTS,
+    find_run,
+    load_published,
+)
 from speechbrain_birq.checkpoints.recovery import (
     describe,
     first_complete,
@@ -117,6 +122,7 @@ def read_architecture(
     Arguments
     ---------
     run_folder : str or Path
+        A run folder, or the name of published weights.
     trust : iterable
         Further packages whose classes may be built.
 
@@ -198,7 +204,7 @@ def build_architecture(
 
 
 def _architecture(run_folder, trust):
-    path = Path(run_folder) / "architecture.yaml"
+    path = find_run(run_folder) / "architecture.yaml"
     if not path.is_file():
         raise BadInput(
             f"{run_folder} is not a run folder (no architecture.yaml in it): give the "
@@ -241,20 +247,29 @@ def best_checkpoint(run_folder: str | Path) -> Path:
     Returns
     -------
     Path
-        The checkpoint's folder.
+        The checkpoint's folder; of published weights the folder itself.
 
     Raises
     ------
     BadInput
         If there is none, or all are corrupt.
     """
-    save = Path(run_folder) / "save"
+    run_folder = find_run(run_folder)
+    if (run_folder / WEIGHTS).is_file():
+        return run_folder
+    save = run_folder / "save"
     folders = sorted(save.glob("CKPT+*"))
     if not folders:
         raise BadInput(f"no checkpoint in {save}: the run did not get that far")
     newest_first = sorted(describe(folders), key=save_order, reverse=True)
     ranked = sorted(newest_first, key=lambda c: smallness(c, "cer"))
     return first_complete(ranked, folders, names=["CKPT.yaml", "model.ckpt"]).path
+
+
+def weights_file(checkpoint: Path) -> Path:
+    """Return the file of a checkpoint's weights; published ones have another form."""
+    published = checkpoint / WEIGHTS
+    return published if published.is_file() else checkpoint / "model.ckpt"
 
 
 def load_weights(
@@ -269,15 +284,16 @@ def load_weights(
     run_folder : str or Path
         For the message.
     checkpoint : Path
-        Folder of the checkpoint.
+        Folder of the checkpoint, as ``best_checkpoint`` returns it.
 
     Raises
     ------
     BadInput
         If the file is corrupt or the weights belong to another architecture.
     """
-    path = checkpoint / "model.ckpt"
-    weights = load_tensors(path)
+    path = weights_file(checkpoint)
+    published = path.name == WEIGHTS
+    weights = load_published(path) if published else load_tensors(path)
     check_state(weights, path)
     for part, module in modules.items():
         prefix = f"{part}."

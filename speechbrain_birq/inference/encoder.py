@@ -25,7 +25,8 @@ class SpeechEncoder(LoadedRun):
     Arguments
     ---------
     run_folder : str or Path
-        The ``output_folder`` of the training.
+        The ``output_folder`` of the training, or the name of weights that come with
+        the package (``birq_tiny``, ``best_rq_tiny``).
     trust : iterable
         Further packages whose classes the folder may build.
     freeze : bool

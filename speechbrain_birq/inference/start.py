@@ -12,6 +12,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.files import load_tensors
+from speechbrain_birq.checkpoints.published import find_run
 from speechbrain_birq.checkpoints.recovery import read_checkpoint
 from speechbrain_birq.checkpoints.run_folder import (
     ARCHITECTURE,
@@ -22,6 +23,7 @@ from speechbrain_birq.checkpoints.run_folder import (
     load_state,
     load_weights,
     read_architecture,
+    weights_file,
 )
 from speechbrain_birq.config.adopt import adopt
 from speechbrain_birq.config.loader import plain_value
@@ -117,10 +119,10 @@ def write_record(folder: Path, run: str | Path, checkpoint: Path, kept: str) -> 
     step = read_checkpoint(checkpoint).meta["step"]
     logger.info("from %s, step %d: %s", run, step, kept)
     record = {
-        "run": str(Path(run).resolve()),
+        "run": str(find_run(run).resolve()),
         "checkpoint": checkpoint.name,
         "step": step,
-        "sha256": files.sha256(checkpoint / "model.ckpt"),
+        "sha256": files.sha256(weights_file(checkpoint)),
         "kept": kept,
     }
     if if_main_process():
