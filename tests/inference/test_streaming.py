@@ -276,7 +276,7 @@ def test_the_command_streams_and_tells_its_speed(streaming_run, audio, capsys):
     ("options", "words"),
     [
         (["--left", "1"], "give --chunk, too"),
-        (["--chunk", "4", "--decoding", "beam"], "leave out --decoding beam"),
+        (["--chunk", "4", "--decoding", "beam"], "leave out --decoding"),
         (["--chunk", "0"], "at least 1 frame"),
     ],
 )

@@ -94,7 +94,8 @@ def test_a_second_call_leaves_the_corpus_alone(corpus):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert make_minispeech(folder, hours=HOURS) == seconds
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    beside = {path.name for path in folder.parent.iterdir()}
+    assert beside == {folder.name, f".{folder.name}.lock"}
 
 
 def test_layout_is_that_of_librispeech(corpus):
@@ -243,7 +244,7 @@ def test_a_failing_speaker_leaves_nothing_behind(monkeypatch, tmp_path):
     monkeypatch.setattr(minispeech, "ACCENTS", ("no-such-language",))
     with pytest.raises(RuntimeError, match="SetVoiceByName"):
         make_minispeech(tmp_path / "corpus", hours=0.01)
-    assert not any(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".corpus.lock"]
 
 
 def test_the_summary_describes_every_speaker(corpus):
