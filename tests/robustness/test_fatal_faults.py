@@ -89,9 +89,13 @@ MANY = dict(batch_seconds=5, min_seconds=1.4, max_seconds=1.6)  # three in a bat
 FATAL = {
     "no data folder": (no_folder, {}, "does not exist: give --data_folder"),
     "a file for a data folder": (file_for_a_folder, {}, "does not exist"),
-    "a file for a split": (file_for_a_split, {}, "no split 'train'"),
-    "a split above": (nothing, dict(train_split="../corpus/dev"), "below"),
-    "an absolute split": (nothing, dict(train_split="/corpus/dev"), "below"),
+    "a file for a split": (file_for_a_split, {}, "neither a folder nor"),
+    "a split above": (nothing, dict(train_split="../corpus/dev"), "no file or folder"),
+    "an absolute split": (
+        nothing,
+        dict(train_split="/corpus/dev"),
+        "no file or folder",
+    ),
     "half a join": (nothing, dict(train_split="train+"), "below"),
     "a file for the manifests": (manifests_a_file, {}, "manifests (File exists)"),
     "GPU memory": (raising(GPU, True), MANY, MEMORY, "lower batch_seconds and raise"),
