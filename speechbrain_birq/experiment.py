@@ -28,6 +28,7 @@ from speechbrain_birq.brains.feature_statistics import estimate_statistics
 from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.brains.text_log import begin_log, introduce
 from speechbrain_birq.checkpoints import files
+from speechbrain_birq.checkpoints.refused_start import removed_if_refused
 from speechbrain_birq.checkpoints.run_folder import (
     architecture_text,
     check_same_run,
@@ -221,15 +222,16 @@ def _started(argv, script):
     tree.update(stand_ins(settings, overrides))
     folder = Path(plain_value(tree, "output_folder"))
     _check_options(options, folder, script)
-    with _folder_named():  # the checkpointer makes it, as soon as the YAML is loaded
-        hparams, resolved, text = build(tree, path)
-    with locked(folder):
-        with _folder_named():
-            begin_log(folder)
-        check_same_run(folder, resolved)
-        check_same_settings(resolved, PER_MACHINE)
-        warn_of_restarts()
-        yield Experiment(hparams, options, folder, resolved, text, Path(path))
+    with removed_if_refused(folder):
+        with _folder_named():  # its checkpointer makes it
+            hparams, resolved, text = build(tree, path)
+        with locked(folder):
+            with _folder_named():
+                begin_log(folder)
+            check_same_run(folder, resolved)
+            check_same_settings(resolved, PER_MACHINE)
+            warn_of_restarts()
+            yield Experiment(hparams, options, folder, resolved, text, Path(path))
 
 
 @contextmanager

@@ -30,7 +30,6 @@ from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
-
 NOTHING_READ = (
     "no utterance of the %s split could be read: log.txt names the files, replace them "
     "or take another split"
@@ -103,6 +102,7 @@ class SumBrain(sb.Brain):
             super().fit(*args, **kwargs)
         finally:
             self.progress.close()
+        self.skipped_steps.refuse_all(self.optimizer_step)
 
     def on_fit_start(self) -> None:
         """Recover from the checkpoint, if there is one."""
@@ -133,6 +133,7 @@ class SumBrain(sb.Brain):
             "random": random_states(self.generator),
             "grad_norm": self.grad_norm.cpu(),
             "nonfinite": self.nonfinite_before + self.nonfinite_count,
+            "skipped": self.skipped_steps.total,
         }
 
     def set_rank_state(self, state: Mapping[str, Any], end_of_epoch: bool) -> None:
@@ -140,6 +141,7 @@ class SumBrain(sb.Brain):
         set_random_states(self.generator, state["random"])
         self.grad_norm = state["grad_norm"].to(self.device)
         self.nonfinite_before = 0 if end_of_epoch else state["nonfinite"]
+        self.skipped_steps.total = state.get("skipped", 0)  # 0 in earlier versions
 
     @contextmanager
     def accumulation(self) -> Iterator[None]:
@@ -307,9 +309,7 @@ class SumBrain(sb.Brain):
                 parameter.grad.mul_(factor)
 
     def check_skipped_steps(self) -> None:
-        """Name and count the steps skipped since the last call.
-
-        All ranks call it together.
+        """Name and count the steps skipped since the last call; all ranks call it.
 
         Raises
         ------
@@ -360,7 +360,7 @@ class SumBrain(sb.Brain):
             # With shards, the number of batches depends on the epoch.
             self.train_sampler.set_epoch(epoch)
         self.num_batches = len(train_set)
-        self.skipped_steps, self.average_loss = SkippedSteps(), None
+        self.average_loss = None
         self.progress.begin(self.optimizer_step, self._planned_steps(epoch), enable)
         super()._fit_train(train_set, epoch, enable=False)
         self.check_skipped_steps()

@@ -34,6 +34,7 @@ class SkippedSteps:
     """
 
     def __init__(self) -> None:
+        self.total = 0  # skipped in the whole run, as far as read
         self._steps: list[SkippedStep] = []
         self._finite: list[torch.Tensor] = []
 
@@ -65,7 +66,28 @@ class SkippedSteps:
             if not is_finite
         ]
         self._steps, self._finite = [], []
+        self.total += len(skipped)
         return skipped
+
+    def refuse_all(self, steps: int) -> None:
+        """Refuse a run whose weights never moved, at its end.
+
+        Arguments
+        ---------
+        steps : int
+            Optimizer steps of the run.
+
+        Raises
+        ------
+        BadInput
+            If all of them were skipped.
+        """
+        if 0 < steps <= self.total:
+            raise BadInput(
+                f"all {steps} steps were skipped, because no gradient was finite, and "
+                f"nothing was learned: look at the recordings that log.txt names, then "
+                f"give another --output_folder"
+            )
 
 
 def step_if_finite(optimizer: torch.optim.Optimizer, finite: torch.Tensor) -> None:

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,14 +51,36 @@ def locked(folder: str | Path, file: Path | None = None) -> Iterator[None]:
     speechbrain_birq.errors.BadInput: ... is used by process ...: wait until it ends, \
 stop it, or give another output folder
     """
-    held, problem = None, None
-    if if_main_process():
-        held, problem = _lock(folder, file or Path(folder) / NAME)
-    try:
+    with ExitStack() as stack:
+        problem = None
+        if if_main_process():
+            path = file or Path(folder) / NAME
+            problem = stack.enter_context(locked_alone(folder, path))
         problem = gathered(problem)[0]
         if problem is not None:
             raise BadInput(problem)
         yield
+
+
+@contextmanager
+def locked_alone(folder: str | Path, path: Path) -> Iterator[str | None]:
+    """Hold a folder without the other ranks.
+
+    Arguments
+    ---------
+    folder : str or Path
+        For messages.
+    path : Path
+        The file to lock; it is made.
+
+    Yields
+    ------
+    str or None
+        Why the folder is not held, if it is not.
+    """
+    held, problem = _lock(folder, path)
+    try:
+        yield problem
     finally:
         if held is not None:
             _held.discard(held)
@@ -85,6 +107,9 @@ def _lock(folder, path):
         )
     except OSError as error:  # some network file systems have no locks
         logger.warning("no lock on %s (%s): start no other run in it", path, error)
+    if os.fstat(file.fileno()).st_nlink == 0:  # a refused start has just removed it
+        file.close()
+        return _lock(folder, path)
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
     with suppress(OSError):  # a full disk: the lock holds all the same

@@ -127,3 +127,17 @@ def test_a_batch_without_masked_frames_moves_nothing(make_brain):
     feed(brain, batch_of(bare))
     assert brain.nonfinite_count == 0
     assert not moved(start, parameters(brain))
+
+
+@pytest.mark.faults
+def test_a_run_of_skipped_steps_alone_is_refused_also_in_a_resume(make_brain):
+    first, resumed = (
+        make_brain(nonfinite_patience=9, checkpointer=Nowhere()) for _ in range(2)
+    )
+    feed(first, batch_of(broken(5)), batch_of(broken(6)))
+    resumed.set_rank_state(first.rank_state(), end_of_epoch=True)
+    for brain in (first, resumed):
+        with pytest.raises(BadInput, match="all 2 steps were skipped"):
+            brain.skipped_steps.refuse_all(2)
+    feed(resumed, batch_of(*UNEQUAL))
+    resumed.skipped_steps.refuse_all(3)

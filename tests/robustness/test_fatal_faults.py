@@ -115,6 +115,7 @@ FATAL = {
         "4 steps of this epoch",
         "-1-000",
     ),
+    "every step skipped": (diverged, {}, "all 3 steps were skipped"),
 }
 
 

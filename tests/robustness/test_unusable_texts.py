@@ -18,6 +18,7 @@ def test_tokens_of_a_refused_start_are_not_used_for_another_corpus(
     corpus, tmp_path, fails
 ):
     run = tmp_path / "run"
+    run.mkdir()  # by itself, it would be removed
     # The decoder is made after the tokens.
     fails(lambda: finetune(corpus, run, n_mels=40, decoding="sideways"), "sideways")
     assert (run / "characters.json").is_file()
