@@ -13,7 +13,6 @@ from speechbrain.utils.distributed import (
     ddp_broadcast,
     ddp_init_group,
     if_main_process,
-    run_on_main,
 )
 from speechbrain.utils.run_opts import RunOptions
 
@@ -163,9 +162,7 @@ def _finetune(prepare, experiment):
     )
     for split in hparams["test_splits"]:
         refuse_long(hparams["max_eval_seconds"], split, manifests[split])
-    # Made by one rank: sentencepiece writes a file, which others would read half of.
-    making = [hparams, experiment.folder, manifests, frontend]
-    tokens = ddp_broadcast(run_on_main(run_tokens, args=making))
+    tokens = run_tokens(hparams, experiment.folder, manifests, frontend)
     decoder = _decoder(hparams, tokens)
     model = hparams["model"](
         frontend=frontend,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from speechbrain.utils.distributed import ddp_broadcast, run_on_main
 
 from speechbrain_birq.data.manifest import some_of
 from speechbrain_birq.data.shards.reader import Shards
@@ -33,7 +34,8 @@ def run_tokens(
     These are the tokens of the run that ``pretrained`` names (see ``kept_tokens``), or
     new ones, made of the texts of the training split.
 
-    All texts are checked against them.
+    All texts are checked against them. All ranks call it together: one makes the
+    tokens, because sentencepiece writes a file, of which others would read a part.
 
     Arguments
     ---------
@@ -50,6 +52,11 @@ def run_tokens(
     BadInput
         If a split has no transcripts, or texts that cannot be used.
     """
+    arguments = [hparams, folder, manifests, frontend]
+    return ddp_broadcast(run_on_main(_made_by_one_rank, args=arguments))
+
+
+def _made_by_one_rank(hparams, folder, manifests, frontend):
     train = hparams["train_split"]
     stages = dict.fromkeys(hparams["test_splits"], "test")
     stages |= {hparams["valid_split"]: "valid", train: "train"}

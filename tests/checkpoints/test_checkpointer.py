@@ -228,6 +228,7 @@ def test_a_run_without_checkpoint_is_refused(tmp_path, folder):
         best_checkpoint(tmp_path)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "damage",
     [b"", b"\xff\xfe\x00", b"{", b"- 1", b"cer: 1", b"cer: x\nunixtime: 1"],

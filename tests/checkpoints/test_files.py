@@ -61,6 +61,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, damage):
     _, newest = saved(tmp_path, 1.0, 2.0)
@@ -72,6 +73,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, da
     )
 
 
+@pytest.mark.faults
 def test_if_none_is_whole_nothing_begins_from_scratch(tmp_path):
     for path in saved(tmp_path, 1.0, 2.0):
         flip(path / "model.ckpt")
@@ -80,6 +82,7 @@ def test_if_none_is_whole_nothing_begins_from_scratch(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.faults
 def test_inference_passes_over_a_damaged_checkpoint_too(tmp_path):
     older, newest = saved(tmp_path / "save", 1.0, 2.0)
     flip(newest / "model.ckpt")

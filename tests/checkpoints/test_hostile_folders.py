@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bounds import bounded
 from hostile_forms import HEADS, LINES, VALUES
 from test_old_layout import OLD
 
@@ -39,7 +40,7 @@ def with_value(run, name, form):
 
 
 def refuses(load, run, name):
-    with pytest.raises(BadInput) as caught:
+    with bounded(), pytest.raises(BadInput) as caught:
         load(run)
     text = str(caught.value)
     assert str(run / name) in text

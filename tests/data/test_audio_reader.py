@@ -109,6 +109,7 @@ def test_without_a_budget_nothing_is_kept(tmp_path):
     assert reader.cache == {}
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("shard", [False, True])
 def test_a_flac_without_a_length_in_its_header_is_named(tmp_path, caplog, shard):
     path = tmp_path / "a.flac"

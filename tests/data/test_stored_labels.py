@@ -6,6 +6,8 @@ import torch
 from speechbrain_birq.data.stored_labels import StoredLabels, write_labels
 from speechbrain_birq.errors import BadInput
 
+pytestmark = pytest.mark.faults
+
 SHAPE = {"num_codebooks": 2, "num_codes": 8}
 
 

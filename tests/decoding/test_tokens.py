@@ -160,6 +160,7 @@ CORRUPT = {
 }
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name, content", [(n, c) for n in CORRUPT for c in CORRUPT[n]])
 def test_corrupt_tokens_are_named(tmp_path, name, content):
     path = tmp_path / name

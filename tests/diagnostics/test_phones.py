@@ -99,6 +99,7 @@ def test_a_folder_without_phones_is_told(tmp_path):
         read_phones(tmp_path)
 
 
+@pytest.mark.faults
 def test_chapters_that_are_links_are_read_and_hidden_files_are_not(
     corpus_of_phones, tmp_path
 ):

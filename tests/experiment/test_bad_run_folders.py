@@ -9,6 +9,8 @@ from small_runs import (
 
 from speechbrain_birq.checkpoints.run_folder import best_checkpoint
 
+pytestmark = pytest.mark.faults
+
 
 def test_a_missing_pretrained_folder_is_named(_corpus_template, tmp_path, fails):
     fails(

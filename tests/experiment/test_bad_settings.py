@@ -14,6 +14,8 @@ from small_runs import (
 
 from speechbrain_birq import experiment
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.mark.parametrize("layer", [0, 3])
 def test_a_label_layer_out_of_range_is_named(_corpus_template, tmp_path, fails, layer):
@@ -97,7 +99,6 @@ def test_a_device_that_does_not_exist_is_one_sentence(corpus, tmp_path, fails, d
     fails(lambda: pretrain(corpus, tmp_path / "run", device=device))
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize(
     "splits, words",
     [

@@ -82,6 +82,18 @@ def diverged(corpus, output, patch):
     patch.setattr(BiRQBrain, "compute_forward", spoiled)
 
 
+def never_finite(corpus, output, patch):
+    forward = BiRQBrain.compute_forward
+
+    def spoiled(self, batch, stage):
+        objective = forward(self, batch, stage)
+        if stage.name == "VALID":
+            return objective
+        return objective._replace(anchor_loss=objective.anchor_loss * math.nan)
+
+    patch.setattr(BiRQBrain, "compute_forward", spoiled)
+
+
 GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 MEMORY = "out of memory in a batch of "
 ONE = dict(batch_seconds=0.1)  # every utterance is a batch of its own
@@ -115,7 +127,7 @@ FATAL = {
         "4 steps of this epoch",
         "-1-000",
     ),
-    "every step skipped": (diverged, {}, "all 3 steps were skipped"),
+    "every step skipped": (never_finite, {}, "all 3 steps were skipped"),
 }
 
 

@@ -3,7 +3,10 @@
 import gzip
 import io
 import os
+import shutil
 import tarfile
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +19,11 @@ from speechbrain_birq.checkpoints.run_folder import best_checkpoint
 from speechbrain_birq.data.corpora.yodas.tar_audio import CorruptArchive, read_members
 from speechbrain_birq.data.shards.reader import find_shards
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.inference import SpeechEncoder
 
 pytestmark = pytest.mark.faults
+
+OLD = Path(__file__).parents[1] / "checkpoints" / "old_layout"
 
 
 def header(name, kind, size):
@@ -79,6 +85,19 @@ def test_a_checkpoint_without_an_end(tmp_path, name, kind):
     with bounded(), pytest.raises(BadInput, match="no checkpoint in") as caught:
         best_checkpoint(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_file_of_4_mb_that_unpacks_to_gigabytes(tmp_path):
+    run = shutil.copytree(OLD / "pretrained", tmp_path / "run")
+    path = best_checkpoint(run) / "model.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(9):
+            archive.writestr(f"archive/data/{number}", bytes(2**26), compresslevel=1)
+    seal(path.parent)
+    assert path.stat().st_size < 2**22
+    with bounded(), pytest.raises(BadInput, match="unpack to 603") as caught:
+        SpeechEncoder(run)
+    assert str(path) in str(caught.value)
 
 
 def test_a_description_that_is_an_alias_bomb(tmp_path):

@@ -13,7 +13,9 @@ from speechbrain_birq.data.shards.storage import read
 from speechbrain_birq.data.shards.writer import TABLE
 from speechbrain_birq.errors import BadInput
 
-LARGEST_CUTS = 2**27  # bytes of a shard's cuts, unpacked; an hour of audio has 0.5 MB
+LARGEST_INDEX = 2**24  # bytes; 100,000 shards have 5 MB
+LARGEST_CUTS = 2**26  # bytes of a shard's cuts, unpacked; an hour of audio has 0.5 MB
+LARGEST_CUT = 2**20  # bytes of a line of them; as JSON, it may take 25 times as much
 
 
 class Label(NamedTuple):
@@ -34,7 +36,7 @@ def read_index(root: str) -> dict[str, Any]:
     """
     try:
         read(root, "index.json", start=0, size=1)  # does the server know Range?
-        index = json.loads(read(root, "index.json"))
+        index = json.loads(read(root, "index.json", largest=LARGEST_INDEX))
         _check_index(index)
         return index
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -105,20 +107,29 @@ def read_labels(root: str, name: str, count: int) -> list[Label]:
         If they cannot be read, or are another number.
     """
     try:
-        lines = _unpacked(read(root, f"shar/cuts.{name}.jsonl.gz")).splitlines()
-        if len(lines) != count:
-            raise ValueError(f"{len(lines)} lines for {count} utterances")
-        return [_label(json.loads(line)) for line in lines]
+        packed = io.BytesIO(read(root, f"shar/cuts.{name}.jsonl.gz"))
+        with gzip.GzipFile(fileobj=packed) as file:
+            labels = [_label(json.loads(line)) for line in _lines(file, count)]
+        if len(labels) != count:
+            raise ValueError(f"{len(labels)} lines for {count} utterances")
+        return labels
     except Exception as error:  # gzip, zlib and JSON raise many kinds
         raise ValueError(one_line(error)) from error
 
 
-def _unpacked(data):
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        text = file.read(LARGEST_CUTS + 1)
-    if len(text) > LARGEST_CUTS:
-        raise ValueError(f"they unpack to more than {LARGEST_CUTS} bytes")
-    return text
+def _lines(file, count):
+    """The lines of the cuts; a bomb ends them."""
+    total = 0
+    for number, line in enumerate(iter(lambda: file.readline(LARGEST_CUT + 1), b"")):
+        total += len(line)
+        if len(line) > LARGEST_CUT or total > LARGEST_CUTS:
+            raise ValueError(
+                f"they unpack to more than {LARGEST_CUTS} bytes, or a line of them to "
+                f"more than {LARGEST_CUT}"
+            )
+        if number >= count:
+            raise ValueError(f"more than {count} lines for {count} utterances")
+        yield line
 
 
 def _label(cut):

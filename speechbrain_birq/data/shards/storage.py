@@ -35,7 +35,11 @@ def is_url(root: object) -> bool:
 
 
 def read(
-    root: str, name: str, start: int | None = None, size: int | None = None
+    root: str,
+    name: str,
+    start: int | None = None,
+    size: int | None = None,
+    largest: int | None = None,
 ) -> bytes:
     """Read a file, or a piece of it.
 
@@ -48,6 +52,8 @@ def read(
         Path of the file below the root.
     start, size : int, optional
         Bytes of the piece. Over HTTP it is asked for with a Range header.
+    largest : int, optional
+        Most bytes of a file that is read whole; by default ``LARGEST``.
 
     Raises
     ------
@@ -57,10 +63,11 @@ def read(
         If fsspec needs another package for this kind of URL.
     """
     path = f"{str(root).rstrip('/')}/{name}"
+    largest = LARGEST if largest is None else min(largest, LARGEST)
     if path.startswith(("http://", "https://")):
-        data = _get(path, start, size)
+        data = _get(path, start, size, largest)
     else:
-        data = (_from_store if is_url(path) else _from_disk)(path, start, size)
+        data = (_from_store if is_url(path) else _from_disk)(path, start, size, largest)
     if start is not None and size is not None and len(data) != size:
         raise OSError(f"{root}/{name} ends before byte {start + size}")
     return data
@@ -89,22 +96,22 @@ def _read_or_error(piece):
         return OSError(str(error))
 
 
-def _get(url, start, size):
+def _get(url, start, size, largest):
     asked = {} if start is None else {"Range": f"bytes={start}-{start + size - 1}"}
     with opened(url, asked) as response:
         # Before the body is read: it would be the whole shard.
         if start is not None and response.status_code != 206:
             raise OSError(f"the server of {url} does not know Range requests")
-        return b"".join(blocks(response, url, LARGEST if size is None else size))
+        return b"".join(blocks(response, url, largest if size is None else size))
 
 
-def _from_disk(path, start, size):
+def _from_disk(path, start, size, largest):
     """Read a regular file: a pipe or a device may never end."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path} is no regular file")
-    if size is None and status.st_size > LARGEST:
-        raise OSError(f"{path} has more than {LARGEST} bytes")
+    if size is None and status.st_size > largest:
+        raise OSError(f"{path} has more than {largest} bytes")
     with open(path, "rb") as file:
         file.seek(start or 0)
         # Python makes room for all that is asked for, before it reads.
@@ -112,14 +119,16 @@ def _from_disk(path, start, size):
         return file.read(left if size is None else min(size, left))
 
 
-def _from_store(path, start, size):
+def _from_store(path, start, size, largest):
     """Read through fsspec, which has neither deadlines nor bounds of its own."""
     filesystem = _filesystem(path.split("://")[0])
     try:
         if size is None:
             start, size = 0, in_time(path, lambda: filesystem.info(path)["size"])
-        if type(size) is not int or not 0 <= size <= LARGEST:
-            raise OSError(f"{path} has {size} bytes, not 0 to {LARGEST}")
+        else:
+            largest = LARGEST
+        if type(size) is not int or not 0 <= size <= largest:
+            raise OSError(f"{path} has {size} bytes, not 0 to {largest}")
         ranges = [
             (at, min(BLOCK, start + size - at))
             for at in range(start, start + size, BLOCK)

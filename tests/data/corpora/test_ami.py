@@ -237,6 +237,7 @@ def test_what_is_missing_is_told_before_anything_is_cut(raw, tmp_path, fault, wo
     assert not names(tmp_path / "cut")
 
 
+@pytest.mark.faults
 def test_meetings_that_are_links_are_read_and_hidden_files_are_not(raw, tmp_path):
     """macOS leaves them beside audio, segments and words."""
     folder = unpacked(raw)

@@ -187,6 +187,7 @@ def test_of_two_files_with_one_name_the_first_is_taken_and_the_other_named(
     assert f"skipped {flac.with_suffix('.wav')}" in caplog.text
 
 
+@pytest.mark.faults
 def test_speakers_and_chapters_that_are_links_are_read(corpus, tmp_path, caplog):
     (corpus / "train" / "11").rename(tmp_path / "11")
     (corpus / "train" / "11").symlink_to(tmp_path / "11")
@@ -198,6 +199,7 @@ def test_speakers_and_chapters_that_are_links_are_read(corpus, tmp_path, caplog)
     assert caplog.text == ""
 
 
+@pytest.mark.faults
 def test_what_macos_leaves_beside_each_file_is_skipped(corpus, caplog):
     for path in [path for path in corpus.rglob("*") if path.is_file()]:
         path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
@@ -209,12 +211,14 @@ def test_what_macos_leaves_beside_each_file_is_skipped(corpus, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.faults
 def test_published_transcripts_of_macos_need_no_audio(corpus):
     (corpus / "SPEAKERS.TXT").write_text("21 | F | dev | 8 | A\n")
     (corpus / "dev" / "21" / "1" / "._21-1.trans.txt").write_text("999-1-0000 A")
     assert len(find_utterances(corpus, "dev")) == 3
 
 
+@pytest.mark.faults
 def test_a_flac_without_a_length_in_its_header_is_named(corpus, caplog):
     piped(corpus / "dev" / "21" / "1" / "21-1-0000.flac")
     with caplog.at_level(logging.WARNING):

@@ -1,10 +1,12 @@
 """Corrupt or missing files of shards: what is lost is named, the rest is read."""
 
 import gzip
+import json
 import os
 
 import numpy as np
 import pytest
+from bounds import bounded
 from small_shards import COUNT, dataset_of, survivors, tar, write
 
 from speechbrain_birq.data.shards import index
@@ -71,6 +73,30 @@ def test_cuts_that_unpack_to_more_than_fits_are_named(shards, caplog, monkeypatc
     assert "more than 10000 bytes" in caplog.text
 
 
+JSON = b"[" + b"{}," * 2**23 + b"0]"  # 25 MB, 600 MB once it is read
+BOMBS = {
+    "zeros": lambda count: gzip.compress(bytes(2**26), 1) * 40,  # 2.7 GB
+    "empty lines": lambda count: gzip.compress(b"\n" * 2**26, 1),
+    "one line": lambda count: gzip.compress(JSON + b"\n1" * (count - 1), 1),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_cuts_that_are_a_bomb_are_refused(shards, kind):
+    path = shards / "train" / "shar" / "cuts.000000.jsonl.gz"
+    count = len(np.load(shards / "train" / "tables" / "000000.npy"))
+    path.write_bytes(BOMBS[kind](count))
+    with bounded(), pytest.raises(BadInput, match="cuts of shard 000000 unreadable"):
+        list(Shards([f"{shards}/train"]).texts())
+
+
+def test_an_index_that_is_a_bomb_is_refused(shards):
+    text = json.dumps({"sample_rate": 16000, "shards": [{}] * 2**22})  # 2 GB as JSON
+    (shards / "train" / "index.json").write_text(text * 4)
+    with bounded(), pytest.raises(BadInput, match=r"more than 16777216 bytes"):
+        find_shards(shards, "train")
+
+
 def test_a_table_with_an_utterance_that_does_not_fit_is_named(shards, caplog):
     path = shards / "train" / "tables" / "000001.npy"
     table = np.load(path)
@@ -78,7 +104,8 @@ def test_a_table_with_an_utterance_that_does_not_fit_is_named(shards, caplog):
     np.save(path, table)
     with open(tar(shards, 1), "rb+") as file:
         file.truncate(2**33)  # sparse
-    assert len(survivors(shards, caplog)) == COUNT - 1
+    with bounded():
+        assert len(survivors(shards, caplog)) == COUNT - 1
     assert "recording.000001.tar (utterance 0)" in caplog.text
     assert "4294967295 bytes" in caplog.text
 

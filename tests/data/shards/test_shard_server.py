@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from bounds import bounded
 from small_shards import (
     COUNT,
     assert_complete,
@@ -97,14 +98,17 @@ def test_a_redirect_on_the_same_host_is_followed(server):
 def test_a_redirect_to_another_host_is_refused(server):
     url, handler = server
     handler.moved_to = "http://127.0.0.2:1"
-    with pytest.raises(BadInput, match=r"redirected to http://127\.0\.0\.2:1/train"):
+    with (
+        bounded(),
+        pytest.raises(BadInput, match=r"redirected to http://127\.0\.0\.2:1/train"),
+    ):
         find_shards(f"{url}/moved", "train")
 
 
 def test_redirects_in_a_circle_are_refused(server):
     url, handler = server
     handler.moved_to = f"{url}/moved"
-    with pytest.raises(BadInput, match="redirected 4 times"):
+    with bounded(), pytest.raises(BadInput, match="redirected 4 times"):
         find_shards(f"{url}/moved", "train")
 
 
