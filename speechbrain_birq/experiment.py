@@ -122,7 +122,8 @@ def _pretrain(prepare, experiment):
     _fit(experiment, brain, train, valid)
     figures = _finish(experiment, brain)
     run = experiment.folder
-    command = finetune_command(experiment.yaml, hparams["data_folder"], run)
+    splits = {key: hparams[key] for key in ("data_folder", "train_split")}
+    command = finetune_command(experiment.yaml, run, **splits)
     log_closing(run, command, trained=brain.progress.begun)
     return figures
 

@@ -75,27 +75,43 @@ def known_scores(folder: Path, settings: str) -> dict[str, Any]:
     }
 
 
-def finetune_command(yaml: str | Path, data_folder: str | Path, run: str | Path) -> str:
+def finetune_command(
+    yaml: str | Path,
+    run: str | Path,
+    *,
+    data_folder: str | Path | None,
+    train_split: str,
+) -> str:
     """Return the command that fine-tunes a pretrained run.
 
     Arguments
     ---------
     yaml : str or Path
         YAML file of the pretraining: its name says how large the model is.
-    data_folder : str or Path
-        Folder of the splits.
     run : str or Path
         Run folder of the pretraining.
+    data_folder : str or Path, optional
+        Folder of the splits.
+    train_split : str
+        Training split of the pretraining; without a data folder it is a path.
 
     Example
     -------
-    >>> finetune_command("hparams/birq_large_yodas.yaml", "/data/my corpus", "r/birq")
+    >>> splits = dict(data_folder="/data/my corpus", train_split="pretrain")
+    >>> finetune_command("hparams/birq_large_yodas.yaml", "r/birq", **splits)
     "birq finetune ctc_large --data_folder '/data/my corpus' --pretrained r/birq"
+    >>> splits = dict(data_folder=None, train_split="corpus.csv")
+    >>> finetune_command("birq_tiny", "r/birq", **splits)
+    'birq finetune ctc_tiny --train_split corpus.csv --pretrained r/birq'
     """
     words = re.split(r"[^a-z]+", Path(yaml).stem.lower())
     size = next((size for size in SIZES if size in words), "base")
-    options = ["--data_folder", str(data_folder), "--pretrained", str(run)]
-    return shlex.join(["birq", "finetune", f"ctc_{size}", *options])
+    data = ["--data_folder", str(data_folder)]
+    if data_folder is None:
+        data = ["--train_split", train_split]
+    return shlex.join(
+        ["birq", "finetune", f"ctc_{size}", *data, "--pretrained", str(run)]
+    )
 
 
 def transcribe_command(run: str | Path, manifests: Sequence[Any]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from speechbrain_birq.brains.progress import Progress, duration
 
 LEGEND = (
-    "G, F: losses in nats (a uniform guess: {:.2f}, a guess without the input: "
-    "labels); codes: used/perplexity"
+    "G, F: losses in nats; a uniform guess: {:.2f}; labels: G of the best guess that "
+    "ignores the input; codes: used/perplexity"
 )
 FORMS = {
     "G": "G {G:.2f} (labels {labels:.1f})",

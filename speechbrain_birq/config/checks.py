@@ -26,6 +26,13 @@ from speechbrain_birq.config.tree import one_line, tag_of
 from speechbrain_birq.errors import BadInput
 
 COMMAND_LINE = "the command line"
+OTHER_NAMES = {  # what other toolkits call our keys
+    "learning_rate": "lr",
+    "batch_size": "batch_seconds",
+    "epochs": "number_of_epochs",
+    "num_epochs": "number_of_epochs",
+    "max_steps": "optimizer_step_limit",
+}
 
 
 class Given(str):
@@ -84,7 +91,12 @@ def unknown(key: object, known: Iterable[object], where: object) -> str:
     >>> unknown("num_layer", ["num_layers", "lr"], "x.yaml")
     "x.yaml: nothing reads the key 'num_layer': did you mean 'num_layers'?"
     """
-    nearest = difflib.get_close_matches(str(key), sorted(map(str, known)), n=1)
+    names = {str(name) for name in known}
+    ours = OTHER_NAMES.get(str(key))
+    # Above 0.62, because learning_rate is no misspelling of sample_rate.
+    nearest = difflib.get_close_matches(str(key), sorted(names), n=1, cutoff=0.62)
+    if ours in names:
+        nearest = [ours]
     hint = f": did you mean {nearest[0]!r}?" if nearest else ""
     return f"{where}: nothing reads the key {key!r}{hint}"
 

@@ -58,9 +58,16 @@ def test_a_run_that_was_finished_says_so_with_its_figures(closing):
     ],
 )
 def test_the_yaml_of_fine_tuning_has_the_size_of_the_pretraining(yaml, name):
-    words = shlex.split(finetune_command(yaml, "/a b", "r/p"))
+    splits = {"data_folder": "/a b", "train_split": "train"}
+    words = shlex.split(finetune_command(yaml, "r/p", **splits))
     assert words[:3] == ["birq", "finetune", name]
     assert words[3:] == ["--data_folder", "/a b", "--pretrained", "r/p"]
+
+
+def test_without_a_data_folder_the_next_command_names_the_table():
+    splits = {"data_folder": None, "train_split": "my corpus.csv"}
+    words = shlex.split(finetune_command("birq_tiny", "r/p", **splits))
+    assert words[3:] == ["--train_split", "my corpus.csv", "--pretrained", "r/p"]
 
 
 def test_shards_have_no_recording_to_name():

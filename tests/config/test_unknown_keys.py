@@ -54,6 +54,14 @@ def test_a_misspelt_argument_of_a_part_is_refused(load, edit, file, old, wrong, 
         load(file)
 
 
+@pytest.mark.parametrize(
+    ("other", "ours"), [("learning_rate", "lr"), ("batch_size", "batch_seconds")]
+)
+def test_a_key_of_another_toolkit_is_refused_with_ours(load, other, ours):
+    with pytest.raises(BadInput, match=f"'{other}': did you mean '{ours}'"):
+        load(**{other: 8})
+
+
 def test_a_misspelt_key_of_the_command_line_is_refused(load):
     with pytest.raises(BadInput, match=r"command line.*'temprature'.*'temperature'"):
         load(temprature=1.0)
