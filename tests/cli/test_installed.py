@@ -9,7 +9,7 @@ import sys
 import pytest
 from small_runs import PRETRAIN, ROOT
 
-SOURCES = ("setup.py", "README.md", "speechbrain_birq", "hparams", "recipes")
+SOURCES = ("setup.py", "README.md", "speechbrain_birq", "hparams", "recipes", "weights")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in kept}
 
 
-@pytest.mark.parametrize("name", ["hparams", "recipes"])
+@pytest.mark.parametrize("name", ["hparams", "recipes", "weights"])
 def test_a_wheel_holds_every_file_of(installed, name):
     inside = files(installed / "speechbrain_birq" / name)
     assert inside == files(ROOT / name)
