@@ -1,125 +1,156 @@
 """``birq demo``: corpus, pretraining, fine-tuning and one table, in minutes."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
+import torch
+
+import speechbrain_birq
+from speechbrain_birq.checkpoints import files
+from speechbrain_birq.cli.side_by_side import Job, run_jobs
 from speechbrain_birq.data.corpora.minispeech.corpus import make_minispeech
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.experiment import finetune, pretrain
 from speechbrain_birq.metrics.curves import plot_comparison, read_metrics
 
 Row = Mapping[str, Any]
 
 ARMS = {"scratch": None, "BEST-RQ": "best_rq_tiny", "BiRQ": "birq_tiny"}
+# Much speech without texts, little with texts: 3 h, 6.4 min, 4.8 min, 18 min of 4 h.
+SHARES = dict(train=0.02667, dev=0.02)
+# All layers are kept and learn at one rate, as from scratch.
+FINETUNE = dict(fresh_layers=0, lr=0.001, lr_encoder=0.001, batch_seconds=30)
 
 
-def run_demo(folder: Path, steps: int, epochs: int, seed: int) -> None:
+def run_demo(
+    folder: Path, *, hours: float, steps: int, epochs: int, seed: int
+) -> list[Row]:
     """Pretrain BEST-RQ and BiRQ, fine-tune both and a model from scratch, compare.
+
+    Two processes of one thread each run at a time. What is finished already is kept.
 
     Arguments
     ---------
     folder : Path
-        For corpus and runs; what is finished already is kept.
+        For corpus, runs, ``demo.json`` and ``demo.png``.
+    hours : float
+        Size of the corpus: three quarters have no texts for training.
     steps : int
         Pretraining steps of each arm.
     epochs : int
         Fine-tuning epochs of each arm.
     seed : int
-        Seed of the corpus and of every run.
+        Seed of every run; the corpus is the same for every seed.
+
+    Returns
+    -------
+    list
+        A row for each arm, as in ``demo.json``.
 
     Raises
     ------
     BadInput
-        If the corpus cannot be made.
+        If the corpus cannot be made, or a run fails.
     """
     corpus = folder / "minispeech"
     try:
-        make_minispeech(corpus, hours=0.5, seed=seed)
+        make_minispeech(corpus, hours=hours, shares=SHARES)
     except (ValueError, ImportError) as error:
         raise BadInput(str(error)) from error
-    common = ["--data_folder", str(corpus), "--seed", str(seed)]
-    rows = [_run_arm(name, folder, common, steps, epochs) for name in ARMS]
-    print("\n" + format_table(rows))
-    plot_comparison({row["arm"]: row["folder"] for row in rows}, folder / "demo.png")
-    print(f"\nplots: {folder / 'demo.png'} and curves.png in each of {folder}/*/")
-    print(verdict(rows))
+    seconds = run_jobs(_jobs(folder, corpus, steps, epochs, seed))
+    rows = [_row(name, folder, seconds) for name in ARMS]
+    record = dict(hours=hours, steps=steps, epochs=epochs, seed=seed, rows=rows)
+    versions = dict(version=speechbrain_birq.__version__, torch=torch.__version__)
+    files.write(folder / "demo.json", json.dumps(record | versions, indent=2) + "\n")
+    plot_comparison({n: folder / _slug(n) for n in ARMS}, folder / "demo.png")
+    print(f"\n{format_table(rows)}\n\n{verdict(rows)}")
+    print(f"plots: {folder / 'demo.png'} and curves.png in each of {folder}/*/")
+    return rows
 
 
-def _run_arm(name, folder, common, steps, epochs):
-    started = time.time()
-    slug = name.lower().replace("-", "_")
-    run, yaml = folder / slug, ARMS[name]
-    argv = [*common, "--tensorboard", "False"]
-    extra = []
-    if yaml is not None:
-        target = folder / f"{slug}_pretrained"
-        pretrain(
-            prepare_librispeech,
-            [
-                yaml,
-                *argv,
-                *("--output_folder", str(target)),
-                *("--total_steps", str(steps)),
-                *("--warmup_steps", str(steps // 10)),
-                *("--enhanced_ramp_steps", str(steps // 3)),
-                *("--number_of_epochs", "1000"),
-                *("--log_interval", "25"),
-            ],
-        )
-        extra = ["--pretrained", str(target)]
-    finetune(
-        prepare_librispeech,
-        [
-            "ctc_tiny",
-            *argv,
-            *("--output_folder", str(run)),
-            *("--batch_seconds", "20"),
-            *("--number_of_epochs", str(epochs)),
-            *("--warmup_epochs", str(epochs // 6)),
-            *("--hold_epochs", str(epochs // 2)),
-            *extra,
-        ],
+def _jobs(folder, corpus, steps, epochs, seed):
+    """The longest first; every training is a command that a user could type."""
+    common = dict(data_folder=corpus, seed=seed, tensorboard=False)
+    pretrain = dict(
+        total_steps=steps,
+        warmup_steps=steps // 10,
+        enhanced_ramp_steps=steps // 4,
+        number_of_epochs=1000,
+        log_interval=25,
     )
-    return _row(name, run, extra[1] if extra else None, time.time() - started)
+    finetune = FINETUNE | dict(
+        number_of_epochs=epochs,
+        warmup_epochs=epochs // 20,
+        hold_epochs=epochs * 3 // 5,
+    )
+    before, jobs = {}, []
+    for name, yaml in reversed(ARMS.items()):
+        if yaml is not None:
+            before[name] = folder / f"{_slug(name)}_pretrained"
+            words = _words("pretrain", yaml, common | pretrain, before[name])
+            pretraining = f"{name}, pretraining"
+            jobs.append(
+                Job(pretraining, words, before[name], "train", steps - 1, "step")
+            )
+    for name in ARMS:
+        own, run = {}, folder / _slug(name)
+        if name in before:
+            own["pretrained"] = before[name]
+        words = _words("finetune", "ctc_tiny", common | finetune | own, run)
+        after = f"{name}, pretraining" if own else None
+        jobs.append(
+            Job(f"{name}, fine-tuning", words, run, "valid", epochs, "epoch", after)
+        )
+    return jobs
 
 
-def _row(name, run, pretrained, seconds):
+def _words(command, yaml, settings, run):
+    words = [command, yaml, "--noprogressbar"]
+    for key, value in (settings | dict(output_folder=run)).items():
+        words += [f"--{key}", str(value)]
+    return words
+
+
+def _slug(name):
+    return name.lower().replace("-", "_")
+
+
+def _row(name, folder, seconds):
+    run, pretrained = folder / _slug(name), folder / f"{_slug(name)}_pretrained"
     scores = json.loads((run / "results.json").read_text())["test"]
-    row = {"arm": name, "folder": run, "wer": scores["wer"], "cer": scores["cer"]}
-    usage = read_metrics(pretrained, "train")[-1] if pretrained else {}
-    for kind in ("anchor", "enhanced"):
-        row[kind] = usage.get(f"{kind}_used_codes")
-    row["seconds"] = seconds
-    return row
+    row = dict(arm=name, wer=scores["wer"], cer=scores["cer"], G=None)
+    if ARMS[name] is not None:
+        row["G"] = read_metrics(pretrained, "valid")[-1]["G"]
+    used = [s for job, s in seconds.items() if job.startswith(f"{name},")]
+    return row | dict(cpu_seconds=round(sum(used)))
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """Write a line for each arm.
+    """Write a line for each arm; the first one is from scratch.
 
     Example
     -------
-    >>> row = dict(arm="BiRQ", wer=12.3, cer=4.5, seconds=61)
-    >>> row |= dict(anchor=90.2, enhanced=None)
-    >>> print(format_table([row]))
-    arm          WER %   CER %   codes used, anchor   codes used, enhanced   time, s
-    BiRQ          12.3     4.5                   90                      -        61
+    >>> rows = [dict(arm="scratch", wer=80.0, cer=50.0, G=None, cpu_seconds=61)]
+    >>> rows += [dict(arm="BiRQ", wer=72.3, cer=40.0, G=4.25, cpu_seconds=431)]
+    >>> print(format_table(rows))
+    arm        CER %   WER %   CER against scratch   G of pretraining   CPU time, s
+    scratch     50.0    80.0                                                     61
+    BiRQ        40.0    72.3                 -20 %               4.25           431
     """
-    head = ("arm", "WER %", "CER %", "codes used, anchor", "codes used, enhanced")
-    lines = ["{:10}{:>8}{:>8}{:>21}{:>23}{:>10}".format(*head, "time, s")]
+    head = ("arm", "CER %", "WER %", "CER against scratch", "G of pretraining")
+    line = "{:8}{:>8}{:>8}{:>22}{:>19}{:>14}"
+    lines = [line.format(*head, "CPU time, s")]
     for row in rows:
-        codes = (
-            "-" if row[k] is None else f"{row[k]:.0f}" for k in ("anchor", "enhanced")
-        )
-        lines.append(
-            "{:10}{:8.1f}{:8.1f}{:>21}{:>23}{:10.0f}".format(
-                row["arm"], row["wer"], row["cer"], *codes, row["seconds"]
-            )
-        )
+        gain = "" if row["G"] is None else f"{_gain(row, rows):+.0f} %"
+        loss = "" if row["G"] is None else f"{row['G']:.2f}"
+        rates = f"{row['cer']:.1f}", f"{row['wer']:.1f}"
+        lines.append(line.format(row["arm"], *rates, gain, loss, row["cpu_seconds"]))
     return "\n".join(lines)
+
+
+def _gain(row, rows):
+    return 100 * (row["cer"] / rows[0]["cer"] - 1)
 
 
 def verdict(rows: Sequence[Row]) -> str:
@@ -127,16 +158,14 @@ def verdict(rows: Sequence[Row]) -> str:
 
     Example
     -------
-    >>> rows = [dict(arm="scratch", cer=9.0), dict(arm="BiRQ", cer=9.5)]
-    >>> verdict(rows)
-    'BiRQ did not beat training from scratch (CER 9.5 against 9.0).'
+    >>> rows = [dict(arm="scratch", cer=9.0), dict(arm="BEST-RQ", cer=9.5)]
+    >>> print(verdict([*rows, dict(arm="BiRQ", cer=8.1)]))
+    BEST-RQ did not beat training from scratch (CER 9.5 against 9.0).
+    BiRQ beat training from scratch (CER 8.1 against 9.0).
     """
-    scratch, *pretrained = rows
-    lost = [row for row in pretrained if row["cer"] >= scratch["cer"]]
-    if not lost:
-        return "Every pretrained arm beat training from scratch."
-    return " ".join(
-        f"{row['arm']} did not beat training from scratch "
-        f"(CER {row['cer']:.1f} against {scratch['cer']:.1f})."
-        for row in lost
+    scratch = rows[0]["cer"]
+    return "\n".join(
+        f"{row['arm']} {'beat' if row['cer'] < scratch else 'did not beat'} training "
+        f"from scratch (CER {row['cer']:.1f} against {scratch:.1f})."
+        for row in rows[1:]
     )

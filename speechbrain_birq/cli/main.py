@@ -68,9 +68,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     demo = add("demo", _demo, "pretrain, fine-tune, score: one table")
     demo.add_argument("folder", nargs="?", default="demo", help="for corpus and runs")
-    demo.add_argument("--steps", type=int, default=400, help="pretraining steps an arm")
-    demo.add_argument("--epochs", type=int, default=16, help="epochs of fine-tuning")
-    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--hours", type=float, default=4.0, help="size of the corpus")
+    demo.add_argument("--steps", type=int, default=1500, help="of each pretraining")
+    demo.add_argument("--epochs", type=int, default=60, help="of each fine-tuning")
+    demo.add_argument("--seed", type=int, default=0, help="of every run")
     groups = (training, config, corpora, transcribe, features, inference, evaluation)
     for group in (*groups, language_model):
         group.add_commands(add)
@@ -80,4 +81,10 @@ def make_parser() -> argparse.ArgumentParser:
 def _demo(arguments):
     from speechbrain_birq.cli.demo import run_demo  # imports torch
 
-    run_demo(Path(arguments.folder), arguments.steps, arguments.epochs, arguments.seed)
+    run_demo(
+        Path(arguments.folder),
+        hours=arguments.hours,
+        steps=arguments.steps,
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+    )
