@@ -89,7 +89,9 @@ def run_jobs(jobs: Sequence[Job], at_once: int = 2) -> dict[str, float]:
     BadInput
         If a job fails, with its last line; the others are stopped.
     """
-    waiting, running, seconds = list(jobs), [], {}
+    waiting = list(jobs)
+    running: list[_Running] = []
+    seconds: dict[str, float] = {}
     try:
         while waiting or running:
             for job in _ready(waiting, seconds)[: at_once - len(running)]:
