@@ -1,5 +1,7 @@
 """Table of the demo's kept seeds: ``birq demo demo_0 --seed 0`` wrote each of them.
 
+::
+
     for seed in 0 1 2 3 4; do birq demo demo_$seed --seed $seed; done
     cp demo_0/demo.json experiments/demo/0.json    # and so on
     python experiments/demo/table.py
