@@ -110,6 +110,8 @@ class SumBrain(sb.Brain):
         check_same(self.model)  # DDP would silently take those of the first rank
         super().on_fit_start()
         check_same(self.model)
+        if self.optimizer_step:
+            logger.info("resumed after step %s", f"{self.optimizer_step:,}")
         if self.speechbrains_schedule:
             self.schedule = SpeechBrainSchedule(
                 self.hparams.lr_schedule, self.optimizer.defaults["lr"]

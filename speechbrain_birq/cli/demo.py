@@ -66,7 +66,7 @@ def run_demo(
     versions = dict(version=speechbrain_birq.__version__, torch=torch.__version__)
     files.write(folder / "demo.json", json.dumps(record | versions, indent=2) + "\n")
     plot_comparison({n: folder / _slug(n) for n in ARMS}, folder / "demo.png")
-    print(f"\n{steps} steps of pretraining, {epochs} epochs of fine-tuning, seed {seed}:")
+    print(f"\n{steps} pretraining steps, {epochs} epochs of fine-tuning, seed {seed}:")
     print(f"\n{format_table(rows)}\n\n{verdict(rows)}")
     print(f"plots: {folder / 'demo.png'} and curves.png in each of {folder}/*/")
     return rows

@@ -69,7 +69,7 @@ def test_a_killed_worker_is_restarted_and_the_run_ends_the_same(
     os.kill(int(children.split()[-1]), signal.SIGKILL)
     assert_equal(finish(process, folder), undisturbed)
     output = Path(f"{folder}.txt").read_text()
-    assert "Loading a checkpoint from" in output
+    assert "resumed after step" in output
     assert "TORCH_DISABLE" not in output
 
 
