@@ -136,7 +136,7 @@ def test_texts_are_those_of_the_recogniser(run_folder, recogniser_folder, masked
     logits = model(wavs, attention_mask=mask).logits
     texts = processor.batch_decode(logits.argmax(-1))
     run = Recogniser(run_folder)
-    output = run.model(wavs, mask.sum(1) / wavs.shape[1])
+    output = run(wavs, mask.sum(1) / wavs.shape[1])
     assert [" ".join(text.split()) for text in texts] == run.decoder(*output)
     for row, length in enumerate(output.lengths.tolist()):
         close(logits[row, :length].log_softmax(-1), output.log_probs[row, :length])
