@@ -66,7 +66,7 @@ def split_name(split: str) -> str:
     Example
     -------
     >>> split_name("dev-clean"), split_name("/data/mine/corpus.csv")
-    ('dev-clean', 'corpus-f2d46797')
+    ('dev-clean', 'corpus-3053d073')
     """
     if not any(map(is_path, split.split("+"))):
         return split
