@@ -20,7 +20,9 @@ from speechbrain_birq.brains.closing import (
     finetune_command,
     known_scores,
     log_closing,
+    mark_other_settings,
     transcribe_command,
+    unmark,
 )
 from speechbrain_birq.brains.ctc import Transfer, check_test_splits
 from speechbrain_birq.brains.feature_statistics import estimate_statistics
@@ -182,8 +184,10 @@ def _finetune(prepare, experiment):
     brain = _brain(
         experiment, {"model": model}, tokens=tokens, decoder=decoder, transfer=transfer
     )
-    known = {}
-    if not experiment.options.test_only:
+    known, test_only = {}, experiment.options.test_only
+    if test_only:
+        mark_other_settings(experiment.folder, experiment.text)
+    else:
         _record_corpus(experiment, manifests)
         known = known_scores(experiment.folder, experiment.text)
         _fit(experiment, brain, train, valid)
@@ -197,9 +201,11 @@ def _finetune(prepare, experiment):
         if test_chunk is not None:
             name = f"{split}@chunk{test_chunk.chunk_size}"
             scores[name] = known.get(name) or brain.score(name, loader, test_chunk)
+    if not test_only:
+        unmark(experiment.folder)
     tested = [manifests[split] for split in hparams["test_splits"]]
     command = transcribe_command(experiment.folder, tested)
-    began = brain.progress.begun or experiment.options.test_only
+    began = brain.progress.begun or test_only
     log_closing(experiment.folder, command, trained=began)
     return scores
 

@@ -17,6 +17,8 @@ from speechbrain_birq.metrics.significance import file_name
 
 logger = logging.getLogger(__name__)
 
+SCORED_OTHERWISE = ".scored_otherwise"  # a mark in the run folder
+
 SIZES = ("tiny", "base", "wide", "large")
 
 
@@ -65,14 +67,33 @@ def known_scores(folder: Path, settings: str) -> dict[str, Any]:
     settings : str
         What ``hyperparams.yaml`` will hold; other settings may decode otherwise.
     """
-    before = folder / "hyperparams.yaml"
-    if not before.is_file() or before.read_text(encoding="utf-8") != settings:
+    if not _are_own(folder, settings) or (folder / SCORED_OTHERWISE).exists():
         return {}
     return {
         split: score
         for split, score in read_results(folder).items()
         if (folder / f"wer_{file_name(split)}.txt").is_file()
     }
+
+
+def mark_other_settings(folder: Path, settings: str) -> None:
+    """Mark a run whose scores will come from settings that are not its own.
+
+    Arguments are those of ``known_scores``; ``unmark`` takes the mark away.
+    """
+    if if_main_process() and not _are_own(folder, settings):
+        (folder / SCORED_OTHERWISE).touch()
+
+
+def unmark(folder: Path) -> None:
+    """Take away the mark: every score comes from the run's own settings again."""
+    if if_main_process():
+        (folder / SCORED_OTHERWISE).unlink(missing_ok=True)
+
+
+def _are_own(folder, settings):
+    own = folder / "hyperparams.yaml"
+    return own.is_file() and own.read_text(encoding="utf-8") == settings
 
 
 def finetune_command(

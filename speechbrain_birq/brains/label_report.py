@@ -193,8 +193,9 @@ class LabelReport:
         usage["bits"] = code_bits(codes, self.num_codes) - loss / math.log(2)
         if len(places) == len(codes) > 0:
             for column, what in enumerate(("speaker", "time")):
-                classes = places[:, column].unique(return_inverse=True)[1]
-                usage[f"{what}_bits"] = bits_about(codes, classes, self.num_codes)
+                names, classes = places[:, column].unique(return_inverse=True)
+                if len(names) > 1:  # a corpus may name no speakers
+                    usage[f"{what}_bits"] = bits_about(codes, classes, self.num_codes)
         return {f"{kind}_{name}": value for name, value in usage.items()}
 
     def _all_places(self):

@@ -11,7 +11,9 @@ from speechbrain_birq.brains.closing import (
     finetune_command,
     known_scores,
     log_closing,
+    mark_other_settings,
     transcribe_command,
+    unmark,
 )
 
 
@@ -85,6 +87,20 @@ def test_scores_are_known_under_the_same_settings_if_their_files_are_there(
     settings = "decoding: " + ("beam\n" if change == "settings" else "greedy\n")
     expected = {"test": SCORE} if change == "nothing" else {}
     assert known_scores(tmp_path, settings) == expected
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "beam"])
+def test_scores_of_other_settings_are_not_known_until_all_are_made_anew(
+    tmp_path, decoding
+):
+    own = "decoding: greedy\n"
+    (tmp_path / "results.json").write_text(json.dumps({"test": SCORE}))
+    (tmp_path / "hyperparams.yaml").write_text(own)
+    (tmp_path / "wer_test.txt").write_text("")
+    mark_other_settings(tmp_path, f"decoding: {decoding}\n")
+    assert bool(known_scores(tmp_path, own)) == (decoding == "greedy")
+    unmark(tmp_path)
+    assert known_scores(tmp_path, own) == {"test": SCORE}
 
 
 @pytest.fixture(scope="module")

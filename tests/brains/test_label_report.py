@@ -135,6 +135,15 @@ def test_padding_is_no_part_of_the_time():
     assert places[:, 1].tolist() == [*range(10), 0, 2, 4, 6, 8]
 
 
+def test_one_speaker_has_no_figure():
+    objective, _ = batch(1, 40)
+    mask = PaddedData(torch.ones(2, 20).bool(), torch.ones(2))
+    report = LabelReport(num_codebooks=G, num_codes=N, enhanced=True, device="cpu")
+    report.add(objective, mask, ["", ""])
+    figures = report.figures(w_enhanced=1.0, w_anchor=1.0)
+    assert "anchor_speaker_bits" not in figures and "anchor_time_bits" in figures
+
+
 def test_without_speakers_nothing_is_said_of_them():
     figures = report_of(*BATCHES).figures(w_enhanced=1.0, w_anchor=1.0)
     assert not [name for name in figures if "speaker" in name or "time" in name]
