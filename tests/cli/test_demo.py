@@ -36,7 +36,7 @@ def test_the_arms_differ_in_the_pretraining_only(demo):
     for run in ("scratch", "best_rq", "birq"):
         text = (folder / run / "hyperparams.yaml").read_text()
         assert "\nseed: 0" in text, run
-        assert "\nfresh_layers: 0" in text, run
+        assert "\nfresh_layers: 2" in text, run
 
 
 def arm(name, cer):
