@@ -1,8 +1,8 @@
 """Measure time and steps to equal validation loss, for example of two optimizers.
 
-    birq minispeech corpus --hours 3; cd experiments/optimizer
-    python ../../benchmarks/quality.py minispeech.yaml --data_folder corpus
-    python ../../benchmarks/quality.py minispeech.yaml --table
+    birq minispeech corpus --hours 3
+    python benchmarks/quality.py experiments/optimizer/search.yaml --data_folder corpus
+    python benchmarks/quality.py experiments/optimizer/search.yaml --table
 
 A plan is a YAML file: ``arms`` (settings of each), ``pretrain`` (settings of all),
 ``seeds``, ``reference`` (an arm), and if wanted ``finetune`` with ``test_split``. A

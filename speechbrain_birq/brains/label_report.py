@@ -15,9 +15,10 @@ from speechbrain_birq.distributed import gathered, total
 from speechbrain_birq.metrics.codebook import (
     agreement,
     bits_about,
-    code_bits,
-    code_usage,
+    code_shares,
+    entropy_bits,
     mutual_information,
+    usage_of_shares,
 )
 from speechbrain_birq.models.masking import masked_rows
 from speechbrain_birq.models.objectives import Objective
@@ -189,8 +190,9 @@ class LabelReport:
         self.started = time.monotonic() - state["elapsed"]
 
     def _usage(self, kind, codes, loss, places):
-        usage = code_usage(codes, self.num_codes)._asdict()
-        usage["bits"] = code_bits(codes, self.num_codes) - loss / math.log(2)
+        shares = code_shares(codes, self.num_codes)
+        usage = usage_of_shares(shares)._asdict()
+        usage["bits"] = entropy_bits(shares) - loss / math.log(2)
         if len(places) == len(codes) > 0:
             for column, what in enumerate(("speaker", "time")):
                 names, classes = places[:, column].unique(return_inverse=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torchaudio.functional import forced_align
 
 from speechbrain_birq.checkpoints.recovery import read_checkpoint
 from speechbrain_birq.checkpoints.run_folder import best_checkpoint
 from speechbrain_birq.data.manifest import Utterance
+from speechbrain_birq.decoding.words import aligned_path
 from speechbrain_birq.diagnostics.phones import (
     Interval,
     phones_of_frames,
@@ -87,11 +87,11 @@ class AlignedTokens:
         """Return the times of the tokens; None if the text is empty or too long."""
         tokens = self.recogniser.tokens
         targets = tokens.encode(utterance.text)
-        log_probs = self.recogniser.log_probs(utterance.wav).log_probs
-        repeats = (targets[1:] == targets[:-1]).sum()
-        if not 0 < len(targets) <= log_probs.shape[1] - repeats:
+        path = aligned_path(
+            self.recogniser.log_probs(utterance.wav).log_probs[0], targets
+        )
+        if path is None or not len(targets):
             return None
-        path = forced_align(log_probs, targets[None].int(), blank=0)[0][0]
         return token_times(path.tolist(), tokens.vocabulary, self.recogniser.frontend)
 
 

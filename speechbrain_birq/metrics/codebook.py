@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from speechbrain_birq.metrics.units import joint_counts, shared_information
 from speechbrain_birq.models.objectives import code_counts
 
 
@@ -24,11 +25,20 @@ def code_usage(codes: torch.Tensor, num_codes: int) -> CodeUsage:
     >>> code_usage(torch.tensor([[0], [0], [1], [1]]), num_codes=8)
     CodeUsage(used_codes=2.0, perplexity=2.0, top_share=0.5)
     """
+    return usage_of_shares(code_shares(codes, num_codes))
+
+
+def code_shares(codes: torch.Tensor, num_codes: int) -> torch.Tensor:
+    """Return the share of each code in each codebook: (M, G) -> (G, N) float64."""
     counts = code_counts(codes, num_codes).double()
-    shares = counts / counts.sum(1, keepdim=True)
+    return counts / counts.sum(1, keepdim=True)
+
+
+def usage_of_shares(shares: torch.Tensor) -> CodeUsage:
+    """Measure how codes are used whose shares are known: (G, N)."""
     entropy = torch.special.entr(shares).sum(1)
     return CodeUsage(
-        (counts > 0).double().sum(1).mean().item(),
+        (shares > 0).double().sum(1).mean().item(),
         entropy.exp().mean().item(),
         shares.amax(1).mean().item(),
     )
@@ -58,15 +68,14 @@ def mutual_information(first: torch.Tensor, second: torch.Tensor) -> float:
     return sum(values) / len(values)
 
 
-def code_bits(codes: torch.Tensor, num_codes: int) -> float:
-    """Return the entropy of codes (M, G) in bits, averaged over the codebooks.
+def entropy_bits(shares: torch.Tensor) -> float:
+    """Return the entropy of the shares of codes (G, N) in bits, averaged over G.
 
     Example
     -------
-    >>> code_bits(torch.tensor([[0], [1], [2], [3]]), num_codes=8)
+    >>> entropy_bits(code_shares(torch.tensor([[0], [1], [2], [3]]), num_codes=8))
     2.0
     """
-    shares = code_counts(codes, num_codes).double() / max(1, len(codes))
     return torch.special.entr(shares).sum(1).mean().item() / math.log(2)
 
 
@@ -106,12 +115,9 @@ def bits_about(codes: torch.Tensor, classes: torch.Tensor, num_codes: int) -> fl
 
 
 def _shared_bits(codes, classes, num_codes):
-    counts = torch.bincount(classes * num_codes + codes).double()
-    counts = torch.nn.functional.pad(counts, (0, -len(counts) % num_codes))
-    joint = counts.view(-1, num_codes) / max(1, len(codes))
-    tables = joint.sum(0), joint.sum(1), joint
-    one, other, both = (torch.special.entr(table).sum() for table in tables)
-    return (one + other - both).item() / math.log(2)
+    num_classes = int(classes.max()) + 1
+    counts = joint_counts(codes, classes, num_codes, num_classes)
+    return shared_information(counts).item() / math.log(2)
 
 
 def _entropy(symbols):

@@ -60,13 +60,29 @@ def pnmi(counts: torch.Tensor) -> float:
     >>> pnmi(torch.tensor([[5, 0], [0, 5]]))
     1.0
     """
+    phones = _entropy(counts.sum(0))
+    return (shared_information(counts) / phones).item() if phones > 0 else 0.0
+
+
+def shared_information(counts: torch.Tensor) -> torch.Tensor:
+    """Return the mutual information in nats of what rows and columns count: ().
+
+    Arguments
+    ---------
+    counts : torch.Tensor
+        (A, B) joint counts of two labels of the same frames.
+
+    Example
+    -------
+    >>> shared_information(torch.tensor([[5, 0], [0, 5]])).exp().item()
+    2.0
+    """
     # Sum counts, not shares, because rounded shares may add up to less than 1.
-    tables = counts.sum(0), counts.sum(1), counts
-    phones, codes, joint = (
-        torch.special.entr(table.double() / counts.sum()).sum() for table in tables
-    )
-    shared = phones + codes - joint
-    return (shared / phones).item() if phones > 0 else 0.0
+    return _entropy(counts.sum(0)) + _entropy(counts.sum(1)) - _entropy(counts)
+
+
+def _entropy(counts):
+    return torch.special.entr(counts.double() / counts.sum()).sum()
 
 
 def phone_purity(counts: torch.Tensor) -> float:
