@@ -7,17 +7,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from speechbrain_birq.config.shipped import carried_folder
 from speechbrain_birq.errors import BadInput
 
 WEIGHTS = "model.safetensors"
-PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def weights_folder() -> Path:
-    """Return the folder of the weights that come with the package."""
-    # A wheel has the folder in the package, a checkout has it beside the package.
-    installed = PACKAGE / "weights"
-    return installed if installed.is_dir() else PACKAGE.parent / "weights"
+INSTALL_AGAIN = "install the package again, or take another run folder"
 
 
 def find_run(name: str | Path) -> Path:
@@ -38,14 +32,20 @@ def find_run(name: str | Path) -> Path:
     >>> find_run("results/birq_tiny").as_posix()
     'results/birq_tiny'
     """
-    files = weights_folder().glob(f"*/{WEIGHTS}")
+    files = carried_folder("weights").glob(f"*/{WEIGHTS}")
     published = {file.parent.name: file.parent for file in files}
     here = Path(name)
     return here if here.exists() else published.get(str(name), here)
 
 
-def load_published(path: str | Path) -> dict[str, torch.Tensor]:
+def load_safetensors(path: str | Path, advice: str) -> dict[str, torch.Tensor]:
     """Load a file of safetensors, which cannot hold code, to the CPU.
+
+    Arguments
+    ---------
+    path : str or Path
+    advice : str
+        What to do if the file is corrupt.
 
     Raises
     ------
@@ -56,7 +56,4 @@ def load_published(path: str | Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         reason = str(error).partition("\n")[0][:200]
-        raise BadInput(
-            f"{path} is corrupt ({reason}): install the package again, or take another "
-            f"run folder"
-        ) from error
+        raise BadInput(f"{path} is corrupt ({reason}): {advice}") from error

@@ -17,9 +17,10 @@ from speechbrain_birq.checkpoints.plain_files import (
     read_yaml_text,
 )
 from speechbrain_birq.checkpoints.published import (
+    INSTALL_AGAIN,
     WEIGHTS,
     find_run,
-    load_published,
+    load_safetensors,
 )
 from speechbrain_birq.checkpoints.recovery import (
     describe,
@@ -293,7 +294,7 @@ def load_weights(
     """
     path = weights_file(checkpoint)
     published = path.name == WEIGHTS
-    weights = load_published(path) if published else load_tensors(path)
+    weights = load_safetensors(path, INSTALL_AGAIN) if published else load_tensors(path)
     check_state(weights, path)
     for part, module in modules.items():
         prefix = f"{part}."

@@ -8,17 +8,17 @@ from speechbrain_birq.errors import BadInput
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def hparams_folder() -> Path:
-    """Return the folder of the YAML files that come with the package.
+def carried_folder(name: str) -> Path:
+    """Return a folder that comes with the package: ``hparams`` or ``weights``.
 
     Example
     -------
-    >>> (hparams_folder() / "birq_tiny.yaml").is_file()
+    >>> (carried_folder("hparams") / "birq_tiny.yaml").is_file()
     True
     """
     # A wheel has the folder in the package, a checkout has it beside the package.
-    installed = PACKAGE / "hparams"
-    return installed if installed.is_dir() else PACKAGE.parent / "hparams"
+    installed = PACKAGE / name
+    return installed if installed.is_dir() else PACKAGE.parent / name
 
 
 def find_file(name: str | Path) -> Path:
@@ -43,7 +43,7 @@ def find_file(name: str | Path) -> Path:
     speechbrain_birq.errors.BadInput: no YAML file hparams/birq_tinny.yaml: did you \
 mean birq_tiny, which comes with the package?
     """
-    shipped = {path.stem: path for path in hparams_folder().glob("*.yaml")}
+    shipped = {path.stem: path for path in carried_folder("hparams").glob("*.yaml")}
     if Path(name).is_file():
         return Path(name)
     if str(name) in shipped:

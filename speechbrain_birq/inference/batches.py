@@ -50,6 +50,18 @@ class Outcome(Generic[Value]):
         return self.value  # type: ignore[return-value]  # set whenever error is not
 
 
+def in_order(outcomes: Iterable[Outcome[Value]]) -> list[Value]:
+    """Return the results in the order of the recordings that were given.
+
+    Raises
+    ------
+    BadInput
+        If a recording could not be used: the first that is met.
+    """
+    found = {outcome.index: outcome.result() for outcome in outcomes}
+    return [found[index] for index in sorted(found)]
+
+
 def plan_batches(seconds: Sequence[float], batch_seconds: float) -> list[list[int]]:
     """Group recordings of similar length, the longest first.
 

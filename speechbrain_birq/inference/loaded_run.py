@@ -13,14 +13,20 @@ from speechbrain_birq.checkpoints.run_folder import (
     load_architecture,
     load_weights,
 )
-from speechbrain_birq.inference.batches import BATCH_SECONDS, BatchEncoder, Outcome
+from speechbrain_birq.inference.batches import (
+    BATCH_SECONDS,
+    BatchEncoder,
+    Outcome,
+    in_order,
+)
+from speechbrain_birq.inference.freezable import FreezableEncoder
 from speechbrain_birq.inference.layers import Layer, layer_encoder
 from speechbrain_birq.inference.recordings import Recording, RecordingReader
-from speechbrain_birq.models.frontend import Frames, FrontEnd
+from speechbrain_birq.models.frontend import Frames
 from speechbrain_birq.models.full_precision import HALF
 
 
-class LoadedRun(torch.nn.Module):
+class LoadedRun(FreezableEncoder):
     """Front end and encoder of a run folder; the base of what users load.
 
     The module is in evaluation mode until ``train()`` is called. It moves and rounds as
@@ -43,9 +49,6 @@ class LoadedRun(torch.nn.Module):
         If the folder is no run or its weights do not fit.
     """
 
-    frontend: FrontEnd
-    encoder: Any  # an Encoder and a torch.nn.Module
-
     def __init__(
         self,
         run_folder: str | Path,
@@ -53,15 +56,11 @@ class LoadedRun(torch.nn.Module):
         *,
         freeze: bool = True,
     ) -> None:
-        super().__init__()
-        self.folder = Path(run_folder)
-        parts = load_architecture(self.folder, trust)
-        self.frontend, self.encoder = parts["frontend"], parts["encoder"]
-        self.checkpoint = best_checkpoint(self.folder)
-        load_weights(parts, self.folder, self.checkpoint)
-        self.freeze = freeze
-        if freeze:
-            self.encoder.requires_grad_(False)
+        folder = Path(run_folder)
+        parts = load_architecture(folder, trust)
+        super().__init__(**parts, freeze=freeze)
+        self.folder, self.checkpoint = folder, best_checkpoint(folder)
+        load_weights(parts, folder, self.checkpoint)
         self.reader = RecordingReader(self.frontend)
         self.eval()
 
@@ -74,18 +73,6 @@ class LoadedRun(torch.nn.Module):
     def dtype(self) -> torch.dtype:
         """Type of the encoder's numbers; the front end has float32."""
         return self._example().dtype
-
-    @property
-    def output_dim(self) -> int:
-        """H, the input dimension of a layer on top."""
-        return self.encoder.output_dim
-
-    def train(self, mode: bool = True) -> "LoadedRun":
-        """Set the training mode, except of the front end and a frozen encoder."""
-        super().train(mode)
-        self.frontend.eval()
-        self.encoder.train(mode and not self.freeze)
-        return self
 
     def read(self, path: str | Path) -> torch.Tensor:
         """Read a file of any rate and number of channels as (1, S) at the run's rate.
@@ -153,9 +140,7 @@ class LoadedRun(torch.nn.Module):
             If a recording cannot be used, or there is no such layer.
             ``features_as_completed`` goes on.
         """
-        outcomes = self.features_as_completed(recordings, layer, batch_seconds)
-        found = {outcome.index: outcome.result() for outcome in outcomes}
-        return [found[index] for index in range(len(recordings))]
+        return in_order(self.features_as_completed(recordings, layer, batch_seconds))
 
     def features_as_completed(
         self,
@@ -191,10 +176,6 @@ class LoadedRun(torch.nn.Module):
         if wav_lens is None:
             wav_lens = torch.ones(len(wavs), device=wavs.device)
         return self.frontend(wavs, wav_lens)
-
-    def _gradients(self):
-        """Return a context in which the encoder has gradients, unless it is frozen."""
-        return torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze)
 
     def _layers(self, layer: Layer) -> Callable[..., torch.Tensor]:
         """Return ``layer_encoder`` of float32 frames in the module's precision."""

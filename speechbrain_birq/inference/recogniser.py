@@ -23,7 +23,7 @@ from speechbrain_birq.decoding.words import (
     words_of,
 )
 from speechbrain_birq.errors import BadInput, from_user_code
-from speechbrain_birq.inference.batches import BATCH_SECONDS, Outcome
+from speechbrain_birq.inference.batches import BATCH_SECONDS, Outcome, in_order
 from speechbrain_birq.inference.loaded_run import LoadedRun
 from speechbrain_birq.inference.recordings import Recording
 from speechbrain_birq.inference.streaming import TextStream
@@ -156,9 +156,7 @@ class Recogniser(LoadedRun):
         BadInput
             If a recording cannot be used. ``transcripts_as_completed`` goes on.
         """
-        outcomes = self.transcripts_as_completed(recordings, batch_seconds)
-        found = {outcome.index: outcome.result() for outcome in outcomes}
-        return [found[index] for index in range(len(recordings))]
+        return in_order(self.transcripts_as_completed(recordings, batch_seconds))
 
     def transcripts_as_completed(
         self,

@@ -11,11 +11,12 @@ from speechbrain_birq.checkpoints.run_folder import (
     load_weights,
 )
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.inference.freezable import FreezableEncoder
 from speechbrain_birq.models.encoders.interface import Encoder
 from speechbrain_birq.models.frontend import FrontEnd
 
 
-class SpeechFeatures(torch.nn.Module):
+class SpeechFeatures(FreezableEncoder):
     """Front end and encoder as one module, with the features of pretraining.
 
     Arguments
@@ -54,28 +55,13 @@ class SpeechFeatures(torch.nn.Module):
         layer: int | None = None,
         freeze: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(frontend=frontend, encoder=encoder, freeze=freeze)
         if layer is not None and not 1 <= layer <= encoder.num_layers:
             raise BadInput(
                 f"no layer {layer}: the encoder has 1 to {encoder.num_layers}"
             )
-        self.frontend, self.encoder = frontend, encoder
-        self.layer, self.freeze = layer, freeze
-        if freeze:
-            self.requires_grad_(False)
+        self.layer = layer
         self.train()
-
-    @property
-    def output_dim(self) -> int:
-        """H, the input dimension of a layer on top."""
-        return self.encoder.output_dim
-
-    def train(self, mode: bool = True) -> "SpeechFeatures":
-        """Set the training mode, except of the front end and a frozen encoder."""
-        super().train(mode)
-        self.frontend.eval()
-        self.encoder.train(mode and not self.freeze)
-        return self
 
     def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> torch.Tensor:
         """Encode waveforms.
@@ -118,9 +104,6 @@ class SpeechFeatures(torch.nn.Module):
         with self._gradients():
             states = self.encoder.hidden_states(frames.frames, frames.lengths)
         return tuple(_zero_on_padding(s, frames) for s in states), frames.lengths
-
-    def _gradients(self):
-        return torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze)
 
 
 def _zero_on_padding(states, frames):

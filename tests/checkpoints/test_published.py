@@ -30,7 +30,7 @@ def folder(pretrained, tmp_path_factory):
 @pytest.fixture
 def named(folder, monkeypatch):
     """Let the package find these weights in place of its own."""
-    monkeypatch.setattr(published, "weights_folder", lambda: folder.parent)
+    monkeypatch.setattr(published, "carried_folder", lambda _: folder.parent)
 
 
 def test_the_encoder_is_rounded_and_the_rest_is_exact(pretrained, folder):

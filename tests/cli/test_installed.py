@@ -64,7 +64,8 @@ def python(installed, tmp_path):
 
 def test_an_installed_package_has_the_files_in_it(python, installed):
     code = (
-        "from speechbrain_birq.config import shipped; print(shipped.hparams_folder())"
+        "from speechbrain_birq.config.shipped import carried_folder as folder; "
+        "print(folder('hparams'))"
     )
     assert python("-c", code).strip() == str(installed / "speechbrain_birq/hparams")
 

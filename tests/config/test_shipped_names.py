@@ -4,13 +4,13 @@ import pytest
 from small_runs import ROOT
 
 from speechbrain_birq.config import load_configuration
-from speechbrain_birq.config.shipped import find_file, hparams_folder
+from speechbrain_birq.config.shipped import carried_folder, find_file
 from speechbrain_birq.errors import BadInput
 
 
 def test_a_name_is_the_file_that_comes_with_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert hparams_folder() == ROOT / "hparams"
+    assert carried_folder("hparams") == ROOT / "hparams"
     assert find_file("birq_tiny") == ROOT / "hparams/birq_tiny.yaml"
 
 

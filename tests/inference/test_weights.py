@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechbrain_birq.checkpoints.published import WEIGHTS, weights_folder
+from speechbrain_birq.checkpoints.published import WEIGHTS
+from speechbrain_birq.config.shipped import carried_folder
 from speechbrain_birq.inference import SpeechEncoder
 
 NAMES = "best_rq_tiny", "birq_tiny"
-FOLDER = weights_folder()
+FOLDER = carried_folder("weights")
 # Of the checkpoints in single precision, by experiments/weights/features.py.
 FEATURES = Path(__file__).with_name("weights_features.json")
 

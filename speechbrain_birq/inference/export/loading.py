@@ -1,15 +1,11 @@
 """Load a folder that ``birq export`` has written, without running code of it."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from speechbrain_birq.checkpoints.plain_files import corruption_named, read_json
+from speechbrain_birq.checkpoints.published import load_safetensors
 from speechbrain_birq.checkpoints.run_folder import build_architecture, load_state
-from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference.speech_features import SpeechFeatures
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -55,12 +51,7 @@ def load_exported(folder: str | Path, trust: Iterable[str] = ()) -> SpeechFeatur
         if not isinstance(architecture, str):
             raise ValueError("architecture is no text")
     features = build_features(architecture, trust)
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise BadInput(
-            f"cannot read {folder / WEIGHTS} ({error}): {EXPORT_AGAIN}"
-        ) from error
+    weights = load_safetensors(folder / WEIGHTS, EXPORT_AGAIN)
     first, second = PREFIXES
     names = {key: key.removeprefix(first).removeprefix(second) for key in weights}
     parts = ("frontend.", "encoder.")

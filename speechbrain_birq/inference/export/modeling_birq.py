@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
 try:
     from speechbrain_birq.inference import build_features
+    from speechbrain_birq.models.frontend import valid_frames
 except ImportError as error:
     raise ImportError(
         "this model needs the package speechbrain_birq: clone its repository, then run "
@@ -109,12 +110,28 @@ class BiRQModel(BiRQPreTrainedModel):
         BaseModelOutput
             ``last_hidden_state`` (B, T, H): the normalized last layer, 0 on padding.
         """
+        last, _, hidden = self.encode(
+            input_values, attention_mask, output_hidden_states
+        )
+        output = BaseModelOutput(last_hidden_state=last, hidden_states=hidden)
+        return self.returned(output, return_dict)
+
+    def encode(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        output_hidden_states: bool | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...] | None]:
+        """Return the last states, the number of valid frames, the layers if wanted."""
         wav_lens = relative_lengths(input_values, attention_mask)
-        last, _ = self.features.encode(input_values, wav_lens)
+        last, lengths = self.features.encode(input_values, wav_lens)
         hidden = None
         if self._option(output_hidden_states, "output_hidden_states"):
             hidden, _ = self.features.hidden_states(input_values, wav_lens)
-        output = BaseModelOutput(last_hidden_state=last, hidden_states=hidden)
+        return last, lengths, hidden
+
+    def returned(self, output: Any, return_dict: bool | None) -> Any:
+        """Return an output, or a tuple if that is wanted."""
         return output if self._option(return_dict, "return_dict") else output.to_tuple()
 
     def _option(self, given, name):
@@ -157,21 +174,17 @@ class BiRQForCTC(BiRQPreTrainedModel):
             ``logits`` (B, T, V); on padding only the blank is possible. ``loss`` is
             CTC's, a mean over the tokens of the batch.
         """
-        wav_lens = relative_lengths(input_values, attention_mask)
-        states, lengths = self.birq.features.encode(input_values, wav_lens)
+        states, lengths, hidden = self.birq.encode(
+            input_values, attention_mask, output_hidden_states
+        )
         logits = self.lm_head(states)
-        hidden = None
-        if self.birq._option(output_hidden_states, "output_hidden_states"):
-            hidden, _ = self.birq.features.hidden_states(input_values, wav_lens)
         loss = None if labels is None else ctc_loss(logits, lengths, labels)
-        frames = torch.arange(logits.shape[1], device=logits.device)
-        padding = (frames >= lengths.unsqueeze(1)).unsqueeze(-1)
+        padding = ~valid_frames(lengths, logits.shape[1]).unsqueeze(-1)
         others = torch.arange(logits.shape[2], device=logits.device) > 0
         lowest = torch.finfo(logits.dtype).min
         logits = logits.masked_fill(padding & others, lowest)
         output = CausalLMOutput(loss=loss, logits=logits, hidden_states=hidden)
-        wanted = self.birq._option(return_dict, "return_dict")
-        return output if wanted else output.to_tuple()
+        return self.birq.returned(output, return_dict)
 
 
 def relative_lengths(

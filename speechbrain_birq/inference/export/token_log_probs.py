@@ -3,6 +3,7 @@
 import torch
 
 from speechbrain_birq.inference.speech_features import SpeechFeatures
+from speechbrain_birq.models.frontend import valid_frames
 
 
 class TokenLogProbs(torch.nn.Module):
@@ -52,8 +53,7 @@ class TokenLogProbs(torch.nn.Module):
         """
         states, lengths = self.features.encode(wavs, wav_lens)
         log_probs = self.head(states).float().log_softmax(-1)
-        frames = torch.arange(log_probs.shape[1], device=lengths.device)
-        padding = frames >= lengths.unsqueeze(1)
+        padding = ~valid_frames(lengths, log_probs.shape[1])
         blank = torch.full_like(log_probs[0, 0], -1e4)
         blank[0] = 0.0
         log_probs = torch.where(padding.unsqueeze(-1), blank, log_probs)
