@@ -156,7 +156,7 @@ def finetune(
 def _finetune(prepare, experiment):
     hparams = experiment.hparams
     check_test_splits(hparams["test_splits"])
-    transfer = _transfer(hparams)
+    transfer = Transfer.of(hparams)
     num_fresh = transfer.fresh_layers
     frontend, encoder = load_encoder(hparams, num_fresh, experiment.folder)
     test_chunk = _test_chunk(hparams, frontend, encoder)
@@ -184,29 +184,41 @@ def _finetune(prepare, experiment):
     brain = _brain(
         experiment, {"model": model}, tokens=tokens, decoder=decoder, transfer=transfer
     )
-    known, test_only = {}, experiment.options.test_only
+    test_only = experiment.options.test_only
     if test_only:
         mark_other_settings(experiment.folder, experiment.text)
+        known = {}
     else:
-        _record_corpus(experiment, manifests)
-        known = known_scores(experiment.folder, experiment.text)
-        _fit(experiment, brain, train, valid)
-        _finish(experiment, brain)
-        if brain.progress.begun:
-            known = {}
-    scores = {}
-    for split in hparams["test_splits"]:
-        loader = stage_loader(hparams, frontend, manifests[split], "test", items)
-        scores[split] = known.get(split) or brain.score(split, loader)
-        if test_chunk is not None:
-            name = f"{split}@chunk{test_chunk.chunk_size}"
-            scores[name] = known.get(name) or brain.score(name, loader, test_chunk)
+        known = _train(experiment, brain, manifests, train, valid)
+    scores = _scores(experiment, brain, manifests, items, test_chunk, known)
     if not test_only:
         unmark(experiment.folder)
     tested = [manifests[split] for split in hparams["test_splits"]]
     command = transcribe_command(experiment.folder, tested)
     began = brain.progress.begun or test_only
     log_closing(experiment.folder, command, trained=began)
+    return scores
+
+
+def _train(experiment, brain, manifests, train, valid):
+    """Train to the end; return the scores that are known if nothing was left to do."""
+    _record_corpus(experiment, manifests)
+    known = known_scores(experiment.folder, experiment.text)
+    _fit(experiment, brain, train, valid)
+    _finish(experiment, brain)
+    return {} if brain.progress.begun else known
+
+
+def _scores(experiment, brain, manifests, items, test_chunk, known):
+    """Score each test split, unless its score is known."""
+    hparams, scores = experiment.hparams, {}
+    for split in hparams["test_splits"]:
+        manifest = manifests[split]
+        loader = stage_loader(hparams, brain.model.frontend, manifest, "test", items)
+        scores[split] = known.get(split) or brain.score(split, loader)
+        if test_chunk is not None:
+            name = f"{split}@chunk{test_chunk.chunk_size}"
+            scores[name] = known.get(name) or brain.score(name, loader, test_chunk)
     return scores
 
 
@@ -353,22 +365,6 @@ def _finish(experiment, brain):
     figures = plot_training(experiment.folder)
     add_result(experiment.folder, "valid", figures)
     return figures
-
-
-def _transfer(hparams):
-    """Say how the encoder is fine-tuned."""
-    if hparams.get("pretrained") is None:  # nothing to protect: one rate, no freezing
-        return Transfer()
-    if hparams["freeze_steps"] and hparams["fresh_layers"]:
-        raise BadInput(
-            "freeze_steps would hold the fresh_layers at random: set one of the two to "
-            "0 (lr_encoder 0 keeps the pretrained layers as they are)"
-        )
-    return Transfer(
-        lr_encoder=hparams["lr_encoder"],
-        freeze_steps=hparams["freeze_steps"],
-        fresh_layers=hparams["fresh_layers"],
-    )
 
 
 def _test_chunk(hparams, frontend, encoder):

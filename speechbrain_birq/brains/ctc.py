@@ -40,6 +40,24 @@ class Transfer(NamedTuple):
     freeze_steps: int = 0  # the encoder does not move in the first so many steps
     fresh_layers: int = 0  # so many last layers start at random
 
+    @classmethod
+    def of(cls, hparams: Mapping[str, Any]) -> "Transfer":
+        """Return what an experiment says.
+
+        Raises
+        ------
+        BadInput
+            If layers would be held that start at random.
+        """
+        if hparams.get("pretrained") is None:  # nothing to protect: one rate
+            return cls()
+        if hparams["freeze_steps"] and hparams["fresh_layers"]:
+            raise BadInput(
+                "freeze_steps would hold the fresh_layers at random: set one of the "
+                "two to 0 (lr_encoder 0 keeps the pretrained layers as they are)"
+            )
+        return cls(**{name: hparams[name] for name in cls._fields})
+
 
 class CTCBrain(SumBrain):
     """Trains ``modules.model`` (a ``CTCModel``) and scores it.
