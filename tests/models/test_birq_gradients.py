@@ -133,6 +133,12 @@ def test_the_gradient_of_terms_is_independent_of_that_of_f(make_model, batch):
             assert torch.equal(plain[name], taught[name]) != lower, name
 
 
+def test_beside_terms_the_stopped_gradient_of_f_stays_stopped(make_model, batch):
+    through_labels = label_path_only(with_terms(make_model, gradient=False), batch)
+    for name, gradient in through_labels.items():
+        assert (gradient is None) == name.startswith("encoder"), name
+
+
 def test_terms_are_weighted_with_f(make_model, batch):
     model = with_terms(make_model)
     objective = model(*batch, generator=seeded())
