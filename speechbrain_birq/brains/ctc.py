@@ -56,7 +56,11 @@ class Transfer(NamedTuple):
                 "freeze_steps would hold the fresh_layers at random: set one of the "
                 "two to 0 (lr_encoder 0 keeps the pretrained layers as they are)"
             )
-        return cls(**{name: hparams[name] for name in cls._fields})
+        return cls(
+            lr_encoder=hparams["lr_encoder"],
+            freeze_steps=hparams["freeze_steps"],
+            fresh_layers=hparams["fresh_layers"],
+        )
 
 
 class CTCBrain(SumBrain):
