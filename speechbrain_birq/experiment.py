@@ -193,8 +193,9 @@ def _finetune(prepare, experiment):
     scores = _scores(experiment, brain, manifests, items, test_chunk, known)
     if not test_only:
         unmark(experiment.folder)
-    tested = [manifests[split] for split in hparams["test_splits"]]
-    command = transcribe_command(experiment.folder, tested)
+    splits = (*hparams["test_splits"], hparams["valid_split"], hparams["train_split"])
+    known_splits = [manifests[split] for split in splits]
+    command = transcribe_command(experiment.folder, known_splits)
     began = brain.progress.begun or test_only
     log_closing(experiment.folder, command, trained=began)
     return scores

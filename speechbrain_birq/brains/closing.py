@@ -136,19 +136,31 @@ def finetune_command(
 
 
 def transcribe_command(run: str | Path, manifests: Sequence[Any]) -> str:
-    """Return the command that transcribes a recording with a fine-tuned run.
+    """Return a command that uses a fine-tuned run and can be given as it stands.
+
+    It transcribes a recording of the run's own splits. Shards hold no audio files, so a
+    run that knows only shards is exported.
 
     Arguments
     ---------
     run : str or Path
         Run folder of the fine-tuning.
     manifests : sequence
-        Manifests of the test splits; the first recording of a CSV file is taken.
+        Manifests of its splits, those of test first.
+
+    Example
+    -------
+    >>> transcribe_command("results/ctc", [])
+    'birq export results/ctc results/ctc_exported'
     """
-    audio = "a.wav"
-    for manifest in manifests:
-        if isinstance(manifest, Path):  # shards hold no audio files
-            with open(manifest, newline="", encoding="utf-8") as file:
-                audio = next(csv.DictReader(file), {}).get("wav", audio)
-            break
-    return shlex.join(["birq", "transcribe", str(run), audio])
+    listed = (path for path in manifests if isinstance(path, Path))
+    audio = next(filter(None, map(_first_recording, listed)), None)
+    words = ["transcribe", str(run), audio]
+    if audio is None:
+        words = ["export", str(run), f"{run}_exported"]
+    return shlex.join(["birq", *words])
+
+
+def _first_recording(manifest):
+    with open(manifest, newline="", encoding="utf-8") as file:
+        return next(csv.DictReader(file), {}).get("wav")

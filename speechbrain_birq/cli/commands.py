@@ -1,7 +1,9 @@
 """What the groups of commands share: how a command and a run folder are declared."""
 
 import argparse
+import os
 import shlex
+import sys
 from collections.abc import Callable
 
 Command = Callable[[argparse.Namespace], None]
@@ -26,6 +28,16 @@ def say_next(*words: str) -> None:
     next: birq pretrain birq_tiny --data_folder 'my corpus'
     """
     print(f"next: {shlex.join(words)}")
+
+
+def say_loading() -> None:
+    """Print to stderr why nothing happens yet; call it before the first heavy import.
+
+    PyTorch and SpeechBrain take 3 to 8 s to import on two cores, and a minute if the
+    disk is slow and the files are not in memory. Under torchrun only rank 0 prints.
+    """
+    if "torch" not in sys.modules and os.environ.get("RANK", "0") == "0":
+        print("loading PyTorch and SpeechBrain ...", file=sys.stderr, flush=True)
 
 
 def add_device(command: argparse.ArgumentParser) -> None:

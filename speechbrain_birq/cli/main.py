@@ -15,6 +15,7 @@ from speechbrain_birq.cli import (
     training,
     transcribe,
 )
+from speechbrain_birq.cli.commands import say_loading
 from speechbrain_birq.errors import one_sentence
 
 EXAMPLES = """examples:
@@ -79,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _demo(arguments):
+    say_loading()
     from speechbrain_birq.cli.demo import run_demo  # imports torch
 
     run_demo(

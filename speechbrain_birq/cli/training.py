@@ -2,7 +2,7 @@
 
 import argparse
 
-from speechbrain_birq.cli.commands import AddCommand
+from speechbrain_birq.cli.commands import AddCommand, say_loading
 
 
 def add_commands(add: AddCommand) -> None:
@@ -31,6 +31,7 @@ def add_experiment(command: argparse.ArgumentParser) -> None:
 
 def pretrain(arguments: argparse.Namespace) -> None:
     """Do what recipes/LibriSpeech/pretrain.py does."""
+    say_loading()
     from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
     from speechbrain_birq.experiment import pretrain
 
@@ -39,6 +40,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
 
 def finetune(arguments: argparse.Namespace) -> None:
     """Do what recipes/LibriSpeech/finetune.py does."""
+    say_loading()
     from speechbrain_birq.data.corpora.librilight import prepare_librilight
     from speechbrain_birq.experiment import finetune
 

@@ -15,6 +15,7 @@ from speechbrain_birq.brains.closing import (
     transcribe_command,
     unmark,
 )
+from speechbrain_birq.cli.main import main
 
 
 @pytest.fixture
@@ -72,8 +73,16 @@ def test_without_a_data_folder_the_next_command_names_the_table():
     assert words[3:] == ["--train_split", "my corpus.csv", "--pretrained", "r/p"]
 
 
-def test_shards_have_no_recording_to_name():
-    assert transcribe_command("run", [object()]) == "birq transcribe run a.wav"
+def test_a_run_of_shards_is_exported_because_they_hold_no_recording():
+    assert transcribe_command("run", [object()]) == "birq export run run_exported"
+
+
+def test_the_recording_to_transcribe_is_the_first_that_a_manifest_has(tmp_path):
+    empty, full = tmp_path / "test.csv", tmp_path / "dev.csv"
+    empty.write_text("ID,duration,wav,speaker,text\n")
+    full.write_text("ID,duration,wav,speaker,text\n1,2.0,/my audio/1.flac,a,HI\n")
+    words = shlex.split(transcribe_command("run", [object(), empty, full]))
+    assert words == ["birq", "transcribe", "run", "/my audio/1.flac"]
 
 
 @pytest.mark.parametrize("change", ["settings", "alignments", "nothing"])
@@ -143,3 +152,14 @@ def test_a_pretraining_that_ended_by_its_epochs_is_finished(_corpus_template, tm
     text = log(tmp_path / "run")
     assert text.count("finished already") == 1
     assert text.count("training 13.4k parameters") == 1
+
+
+def test_without_a_test_split_the_next_command_names_a_recording_of_validation(
+    _corpus_template, tmp_path, capsys
+):
+    finetune(_corpus_template, tmp_path / "ctc", test_splits=[], number_of_epochs=1)
+    *_, command = log(tmp_path / "ctc").strip().split("next: birq ")
+    assert (_corpus_template / "dev").as_posix() in command
+    capsys.readouterr()
+    main(shlex.split(command))
+    assert "\t" in capsys.readouterr().out

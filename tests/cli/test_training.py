@@ -1,6 +1,8 @@
 """``birq pretrain`` and ``birq finetune`` are the scripts of recipes/LibriSpeech."""
 
+import os
 import runpy
+import subprocess
 import sys
 
 import pytest
@@ -53,3 +55,30 @@ def test_config_takes_a_name(capsys):
 @pytest.mark.parametrize("command", ["config", "pretrain", "finetune"])
 def test_a_misspelt_name_is_one_sentence(fails, command):
     fails(lambda: main([command, "birq_tinny"]), "birq_tinny", "birq_tiny,")
+
+
+@pytest.mark.parametrize(
+    ("words", "rank", "said"),
+    [
+        (["pretrain", "birq_tiny"], "0", ["loading PyTorch and SpeechBrain ..."]),
+        (["finetune", "ctc_tiny"], "0", ["loading PyTorch and SpeechBrain ..."]),
+        (["demo"], "0", ["loading PyTorch and SpeechBrain ..."]),
+        (["pretrain", "birq_tiny"], "1", []),
+        (["config", "birq_tiny"], "0", []),
+    ],
+)
+def test_a_training_says_that_it_loads_before_it_does(words, rank, said, tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch is imported')")
+    done = subprocess.run(
+        [sys.executable, "-m", "speechbrain_birq", *words],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "RANK": rank},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.splitlines() == [*said, "torch is imported"]
+    assert done.stdout == ""
+
+
+def test_nothing_is_said_if_torch_is_loaded(calls, capsys):
+    main(["pretrain", "birq_tiny"])
+    assert calls and capsys.readouterr().err == ""
