@@ -1,6 +1,7 @@
 """The files for stock SpeechBrain's scripts: they load, and learn what the scripts ask.
 
 Each forward pass here calls the parts as the script's own ``compute_forward`` does.
+``test_speechbrain_scripts.py`` runs the scripts themselves.
 """
 
 import pytest
@@ -11,6 +12,23 @@ from small_runs import ROOT
 
 FOLDER = ROOT / "recipes" / "LibriSpeech" / "speechbrain"
 TOKENS = torch.tensor([[3, 4, 5, 0], [6, 3, 0, 0], [4, 7, 8, 5]])
+# What the scripts of SpeechBrain's commit 9c826ef read, whatever the settings.
+DATA = """data_folder train_splits dev_splits test_splits skip_prep train_csv valid_csv
+    test_csv output_folder save_folder output_wer_folder sorting train_dataloader_opts
+    valid_dataloader_opts test_dataloader_opts modules checkpointer epoch_counter
+    train_logger error_rate_computer cer_computer compute_features log_softmax
+    ctc_cost"""
+READ = {
+    "ctc.yaml": """blank_index test_beam_search bestrq_opt_class model_opt_class
+        freeze_bestrq model lr_annealing_model lr_annealing_bestrq""",
+    "seq2seq.yaml": """bos_index eos_index tokenizer pretrainer prepare_noise_data
+        dynamic_batching opt_class number_of_ctc_epochs ctc_weight seq_cost
+        valid_search test_search lr_annealing""",
+}
+MODULES = {
+    "ctc.yaml": "normalize CNN enc back_end_ffn ctc_lin pt_model",
+    "seq2seq.yaml": "normalize enc emb dec seq_lin ctc_lin",
+}
 TOKEN_LENS = torch.tensor([0.75, 0.5, 1.0])
 
 
@@ -37,6 +55,13 @@ def train(hparams, loss_of, optimizers, steps=12):
             optimizer.step()
             optimizer.zero_grad()
     return losses[0], losses[-1]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_file_has_all_that_the_script_reads(name, run_folder, tmp_path):
+    hparams = load(name, run_folder, tmp_path)
+    assert {*DATA.split(), *READ[name].split()} <= set(hparams)
+    assert set(hparams["modules"]) == set(MODULES[name].split())
 
 
 @pytest.fixture
