@@ -155,12 +155,11 @@ def transcribe_command(run: str | Path, manifests: Sequence[Any]) -> str:
     """
     listed = (path for path in manifests if isinstance(path, Path))
     audio = next(filter(None, map(_first_recording, listed)), None)
-    words = ["transcribe", str(run), audio]
     if audio is None:
-        words = ["export", str(run), f"{run}_exported"]
-    return shlex.join(["birq", *words])
+        return shlex.join(["birq", "export", str(run), f"{run}_exported"])
+    return shlex.join(["birq", "transcribe", str(run), audio])
 
 
-def _first_recording(manifest):
+def _first_recording(manifest: Path) -> str | None:
     with open(manifest, newline="", encoding="utf-8") as file:
         return next(csv.DictReader(file), {}).get("wav")
