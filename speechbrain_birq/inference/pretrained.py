@@ -45,6 +45,9 @@ def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiR
         raise BadInput(f"{parts.path} holds no model of a pretraining: {TRAIN_AGAIN}")
     names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
     modules = {name: getattr(model, name) for name in names}
+    if layer == pretraining_settings(run)["label_layer"]:
+        # Another layer uses the codes in another way: its labels are not balanced.
+        modules["selector"] = model.selector
     load_weights(modules, run, best_checkpoint(run))
     return model.eval()
 

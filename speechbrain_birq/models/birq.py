@@ -33,7 +33,7 @@ class SoftLabels(NamedTuple):
     """Enhanced labels of the masked frames; None: only the anchor labels count."""
 
     labels: torch.Tensor | None  # (M, G, N) y^(k)
-    codes: torch.Tensor | None  # (M, G) int64, nearest codes, without noise
+    codes: torch.Tensor | None  # (M, G) int64, most probable codes, without noise
     cost: torch.Tensor | None  # (G,) sum of the label terms; None: there are none
 
 
@@ -198,7 +198,12 @@ class BiRQ(torch.nn.Module):
             cost = self._label_cost(labels, clean, rows)
         if not self.selector.gradient:
             labels = labels.detach()
-        return SoftLabels(labels, distances.detach().argmin(-1), cost)
+        return SoftLabels(labels, self._chosen(distances.detach()), cost)
+
+    def _chosen(self, distances):
+        """(..., G, N) -> (..., G) codes without noise; one's own selector: nearest."""
+        choose = getattr(self.selector, "codes", None)
+        return distances.argmin(-1) if choose is None else choose(distances)
 
     def _label_cost(self, labels, clean, rows):
         if not self.label_terms:
@@ -262,7 +267,8 @@ class BiRQ(torch.nn.Module):
             (B,) relative lengths.
         """
         clean = self.frontend(wavs, wav_lens)
-        enhanced = self.enhanced_quantizer(self.label_states(clean))
+        distances = self.enhanced_quantizer.distances(self.label_states(clean))
+        enhanced = self._chosen(distances)
         return Labels(self.anchor_quantizer(clean.frames), enhanced, clean.lengths)
 
     def _anchor_codes(self, clean, rows, targets):

@@ -40,6 +40,8 @@ STEPS = {
     "gradient through the labels": (dict(gradient=True), [[A], [B]]),
     "statistics of all ranks": (dict(label_norm="channel"), [[A], [C]]),
     "statistics and gradient": (dict(label_norm="channel", gradient=True), [[A], [C]]),
+    "balanced labels": (dict(rounds=2, num_codebooks=2), [[A], [C]]),
+    "no batch in the balance": (dict(rounds=1, gradient=True), [[None], [C]]),
     "batch normalization": (dict(kind="block_conformer"), [[A], [C]]),
     "no batch in the statistics": (dict(label_norm="channel"), [[None], [C]]),
 }

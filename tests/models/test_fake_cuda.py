@@ -107,6 +107,7 @@ FORMS = {
     "channel": dict(gradient=False, label_norm="channel", shared_head=False),
     "codebooks": dict(num_codebooks=4, l2_normalize=True, noise=False),
     "chunks of logits": dict(chunk=4),
+    "balanced labels": dict(rounds=3, num_codebooks=2),
 }
 
 

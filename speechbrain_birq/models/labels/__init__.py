@@ -11,9 +11,13 @@ from speechbrain_birq.models.labels.label_terms import (
     UsageEntropy,
 )
 from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
-from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
+from speechbrain_birq.models.labels.selector import (
+    BalancedSelector,
+    GumbelSoftmaxSelector,
+)
 
 __all__ = [
+    "BalancedSelector",
     "Codebook",
     "FittedQuantizer",
     "GumbelSoftmaxSelector",
