@@ -9,12 +9,15 @@
 A piece is one arm with one seed, on one core: a pretraining and ``finetunings``
 (default: 1) of it, each with its own seed. Finished pieces are stored beside the YAML
 file as ``<name>/<arm>-<seed>.json`` and not run again; a stopped piece resumes its
-training. The table is made from the stored pieces, and ``<name>.png`` shows it.
+training. Several processes may run different arms of one plan. ``yaml`` of an arm is a
+file in ``<name>/`` or in ``hparams/``. The tables are made from the stored pieces, and
+``<name>.png`` shows them.
 """
 
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +38,7 @@ def main():
     if not options.table:
         run_missing(plan, kept, options)
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
-    print(table.table(plan, records))
+    print(table.table(plan, records), table.label_table(plan, records), sep="\n\n")
     table.picture(plan, records, options.plan.with_suffix(".png"))
 
 
@@ -91,8 +94,11 @@ def run_piece(arm, seed, plan, path, options):
     common |= {"device": options.device}
     settings, finetune = plan["arms"][arm], dict(plan["finetune"])
     record = {"arm": arm, "seed": seed, "cpu_seconds": 0.0, "pretraining": None}
+    record |= {"settings": settings, "commit": commit(), "machine": machine()}
     if settings is not None:
         settings = plan["pretrain"] | settings
+        if (own := path.parent / settings["yaml"]).is_file():
+            settings["yaml"] = own.resolve()
         run = folder / "pretrain"
         record["cpu_seconds"] = train(
             "pretrain", run, settings, common | {"seed": seed}
@@ -118,6 +124,17 @@ def add_scores(record, run, split):
         record["errors"][name] = [
             sum(pair) for pair in zip(so_far, counts, strict=True)
         ]
+
+
+def commit() -> str:
+    """Return the commit of this tree; empty outside a repository."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def machine() -> str:
+    """Describe what the seconds of a record were measured on."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
 def plan_name(options):

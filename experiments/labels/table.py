@@ -1,17 +1,24 @@
 """Table and picture of the stored figures of label experiments."""
 
 import csv
+import math
 import statistics
 from collections import defaultdict
 
 import numpy as np
 
-from speechbrain_birq.metrics.significance import difference, interval_text
+from speechbrain_birq.metrics.significance import Difference, difference, interval_text
 
 HEADER = (
     "| arm | seeds | fine-tunings | CER, % (each seed) | mean | spread | against {} "
     "| CPU cost | G | anchor codes, perplexity | enhanced codes, perplexity |"
 )
+LABEL_HEADER = (
+    "| arm: anchor, enhanced labels | accuracy | bits | bits about the speaker "
+    "| bits about the time | bits that both share |"
+)
+KINDS, USAGE = ("anchor", "enhanced"), ("used_codes", "perplexity")
+LABEL_FIGURES = "accuracy", "bits", "speaker_bits", "time_bits"
 
 
 def read_errors(run, split) -> dict:
@@ -60,21 +67,28 @@ def by_arm(plan, records) -> dict:
 
 
 def against(pieces, baseline) -> str:
-    """Format the difference to the baseline with its bootstrap interval.
+    """Format the difference to the baseline with its bootstrap interval."""
+    found = paired(pieces, baseline)
+    if found is None:
+        return ""
+    bounds = interval_text(found.low, found.high, sign="+")
+    return f"{found.first - found.second:+.2f} ({bounds})"
+
+
+def paired(pieces, baseline) -> Difference | None:
+    """Compare with the baseline over the seeds that both have; None: there are none.
 
     The bootstrap draws utterances, each with the errors of all seeds, because these are
     not independent of each other. Several fine-tunings enter with their mean.
     """
     seeds = sorted(pieces.keys() & baseline.keys())
     if not seeds:
-        return ""
+        return None
     rows = np.zeros((len(pieces[seeds[0]]["errors"]), 3))
     for seed in seeds:
         ours, theirs = errors(pieces[seed]), errors(baseline[seed])
         rows += np.stack((ours[:, 0], theirs[:, 0], ours[:, 1]), axis=1)
-    found = difference(*rows.T)
-    bounds = interval_text(found.low, found.high, sign="+")
-    return f"{found.first - found.second:+.2f} ({bounds})"
+    return difference(*rows.T)
 
 
 def errors(piece):
@@ -94,33 +108,72 @@ def cost(pieces, baseline) -> str:
 
 
 def labels(pieces) -> list:
-    """Format the label figures of the last validation, as means over seeds."""
+    """Format the usage of the labels in the last validation, as means over seeds."""
+    usage = [[f"{kind}_{name}" for name in USAGE] for kind in KINDS]
+    return [means(pieces, ["G"], 2), *(means(pieces, names, 0) for names in usage)]
+
+
+def means(pieces, names, digits) -> str:
+    """Format the means over seeds of those figures that the last validation has."""
     figures = [piece["pretraining"] or {} for piece in pieces.values()]
-    cells = []
-    for names in (("G",), _usage("anchor"), _usage("enhanced")):
-        found = [[f[name] for f in figures if name in f] for name in names]
-        digits = 2 if names == ("G",) else 0
-        means = [f"{statistics.mean(f):.{digits}f}" for f in found if f]
-        cells.append(", ".join(means))
-    return cells
+    found = [[f[name] for f in figures if name in f] for name in names]
+    return ", ".join(f"{statistics.mean(f):.{digits}f}" for f in found if f)
 
 
-def _usage(kind):
-    return f"{kind}_used_codes", f"{kind}_perplexity"
+def label_table(plan, records) -> str:
+    """Format a table of what the labels say; empty if no record has these figures.
+
+    The figures are those of the last validation, for both kinds of labels: accuracy of
+    their prediction, what it says of the label (``bits``), and what a label says of the
+    speaker, of the place in the utterance and of the other kind.
+    """
+    lines = [LABEL_HEADER, "|---" * (LABEL_HEADER.count("|") - 1) + "|"]
+    for arm, pieces in by_arm(plan, records).items():
+        if not means(pieces, ["anchor_bits"], 2):
+            continue
+        cells = [
+            means(pieces, [f"{kind}_{name}" for kind in KINDS], 2)
+            for name in LABEL_FIGURES
+        ]
+        lines.append("| " + " | ".join([arm, *cells, shared(pieces)]) + " |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def shared(pieces) -> str:
+    """Format the mutual information of the two kinds of labels, in bits."""
+    nats = means(pieces, ["mutual_information"], 6)
+    return f"{float(nats) / math.log(2):.2f}" if nats else ""
 
 
 def picture(plan, records, path) -> None:
-    """Draw a bar for the mean of each arm and a point for each seed."""
+    """Draw each arm's seeds, and its interval around the baseline.
+
+    A point is a seed, a short line the arm's mean, the long line the baseline's mean. A
+    thick line is the 95 % interval of the difference, added to the baseline's mean: an
+    arm differs if its thick line does not cross the long one.
+    """
     from matplotlib.figure import Figure
 
     arms = by_arm(plan, records)
-    figure = Figure(figsize=(7, 0.45 * len(arms) + 1.2), layout="constrained")
+    baseline = arms.get(plan["baseline"], {})
+    figure = Figure(figsize=(7, 0.4 * len(arms) + 1.2), layout="constrained")
     axes = figure.subplots()
+    middle = None
+    if baseline:
+        middle = statistics.mean(rate(piece) for piece in baseline.values())
+        axes.axvline(middle, color="0.6", linewidth=1, zorder=0)
     for row, pieces in enumerate(arms.values()):
         rates = [rate(piece) for piece in pieces.values()]
-        axes.barh(row, statistics.mean(rates), color="C0", alpha=0.35)
         axes.plot(rates, [row] * len(rates), "o", color="C0", markersize=5)
+        axes.plot([statistics.mean(rates)], [row], "|", color="C0", markersize=14)
+        found = None if pieces is baseline else paired(pieces, baseline)
+        if found is not None:
+            ends = [middle + found.low, middle + found.high]
+            axes.plot(ends, [row, row], color="C1", alpha=0.4, linewidth=7, zorder=1)
     axes.set_yticks(range(len(arms)), arms)
     axes.invert_yaxis()
-    axes.set_xlabel("CER on test, %; points: seeds")
+    axes.set_xlabel(
+        f"CER on test, %; points: seeds; thick: 95 % interval against "
+        f"{plan['baseline']}, over utterances"
+    )
     figure.savefig(path, dpi=130)

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import ruamel.yaml
 import torch
-from small_runs import pretrain, weights
+from small_runs import ROOT, pretrain, weights
 
 from speechbrain_birq.inference.pretrained import load_labeller
 
@@ -40,3 +41,25 @@ def test_the_labels_of_the_run_need_no_terms(live):
     model = load_labeller(live[0], 1)
     assert len(model.label_terms) == 0
     assert model.label_norm.kind == "utterance"
+
+
+PLAN = ROOT / "experiments/labels/live.yaml"
+ARMS = ruamel.yaml.YAML(typ="safe").load(PLAN)["arms"]
+OWN = {arm: s for arm, s in ARMS.items() if (PLAN.with_suffix("") / s["yaml"]).exists()}
+
+
+@pytest.mark.parametrize("arm", OWN)
+def test_an_arm_of_the_search_trains(_corpus_template, tmp_path, arm):
+    settings = dict(OWN[arm])
+    yaml = PLAN.with_suffix("") / settings.pop("yaml")
+    limit = dict(optimizer_step_limit=2)
+    figures = pretrain(_corpus_template, tmp_path / "run", yaml, **settings | limit)
+    assert figures["step"] == 2 and figures["enhanced_used_codes"] > 1
+
+
+def test_labels_of_a_balanced_run_are_balanced_again(_corpus_template, tmp_path):
+    pretrain(_corpus_template, tmp_path, PLAN.parent / "live/balanced.yaml")
+    usage = weights(tmp_path)["selector.usage"]
+    assert torch.equal(load_labeller(tmp_path, 1).selector.usage, usage)
+    other = load_labeller(tmp_path, 2).selector.usage  # of a layer without usage
+    torch.testing.assert_close(other, torch.full_like(other, 1 / other.shape[-1]))

@@ -1,6 +1,8 @@
 """Label experiments: stored pieces are not run again, and the table is right."""
 
+import argparse
 import json
+import math
 import re
 import shutil
 import sys
@@ -88,6 +90,49 @@ def test_two_fine_tunings_enter_with_their_mean(records):
     assert row[6].startswith("-1.25 ")  # 19 against 20 errors of 80 characters
 
 
+def with_labels(piece, **figures):
+    piece["pretraining"] |= figures
+    return piece
+
+
+def test_labels_have_a_table_of_means_over_seeds_of_both_kinds(records):
+    anchors = {"anchor_accuracy": 0.25, "anchor_bits": 1.0, "anchor_time_bits": 0.5}
+    more = {"enhanced_bits": -0.5, "enhanced_time_bits": 0.25}
+    with_labels(records[0], **anchors)
+    with_labels(records[2], **anchors, **more, mutual_information=math.log(4))
+    with_labels(records[3], anchor_bits=2.0)
+    head, _, base, new = label_table.label_table(PLAN, records).splitlines()
+    assert head.count("|") == base.count("|") == new.count("|")
+    assert base == "| base | 0.25 | 1.00 |  | 0.50 |  |"
+    assert new == "| new | 0.25 | 1.50, -0.50 |  | 0.50, 0.25 | 2.00 |"
+
+
+def test_pieces_without_these_figures_have_no_table_of_labels(records):
+    assert label_table.label_table(PLAN, records) == ""
+
+
+def test_the_picture_has_seeds_and_the_interval_around_the_baseline(
+    records, tmp_path, monkeypatch
+):
+    from matplotlib.axes import Axes
+
+    drawn, plot = [], Axes.plot
+
+    def watch(self, x, y, *style, **options):
+        drawn.append((list(x), list(y), options["color"]))
+        return plot(self, x, y, *style, **options)
+
+    monkeypatch.setattr(Axes, "plot", watch)
+    label_table.picture(PLAN, records, tmp_path / "plan.png")
+    assert (tmp_path / "plan.png").stat().st_size > 5000
+    seeds = [x for x, _, color in drawn if color == "C0" and len(x) == 2]
+    assert seeds == [[25.0, 25.0], [10.0, 15.0]]
+    ((interval, rows, _),) = [line for line in drawn if line[2] == "C1"]
+    found = label_table.difference([2, 8], [6, 14], [20, 60])
+    assert interval == pytest.approx([25 + found.low, 25 + found.high])
+    assert rows == [1, 1]
+
+
 def test_an_arm_without_a_record_has_no_row(records):
     assert "new" not in label_table.table(PLAN, records[:2])
 
@@ -141,6 +186,32 @@ def test_pieces_are_run_stored_and_not_run_again(corpus, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(labels, "run_piece", lambda *_: pytest.fail("run again"))
     labels.main()
+
+
+def test_the_yaml_of_an_arm_may_lie_beside_its_pieces(tmp_path, monkeypatch):
+    def train(recipe, run, settings, common):
+        started.append(settings["yaml"])
+        run.mkdir(parents=True)
+        (run / "results.json").write_text('{"valid": {}, "test": {"cer": 1.0}}')
+        (run / "errors_test.csv").write_text("id,character_errors,characters\na,1,9\n")
+        return 1.0
+
+    started, kept = [], tmp_path / "plan"
+    kept.mkdir()
+    (kept / "mine.yaml").write_text("")
+    options = argparse.Namespace(
+        plan=tmp_path / "plan.yaml", output_folder=tmp_path, data_folder="", device=""
+    )
+    arms = {"own": {"yaml": "mine.yaml"}, "shipped": {"yaml": "birq_tiny.yaml"}}
+    plan = {"arms": arms, "pretrain": {}, "finetune": {}, "test_split": "test"}
+    monkeypatch.setattr(labels, "train", train)
+    for arm in arms:
+        labels.run_piece(arm, 1, plan, kept / f"{arm}-1.json", options)
+    own, _, shipped, _ = started
+    assert own == kept / "mine.yaml" and shipped == "birq_tiny.yaml"
+    piece = json.loads((kept / "own-1.json").read_text())
+    assert piece["settings"] == {"yaml": "mine.yaml"}
+    assert piece["commit"] and "cores" in piece["machine"]
 
 
 def test_a_piece_with_too_few_fine_tunings_is_missing(tmp_path):
