@@ -1,11 +1,13 @@
 """Make published weights of a finished pretraining: half precision, card, no paths.
 
 python experiments/weights/publish.py RUN weights/birq_tiny
+python experiments/weights/publish.py weights/birq_tiny    # only its card, anew
 """
 
 import argparse
 import json
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from speechbrain_birq.checkpoints.published import WEIGHTS
 from speechbrain_birq.checkpoints.run_folder import best_checkpoint, read_stored
 
 CARD = Path(__file__).with_name("card.md")
+FINETUNED = Path(__file__).with_name("finetuned.py")
 # The output layers serve pretraining alone, and are a quarter of the weights.
 LEFT_OUT = "heads."
 OPTIONS = "total_steps", "warmup_steps", "enhanced_ramp_steps", "number_of_epochs"
@@ -49,8 +52,7 @@ def publish(run: Path, folder: Path) -> None:
         results = json.loads((run / "results.json").read_text(encoding="utf-8"))
         kept = {key: results[key] for key in ("steps", "valid")}
         files.write(partial / "results.json", json.dumps(kept, indent=2) + "\n")
-        used = read_stored(run / "hyperparams.yaml").scalars()
-        files.write(partial / "README.md", card(folder.name, kept, used))
+        files.write(partial / "README.md", card(partial, folder.name))
 
 
 def published(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -76,8 +78,13 @@ def without_paths(text: str, name: str) -> str:
     return re.sub(r"(?m)^output_folder: \S+", f"output_folder: results/{name}", text)
 
 
-def card(name: str, results: dict, settings: dict) -> str:
-    """Fill the card with settings and the figures of the last validation."""
+def card(folder: Path, name: str) -> str:
+    """Fill the card of published weights.
+
+    Its figures are those of the last validation, and of a fine-tuning if one is kept.
+    """
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    settings = read_stored(folder / "hyperparams.yaml").scalars()
     valid = results["valid"]
     rows = [
         f"| loss on anchor labels, G (a uniform guess: 6.24) | {valid['G']:.2f} |",
@@ -100,6 +107,7 @@ def card(name: str, results: dict, settings: dict) -> str:
         steps=f"{results['steps']:,}",
         options=" ".join(options),
         figures="\n".join(rows),
+        finetuned=runpy.run_path(str(FINETUNED))["section"](name),
     )
 
 
@@ -109,7 +117,11 @@ def _codes(valid, kind):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
-    publish(arguments.run, arguments.folder)
+    if arguments.run is None:
+        text = card(arguments.folder, arguments.folder.name)
+        files.write(arguments.folder / "README.md", text)
+    else:
+        publish(arguments.run, arguments.folder)
