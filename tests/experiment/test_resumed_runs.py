@@ -4,6 +4,7 @@ import json
 
 import pytest
 from small_runs import (
+    ROOT,
     assert_equal,
     finetune,
     pretrain,
@@ -43,7 +44,12 @@ class Killed(Exception):
 
 @pytest.mark.parametrize(
     ("yaml", "accumulation"),
-    [("birq_tiny.yaml", 1), ("birq_tiny.yaml", 2), ("birq_muon_tiny.yaml", 1)],
+    [
+        ("birq_tiny.yaml", 1),
+        ("birq_tiny.yaml", 2),
+        ("birq_muon_tiny.yaml", 1),
+        (ROOT / "experiments/labels/live/balanced.yaml", 1),
+    ],
 )
 def test_a_run_killed_within_an_epoch_resumes_exactly(
     _corpus_template, tmp_path, monkeypatch, yaml, accumulation
