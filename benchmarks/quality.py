@@ -18,9 +18,7 @@ the machine does not change it.
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -29,7 +27,7 @@ import ruamel.yaml
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "experiments/labels"))
 
-from compare import train  # noqa: E402 (its folder is no package)
+from compare import commit, machine, train  # noqa: E402 (its folder is no package)
 
 COLUMNS = "{:14}{:>6}{:>22}{:>8}{:>9}{:>8}{:>19}{:>8}"
 TITLES = ("arm", "seeds", "G", "s/step", "steps", "s", "times sooner", "CER")
@@ -96,26 +94,11 @@ def run_piece(arm, seed, plan, options) -> dict:
     }
     if "finetune" in plan:
         tuned = folder / "finetune"
-        train("finetune", tuned, plan["finetune"] | {"pretrained": run}, common)
+        settings = {"yaml": "ctc_tiny.yaml", "pretrained": run} | plan["finetune"]
+        train("finetune", tuned, settings, common)
         results = json.loads((tuned / "results.json").read_text())
         record["cer"] = results[plan["test_split"]]["cer"]
     return record
-
-
-def commit() -> str:
-    """Return the commit of the checkout."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-
-def machine() -> str:
-    """Return the processor's name and torch's version."""
-    import torch
-
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(": ")[2] for line in lines if "model name" in line]
-    return f"{(names or [platform.processor()])[0]}, torch {torch.__version__}"
 
 
 def points(record, stage) -> list:

@@ -127,14 +127,23 @@ def add_scores(record, run, split):
 
 
 def commit() -> str:
-    """Return the commit of this tree; empty outside a repository."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    """Return the commit of this tree, and whether files differ; empty without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 def machine() -> str:
-    """Describe what the seconds of a record were measured on."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    """Return what seconds are measured on: processor, its cores, torch's version."""
+    import torch
+
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(": ")[2] for line in lines if "model name" in line]
+    processor = (names or [platform.processor() or platform.machine()])[0]
+    return f"{processor}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def plan_name(options):

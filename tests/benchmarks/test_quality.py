@@ -78,7 +78,7 @@ def test_a_plan_is_run_once_and_fine_tuned(_corpus_template, tmp_path):
         seeds=[1],
         test_split="test",
         pretrain=size | common | dict(total_steps=3, label_layer=1),
-        finetune=common | dict(yaml="ctc_tiny.yaml", batch_seconds=5, fresh_layers=0),
+        finetune=common | dict(batch_seconds=5, fresh_layers=0),
         arms=dict(
             adamw=dict(yaml="birq_tiny.yaml"), muon=dict(yaml="birq_muon_tiny.yaml")
         ),
