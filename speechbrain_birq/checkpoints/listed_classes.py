@@ -57,6 +57,7 @@ RANGES = {
     "num_codebooks": (1, 2**10),
     "num_codes": (1, 2**20),
     "num_layers": (1, 128),
+    "rounds": (0, 10_000),
     "sample_rate": (1000, 192_000),  # Hz
     "seed": (0, 2**63),
     "stack": (1, 64),

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.recovery import describe, save_order
-from speechbrain_birq.checkpoints.run_folder import load_weights
 from speechbrain_birq.data.corpora.librispeech import find_utterances
 from speechbrain_birq.data.manifest import Utterance, write_manifest
 from speechbrain_birq.diagnostics.label_sets import LabelSets
@@ -156,10 +155,7 @@ def _label_sets(run, trust):
     trained = bool(settings.get("enhanced_weight_value", 1))
     before = None
     if trained and len(checkpoints) > 1:
-        before = load_labeller(run, layer, trust)
-        names = "encoder label_norm frontend".split()
-        parts = {name: getattr(before, name) for name in names}
-        load_weights(parts, run, checkpoints[-2])
+        before = load_labeller(run, layer, trust, checkpoints[-2])
     return LabelSets(model, trained, before)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from ruamel.yaml.comments import CommentedMap
 
 from speechbrain_birq.checkpoints.plain_files import corruption_named
@@ -22,7 +23,12 @@ from speechbrain_birq.models.birq import BiRQ
 NEEDED = {"label_layer": int, "train_split": str, "valid_split": str}
 
 
-def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiRQ:
+def load_labeller(
+    run: str | Path,
+    layer: int,
+    trust: Iterable[str] = (),
+    checkpoint: Path | None = None,
+) -> BiRQ:
     """Load a pretraining's model with k = ``layer``, in evaluation mode.
 
     Arguments
@@ -33,6 +39,8 @@ def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiR
         1 to K
     trust : iterable
         Further packages whose classes the run may build.
+    checkpoint : Path, optional
+        Folder of the weights; by default the run's ``best_checkpoint``.
 
     Raises
     ------
@@ -45,17 +53,18 @@ def load_labeller(run: str | Path, layer: int, trust: Iterable[str] = ()) -> BiR
         raise BadInput(f"{parts.path} holds no model of a pretraining: {TRAIN_AGAIN}")
     names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
     modules = {name: getattr(model, name) for name in names}
-    if layer == pretraining_settings(run)["label_layer"]:
-        # Another layer uses the codes in another way: its labels are not balanced.
+    # Another layer uses the codes in another way: its labels are not balanced.
+    own = layer == pretraining_settings(run)["label_layer"]
+    if own and isinstance(model.selector, torch.nn.Module):
         modules["selector"] = model.selector
-    load_weights(modules, run, best_checkpoint(run))
+    load_weights(modules, run, checkpoint or best_checkpoint(run))
     return model.eval()
 
 
 def read_model(run: str | Path, trust: Iterable[str] = ()) -> CommentedMap:
     """Read what describes a pretraining's model, without its weights.
 
-    Arguments and errors are those of ``load_labeller``.
+    ``run``, ``trust`` and errors are those of ``load_labeller``.
 
     Returns
     -------

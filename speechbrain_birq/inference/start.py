@@ -23,6 +23,7 @@ from speechbrain_birq.checkpoints.run_folder import (
     load_state,
     load_weights,
     read_architecture,
+    read_weights,
     weights_file,
 )
 from speechbrain_birq.config.adopt import adopt
@@ -107,11 +108,22 @@ def load_pretraining(hparams: Mapping[str, Any], model: BiRQ, folder: Path) -> N
     else:
         kept += "; labels as in the YAML file"
     checkpoint = best_checkpoint(run)
+    if names != ARCHITECTURE and _has_state(read_weights(checkpoint), model.selector):
+        names += ("selector",)
     load_weights({name: getattr(model, name) for name in names}, run, checkpoint)
     for quantizer in (model.anchor_quantizer, model.enhanced_quantizer):
         if isinstance(quantizer, FittedQuantizer):
             quantizer.count_one_fit()
     write_record(folder, run, checkpoint, kept)
+
+
+def _has_state(weights, selector):
+    """Whether a run has the state of this selector; it may have had another kind."""
+    if not isinstance(selector, torch.nn.Module):
+        return False
+    here = {f"selector.{name}": v.shape for name, v in selector.state_dict().items()}
+    there = {name: v.shape for name, v in weights.items() if name in here}
+    return here == there
 
 
 def write_record(folder: Path, run: str | Path, checkpoint: Path, kept: str) -> None:

@@ -12,7 +12,10 @@ from speechbrain_birq.models.frontend import Frames, FrontEnd
 from speechbrain_birq.models.labels.label_norm import LabelNorm, unchanged
 from speechbrain_birq.models.labels.label_terms import LabelContext, LabelTerm
 from speechbrain_birq.models.labels.quantizer import RandomProjectionQuantizer
-from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
+from speechbrain_birq.models.labels.selector import (
+    BalancedSelector,
+    GumbelSoftmaxSelector,
+)
 from speechbrain_birq.models.masking import fill_masked, masked_rows, take
 from speechbrain_birq.models.objectives import (
     Objective,
@@ -76,8 +79,8 @@ class BiRQ(torch.nn.Module):
     Raises
     ------
     ValueError
-        If ``label_layer`` is not one of the encoder's layers, or the encoder lacks a
-        needed method.
+        If ``label_layer`` is not one of the encoder's layers, the encoder lacks a
+        needed method, or the selector is for other codebooks.
     """
 
     def __init__(
@@ -102,6 +105,11 @@ class BiRQ(torch.nn.Module):
             raise ValueError(
                 f"label_layer {label_layer} is out of range: the encoder has layers 1 "
                 f"to {encoder.num_layers}"
+            )
+        if isinstance(selector, BalancedSelector) and selector.shape != heads.shape:
+            raise ValueError(
+                "the selector has {} codebooks of {} codes".format(*selector.shape)
+                + ", the output layers have {} of {}".format(*heads.shape)
             )
         self.frontend, self.encoder = frontend, encoder
         self.anchor_quantizer = anchor_quantizer

@@ -67,6 +67,17 @@ def test_a_value_of_the_hyperparameters(run, form):
     refuses(labeller, run, "hyperparams.yaml")
 
 
+@pytest.mark.parametrize("size", ["num_codes: 3", "num_codes: 16\n    rounds: 10001"])
+def test_a_size_of_the_selector(run, size):
+    """Of a layer that is not the run's: no checkpoint would contradict the size."""
+    path = run / "hyperparams.yaml"
+    before, old, after = path.read_text().partition("selection.GumbelSoftmaxSelector")
+    assert old
+    new = f"models.BalancedSelector\n    num_codebooks: 2\n    {size}"
+    path.write_text(before + new + after)
+    refuses(lambda run: load_labeller(run, 2), run, "hyperparams.yaml")
+
+
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_a_line_below_the_architecture(run, line):
     with (run / "architecture.yaml").open("a") as file:

@@ -44,6 +44,7 @@ def test_the_labels_of_the_run_need_no_terms(live):
 
 
 PLAN = ROOT / "experiments/labels/live.yaml"
+BALANCED = PLAN.parent / "live/balanced.yaml"
 ARMS = ruamel.yaml.YAML(typ="safe").load(PLAN)["arms"]
 OWN = {arm: s for arm, s in ARMS.items() if (PLAN.with_suffix("") / s["yaml"]).exists()}
 
@@ -57,9 +58,69 @@ def test_an_arm_of_the_search_trains(_corpus_template, tmp_path, arm):
     assert figures["step"] == 2 and figures["enhanced_used_codes"] > 1
 
 
-def test_labels_of_a_balanced_run_are_balanced_again(_corpus_template, tmp_path):
-    pretrain(_corpus_template, tmp_path, PLAN.parent / "live/balanced.yaml")
-    usage = weights(tmp_path)["selector.usage"]
-    assert torch.equal(load_labeller(tmp_path, 1).selector.usage, usage)
-    other = load_labeller(tmp_path, 2).selector.usage  # of a layer without usage
+@pytest.fixture(scope="module")
+def balanced(_corpus_template, tmp_path_factory):
+    """Run folder of three steps with balanced labels, and their usage."""
+    folder = tmp_path_factory.mktemp("runs") / "balanced"
+    pretrain(_corpus_template, folder, BALANCED)
+    return folder, weights(folder)["selector.usage"]
+
+
+def test_labels_of_a_balanced_run_are_balanced_again(balanced):
+    folder, usage = balanced
+    assert torch.equal(load_labeller(folder, 1).selector.usage, usage)
+    other = load_labeller(folder, 2).selector.usage  # of a layer without usage
     torch.testing.assert_close(other, torch.full_like(other, 1 / other.shape[-1]))
+
+
+def test_a_pretraining_goes_on_with_the_balance_of_a_run(
+    _corpus_template, balanced, tmp_path
+):
+    pretrain(_corpus_template, tmp_path, BALANCED, pretrained=balanced[0])
+    assert weights(tmp_path)["selector.num_batches"] == 3 + 3
+
+
+def test_a_balance_begins_where_the_run_has_none(
+    _corpus_template, pretrained, tmp_path
+):
+    more = dict(pretrained=pretrained[0], label_norm="channel", label_gradient=False)
+    pretrain(_corpus_template, tmp_path, BALANCED, **more)
+    assert weights(tmp_path)["selector.num_batches"] == 3
+
+
+def test_a_selector_for_other_codebooks_is_refused(_corpus_template, tmp_path, fails):
+    yaml = tmp_path / "three.yaml"
+    yaml.write_text(
+        f"!include:{ROOT}/hparams/birq_tiny.yaml\n"
+        "selector: !new:speechbrain_birq.models.BalancedSelector\n"
+        "    {num_codebooks: !ref <num_codebooks>, num_codes: 3}\n"
+    )
+    fails(
+        lambda: pretrain(_corpus_template, tmp_path / "run", yaml),
+        "4 codebooks of 3 codes",
+        "have 4 of 16",
+    )
+
+
+def test_a_selector_may_be_any_class(_corpus_template, tmp_path, monkeypatch):
+    (tmp_path / "plain_selector.py").write_text(
+        "class Nearest:\n    gradient = False\n"
+        "    def __call__(self, distances, generator=None):\n"
+        "        return (distances == distances.amin(-1, True)).float()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yaml, run = tmp_path / "nearest.yaml", tmp_path / "run"
+    yaml.write_text(
+        f"!include:{ROOT}/hparams/birq_tiny.yaml\n"
+        "selector: !new:plain_selector.Nearest\n"
+    )
+    pretrain(_corpus_template, run, yaml, optimizer_step_limit=1)
+    assert load_labeller(run, 1, ["plain_selector"]).selector.gradient is False
+    pretrain(
+        _corpus_template,
+        tmp_path / "more",
+        yaml,
+        pretrained=run,
+        optimizer_step_limit=1,
+        trust=["plain_selector"],
+    )

@@ -146,6 +146,7 @@ class BalancedSelector(GumbelSoftmaxSelector):
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be in (0, 1], got {momentum}")
         self.momentum = momentum
+        self.shape = (num_codebooks, num_codes)
         uniform = torch.full((rounds, num_codebooks, num_codes), 1 / num_codes)
         self.register_buffer("usage", uniform)
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
