@@ -70,8 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
     demo = add("demo", _demo, "pretrain, fine-tune, score: one table")
     demo.add_argument("folder", nargs="?", default="demo", help="for corpus and runs")
     demo.add_argument("--hours", type=float, default=4.0, help="size of the corpus")
-    demo.add_argument("--steps", type=int, default=2000, help="of each pretraining")
-    demo.add_argument("--epochs", type=int, default=12, help="of each fine-tuning")
+    demo.add_argument("--steps", type=int, default=400, help="of each pretraining")
+    demo.add_argument("--epochs", type=int, default=24, help="of each fine-tuning")
     demo.add_argument("--seed", type=int, default=0, help="of every run")
     groups = (training, config, corpora, transcribe, features, inference, evaluation)
     for group in (*groups, language_model):
