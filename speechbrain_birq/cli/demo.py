@@ -16,13 +16,12 @@ from speechbrain_birq.metrics.curves import plot_comparison, read_metrics
 
 Row = Mapping[str, Any]
 
+# Muon learns in these minutes what takes AdamW several times as long.
+PRETRAINING = "birq_muon_tiny"
 ARMS = {"scratch": None, "BEST-RQ": dict(enhanced_weight_value=0.0), "BiRQ": {}}
 # Much speech without texts, little with texts: of 4 h, 3 h are for pretraining, 6.4 min
 # for fine-tuning, 2.4 min to choose by, 18 min of other speakers to report on.
 SHARES = dict(train=0.02667, dev=0.01)
-# Muon learns in minutes what takes AdamW several times as long; with it, few big batches
-# are better than many small ones.
-PRETRAIN = dict(lr=0.01, batch_seconds=80)
 # The last two of the four layers serve the masked task: they start at random, as all
 # do from scratch. Rates are high because that is best for every arm, scratch above all.
 FINETUNE = dict(
@@ -80,7 +79,7 @@ def run_demo(
 def _jobs(folder, corpus, steps, epochs, seed):
     """The longest first; every training is a command that a user could type."""
     common = dict(data_folder=corpus, seed=seed, tensorboard=False)
-    pretrain = PRETRAIN | dict(
+    pretrain = dict(
         total_steps=steps,
         warmup_steps=steps // 10,
         enhanced_ramp_steps=steps // 4,
@@ -97,7 +96,7 @@ def _jobs(folder, corpus, steps, epochs, seed):
         if labels is not None:
             before[name] = folder / f"{_slug(name)}_pretrained"
             settings = common | pretrain | labels
-            words = _words("pretrain", "birq_muon_tiny", settings, before[name])
+            words = _words("pretrain", PRETRAINING, settings, before[name])
             pretraining = f"{name}, pretraining"
             jobs.append(
                 Job(pretraining, words, before[name], "train", steps - 1, "step")
