@@ -9,11 +9,14 @@
 
 import csv
 import json
+import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from speechbrain_birq.checkpoints.run_folder import read_stored
+from speechbrain_birq.checkpoints.stored_values import scalar_value
 from speechbrain_birq.metrics import read_metrics
 from speechbrain_birq.metrics.significance import (
     Difference,
@@ -39,6 +42,7 @@ def keep(run: Path, name: str) -> None:
     name : str
         Name of the weights, or "scratch".
     """
+    settings = checked_settings(run, name)
     best = min(read_metrics(run, "valid"), key=lambda row: row["cer"])
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     with open(run / "errors_test.csv", newline="", encoding="utf-8") as file:
@@ -48,7 +52,7 @@ def keep(run: Path, name: str) -> None:
         }
     record = {
         "command": command(name),
-        "seed": 1234,
+        "seed": settings["seed"],
         "steps": results["steps"],
         "seconds": results["seconds"],
         "dev": {key: best[key] for key in ("step", "loss", "cer", "wer")},
@@ -57,6 +61,18 @@ def keep(run: Path, name: str) -> None:
     }
     text = json.dumps(record) + "\n"
     (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def checked_settings(run: Path, name: str) -> dict:
+    """Read the keys of a run; refuse one that the command has not started."""
+    words = shlex.split(command(name).replace("\\\n", ""))[3:]
+    pairs = zip(words[::2], words[1::2], strict=True)
+    wanted = {key.removeprefix("--"): scalar_value(value) for key, value in pairs}
+    settings = read_stored(run / "hyperparams.yaml").scalars()
+    for key, value in ({"pretrained": None} | wanted).items():
+        if key != "data_folder" and settings[key] != value:
+            sys.exit(f"error: {run} has {key}: {settings[key]}, the command {value}")
+    return settings
 
 
 def command(name: str) -> str:
