@@ -21,6 +21,7 @@ from speechbrain_birq.brains.closing import (
     known_scores,
     log_closing,
     mark_other_settings,
+    own_packages,
     transcribe_command,
     unmark,
 )
@@ -125,7 +126,8 @@ def _pretrain(prepare, experiment):
     figures = _finish(experiment, brain)
     run = experiment.folder
     splits = {key: hparams[key] for key in ("data_folder", "train_split")}
-    command = finetune_command(experiment.yaml, run, **splits)
+    own = own_packages(frontend, hparams["encoder"])
+    command = finetune_command(experiment.yaml, run, **splits, trust=own)
     log_closing(run, command, trained=brain.progress.begun)
     return figures
 
@@ -195,7 +197,8 @@ def _finetune(prepare, experiment):
         unmark(experiment.folder)
     splits = (*hparams["test_splits"], hparams["valid_split"], hparams["train_split"])
     known_splits = [manifests[split] for split in splits]
-    command = transcribe_command(experiment.folder, known_splits)
+    trust = hparams.get("trust", ())
+    command = transcribe_command(experiment.folder, known_splits, trust)
     began = brain.progress.begun or test_only
     log_closing(experiment.folder, command, trained=began)
     return scores

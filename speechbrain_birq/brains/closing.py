@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.brains.progress import duration
 from speechbrain_birq.brains.report_line import figure_texts
 from speechbrain_birq.brains.run_log import read_results
+from speechbrain_birq.errors import LIBRARIES
 from speechbrain_birq.metrics.significance import file_name
 
 logger = logging.getLogger(__name__)
@@ -102,6 +104,7 @@ def finetune_command(
     *,
     data_folder: str | Path | None,
     train_split: str,
+    trust: Sequence[str] = (),
 ) -> str:
     """Return the command that fine-tunes a pretrained run.
 
@@ -115,6 +118,8 @@ def finetune_command(
         Folder of the splits.
     train_split : str
         Training split of the pretraining; without a data folder it is a path.
+    trust : sequence of str
+        Packages of the user's own whose classes the run has.
 
     Example
     -------
@@ -130,12 +135,28 @@ def finetune_command(
     data = ["--data_folder", str(data_folder)]
     if data_folder is None:
         data = ["--train_split", train_split]
-    return shlex.join(
-        ["birq", "finetune", f"ctc_{size}", *data, "--pretrained", str(run)]
-    )
+    words = ["birq", "finetune", f"ctc_{size}", *data, "--pretrained", str(run)]
+    if trust:
+        words += ["--trust", trust[0] if len(trust) == 1 else f"[{', '.join(trust)}]"]
+    return shlex.join(words)
 
 
-def transcribe_command(run: str | Path, manifests: Sequence[Any]) -> str:
+def own_packages(*modules: torch.nn.Module) -> list[str]:
+    """List the packages of the user's own that classes of modules come from.
+
+    Example
+    -------
+    >>> own_packages(torch.nn.Sequential(torch.nn.ReLU()))
+    []
+    """
+    names = {type(part).__module__ for module in modules for part in module.modules()}
+    packages = {name.partition(".")[0] for name in names}
+    return sorted(packages - LIBRARIES - {"__main__"})
+
+
+def transcribe_command(
+    run: str | Path, manifests: Sequence[Any], trust: Sequence[str] = ()
+) -> str:
     """Return a command that uses a fine-tuned run and can be given as it stands.
 
     It transcribes a recording of the run's own splits. Shards hold no audio files, so a
@@ -147,6 +168,8 @@ def transcribe_command(run: str | Path, manifests: Sequence[Any]) -> str:
         Run folder of the fine-tuning.
     manifests : sequence
         Manifests of its splits, those of test first.
+    trust : sequence of str
+        As for ``finetune_command``.
 
     Example
     -------
@@ -155,9 +178,11 @@ def transcribe_command(run: str | Path, manifests: Sequence[Any]) -> str:
     """
     listed = (path for path in manifests if isinstance(path, Path))
     audio = next(filter(None, map(_first_recording, listed)), None)
-    if audio is None:
-        return shlex.join(["birq", "export", str(run), f"{run}_exported"])
-    return shlex.join(["birq", "transcribe", str(run), audio])
+    words = ["birq", "export", str(run), f"{run}_exported"]
+    if audio is not None:
+        words = ["birq", "transcribe", str(run), audio]
+    options = (word for package in trust for word in ("--trust", package))
+    return shlex.join([*words, *options])
 
 
 def _first_recording(manifest: Path) -> str | None:

@@ -73,6 +73,15 @@ def test_without_a_data_folder_the_next_command_names_the_table():
     assert words[3:] == ["--train_split", "my corpus.csv", "--pretrained", "r/p"]
 
 
+def test_the_next_command_trusts_the_packages_of_the_run():
+    splits = dict(data_folder="c", train_split="train")
+    for trust, value in ((["a"], "a"), (["a", "b"], "[a, b]")):
+        words = shlex.split(finetune_command("tiny", "r/p", **splits, trust=trust))
+        assert words[-2:] == ["--trust", value]
+    words = shlex.split(transcribe_command("run", [], ["a", "b"]))
+    assert words[3:] == ["run_exported", "--trust", "a", "--trust", "b"]
+
+
 def test_a_run_of_shards_is_exported_because_they_hold_no_recording():
     assert transcribe_command("run", [object()]) == "birq export run run_exported"
 

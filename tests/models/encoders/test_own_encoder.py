@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import FINETUNE, PRETRAIN, encoder_weights, run
+from small_runs import FINETUNE, PRETRAIN, encoder_weights, log, run
 
 from speechbrain_birq import experiment
 from speechbrain_birq.checkpoints.run_folder import load_architecture, save_architecture
@@ -61,6 +61,9 @@ def test_pretraining_and_fine_tuning_take_the_module_of_the_page(
     settings = FINETUNE | dict(optimizer_step_limit=None, dropout=0.3)
     rates = run(experiment.finetune, "ctc_tiny.yaml", settings, **ctc)
     assert rates["test"]["utterances"] == 3
+
+    for name in ("run", "ctc"):
+        assert log(tmp_path / name).endswith(" --trust my_encoders\n")
 
     before = encoder_weights(tmp_path / "run")
     after = encoder_weights(tmp_path / "ctc")
