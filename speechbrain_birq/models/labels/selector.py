@@ -104,7 +104,8 @@ class BalancedSelector(GumbelSoftmaxSelector):
         R; with 0 the labels are not balanced.
     momentum : float
         Weight of a new batch in uʳ; 1: the batch alone, which needs many more masked
-        frames than codes. The first 1 / momentum batches have equal weights.
+        frames than codes. The first 1 / momentum batches have equal weights. If
+        gradients are accumulated, each micro-batch counts as a batch.
     temperature, noise, gradient, hard : float, bool, bool, bool
         As for ``GumbelSoftmaxSelector``.
 
