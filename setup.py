@@ -8,7 +8,13 @@ DEMO = ["espeakng-loader>=0.2.4", "matplotlib>=3.8"]
 TRACK = ["tensorboard>=2.15"]
 LARGE = ["lhotse>=1.24", "huggingface_hub>=0.23", "datasets>=4"]
 LM = ["kenlm>=0.2", "pygtrie>=2.5"]  # SpeechBrain's scorer imports both
-TEST = ["pytest>=8", "hypothesis>=6.100", "transformers>=5", "s3prl>=0.4.18"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "transformers>=5",
+    "s3prl>=0.4.18",
+]
 
 ROOT = Path(__file__).parent
 # The repository has these folders beside the package, a wheel has them in it: so

@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny corpus of tones, tiny encoders and tiny BiRQ models."""
 
+import os
 import shutil
 import sys
 
@@ -32,6 +33,13 @@ pytest_plugins = [
 ]
 # They hold fixtures only, and as test modules they would all have one name.
 collect_ignore_glob = ["*conftest.py"]
+
+
+def pytest_configure(config):
+    """Give each process of `pytest -n` one core, and what it starts too."""
+    if hasattr(config, "workerinput"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.hookimpl(tryfirst=True)
