@@ -12,7 +12,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.files import load_tensors
-from speechbrain_birq.checkpoints.published import find_run
+from speechbrain_birq.checkpoints.published import WEIGHTS, find_run
 from speechbrain_birq.checkpoints.recovery import read_checkpoint
 from speechbrain_birq.checkpoints.run_folder import (
     ARCHITECTURE,
@@ -80,6 +80,12 @@ def keeps_labels(run: str | Path, new_labels: bool) -> bool:
 def _stored(run, trust, keep_labels):
     if not keep_labels:
         return read_architecture(run, trust)
+    if (find_run(run) / WEIGHTS).is_file():
+        raise BadInput(
+            f"the published weights {run} have no output layers, so a pretraining "
+            f"cannot keep their labels: give --new_labels True to keep only front end "
+            f"and encoder"
+        )
     labels = pretraining_settings(run).get("stored_labels")
     return {"model": read_model(run, trust), "stored_labels": labels}
 

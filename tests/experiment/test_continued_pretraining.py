@@ -3,11 +3,13 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from small_runs import (
     PRETRAIN,
+    ROOT,
     assert_equal,
     encoder_weights,
     log,
@@ -107,6 +109,20 @@ def test_values_of_a_yaml_file_are_refused_too(
         "anchor_quantizer is RandomProjectionQuantizer there and FittedQuantizer here",
         "--new_labels True",
     )
+
+
+@pytest.mark.parametrize("folder", ["", ROOT / "weights"])
+def test_labels_of_published_weights_are_not_kept(
+    _corpus_template, tmp_path, fails, folder
+):
+    named = dict(data_folder=_corpus_template, output_folder=tmp_path / "more")
+    named |= dict(pretrained=Path(folder, "birq_tiny"))
+    fails(
+        lambda: run(experiment.pretrain, "birq_tiny.yaml", named),
+        f"published weights {named['pretrained']} have no output layers",
+        "--new_labels True",
+    )
+    assert not (tmp_path / "more").exists()
 
 
 def test_the_run_s_own_file_fits(_corpus_template, pretrained, tmp_path):
