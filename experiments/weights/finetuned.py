@@ -27,9 +27,9 @@ from speechbrain_birq.metrics.significance import (
 FOLDER = Path(__file__).with_name("finetuned")
 SCRATCH = "scratch"
 COMMAND = """birq finetune ctc_tiny --data_folder so762 --number_of_epochs 24 \\
-    --batch_seconds 30 --dropout 0.2 --warmup_epochs 4 --hold_epochs 12 --lr 0.001"""
+    --batch_seconds 30 --dropout 0.2 --warmup_epochs 4 --hold_epochs 13 --lr 0.002"""
 PRETRAINED = """ \\
-    --pretrained {name} --fresh_layers 0 --lr_encoder 0.001"""
+    --pretrained {name} --fresh_layers 2 --lr_encoder 0.001"""
 
 
 def keep(run: Path, name: str) -> None:

@@ -22,7 +22,14 @@ CARD = Path(__file__).with_name("card.md")
 FINETUNED = Path(__file__).with_name("finetuned.py")
 # The output layers serve pretraining alone, and are a quarter of the weights.
 LEFT_OUT = "heads."
-OPTIONS = "total_steps", "warmup_steps", "enhanced_ramp_steps", "number_of_epochs"
+YAML = "birq_muon_tiny"  # of both; BEST-RQ is w1 = 0
+OPTIONS = (
+    "enhanced_weight_value",
+    "total_steps",
+    "warmup_steps",
+    "enhanced_ramp_steps",
+    "number_of_epochs",
+)
 HALVED = "encoder."  # the rest is small, and codes stay as they were
 
 
@@ -104,7 +111,9 @@ def card(folder: Path, name: str) -> str:
     return text.format(
         name=name,
         method=method,
+        yaml=YAML,
         steps=f"{results['steps']:,}",
+        seconds=settings["batch_seconds"],
         options=" ".join(options),
         figures="\n".join(rows),
         finetuned=runpy.run_path(str(FINETUNED))["section"](name),

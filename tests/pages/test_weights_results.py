@@ -53,10 +53,10 @@ number_of_epochs: 24
 batch_seconds: 30
 dropout: 0.2
 warmup_epochs: 4
-hold_epochs: 12
-lr: 0.001
+hold_epochs: 13
+lr: 0.002
 pretrained: %s
-fresh_layers: 0
+fresh_layers: 2
 lr_encoder: %s
 """
 
