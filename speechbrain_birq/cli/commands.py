@@ -9,6 +9,8 @@ from collections.abc import Callable
 Command = Callable[[argparse.Namespace], None]
 AddCommand = Callable[[str, Command, str], argparse.ArgumentParser]
 
+LOADING = "loading PyTorch and SpeechBrain ..."
+
 
 def add_run(command: argparse.ArgumentParser, name: str = "run") -> None:
     """Declare the argument for a run folder and the option ``--trust``."""
@@ -37,7 +39,7 @@ def say_loading() -> None:
     disk is slow and the files are not in memory. Under torchrun only rank 0 prints.
     """
     if "torch" not in sys.modules and os.environ.get("RANK", "0") == "0":
-        print("loading PyTorch and SpeechBrain ...", file=sys.stderr, flush=True)
+        print(LOADING, file=sys.stderr, flush=True)
 
 
 def add_device(command: argparse.ArgumentParser) -> None:

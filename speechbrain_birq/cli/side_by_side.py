@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from speechbrain_birq.cli.commands import LOADING
 from speechbrain_birq.errors import BadInput
 
 POLL_SECONDS = 0.5
@@ -131,5 +132,6 @@ def _progress(job):
 def _last_line(path):
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     words = [line.split("\r")[-1].strip() for line in lines]
-    last = next((line for line in reversed(words) if line), "no output")
+    said = [line for line in words if line and line != LOADING]
+    last = said[-1] if said else "no output"
     return f"{last.removeprefix('error: ')} (its output: {path})"

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from speechbrain_birq.cli import side_by_side
+from speechbrain_birq.cli.commands import LOADING
 from speechbrain_birq.cli.side_by_side import Job, run_jobs
 from speechbrain_birq.errors import BadInput
 
@@ -63,6 +64,14 @@ def test_a_failed_job_stops_the_one_beside_it(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match="no disk"):
         run_jobs([job(tmp_path, name, words[name]) for name in ("long", "broken")])
     assert time.monotonic() - started < 30
+
+
+def test_a_job_killed_while_it_loads_is_not_said_to_load(tmp_path):
+    output = tmp_path / "output.txt"
+    output.write_text("error: the one before\n" + LOADING + "\n")
+    assert side_by_side._last_line(output).startswith("the one before")
+    output.write_text(LOADING + "\n")
+    assert side_by_side._last_line(output).startswith("no output")
 
 
 @pytest.mark.parametrize("unit, expected", [("step", 7), ("epoch", 2)])
