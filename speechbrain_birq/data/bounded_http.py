@@ -23,7 +23,9 @@ from urllib3.util import Retry
 CONNECTIONS = 16  # that a process keeps open
 TIMEOUT = (10, 8)  # seconds to connect, seconds without a byte; both are tried again
 HEADER_SECONDS = 9  # from a request to the end of the answer's headers
-PATIENCE, SLOWEST = 8, 4000  # a body may take 8 s, and then a second for 4000 bytes
+# A body may take 6 s, and then a second for 4000 bytes. The clock is looked at when
+# bytes come, so one that sends a byte every few seconds ends up to as much later.
+PATIENCE, SLOWEST = 6, 4000
 BLOCK = 2**20  # bytes that are read between two looks at the clock
 RETRIES = Retry(4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
 REDIRECTS = 4
