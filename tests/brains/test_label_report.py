@@ -95,11 +95,18 @@ def test_figures_are_those_of_loops_over_frames_and_codebooks():
     assert figures == pytest.approx(expected, rel=1e-6)
 
 
-def test_bits_of_speaker_and_time_are_those_of_loops_less_chance():
-    objective, _ = batch(1, 40)
-    mask = PaddedData(torch.ones(2, 20).bool(), torch.ones(2))
+def spoken(speakers, lengths):
+    """Return a batch's objective and its report; each speaker has so many frames."""
+    objective, _ = batch(1, sum(lengths))
+    frames = torch.tensor(lengths)
+    valid = torch.arange(max(lengths)) < frames[:, None]
     report = LabelReport(num_codebooks=G, num_codes=N, enhanced=True, device="cpu")
-    report.add(objective, mask, ["anna", "ben"])
+    report.add(objective, PaddedData(valid, frames / max(lengths)), speakers)
+    return objective, report
+
+
+def test_bits_of_speaker_and_time_are_those_of_loops_less_chance():
+    objective, report = spoken(["anna", "ben"], [20, 20])
     figures = report.figures(w_enhanced=1.0, w_anchor=1.0)
     classes = {
         "speaker": [frame // 20 for frame in range(40)],
@@ -126,20 +133,13 @@ def information(first, second):
 
 
 def test_padding_is_no_part_of_the_time():
-    objective, _ = batch(1, 15)
-    valid = torch.arange(10) < torch.tensor([[10], [5]])
-    mask = PaddedData(valid, torch.tensor([1.0, 0.5]))
-    report = LabelReport(num_codebooks=G, num_codes=N, enhanced=True, device="cpu")
-    report.add(objective, mask, ["anna", "ben"])
+    _, report = spoken(["anna", "ben"], [10, 5])
     (places,) = report.places[1:]
     assert places[:, 1].tolist() == [*range(10), 0, 2, 4, 6, 8]
 
 
 def test_one_speaker_has_no_figure():
-    objective, _ = batch(1, 40)
-    mask = PaddedData(torch.ones(2, 20).bool(), torch.ones(2))
-    report = LabelReport(num_codebooks=G, num_codes=N, enhanced=True, device="cpu")
-    report.add(objective, mask, ["", ""])
+    _, report = spoken(["", ""], [20, 20])
     figures = report.figures(w_enhanced=1.0, w_anchor=1.0)
     assert "anchor_speaker_bits" not in figures and "anchor_time_bits" in figures
 
