@@ -114,7 +114,7 @@ def load_pretraining(hparams: Mapping[str, Any], model: BiRQ, folder: Path) -> N
     else:
         kept += "; labels as in the YAML file"
     checkpoint = best_checkpoint(run)
-    if names != ARCHITECTURE and _has_state(read_weights(checkpoint), model.selector):
+    if names != ARCHITECTURE and _has_state(checkpoint, model.selector):
         names += ("selector",)
     load_weights({name: getattr(model, name) for name in names}, run, checkpoint)
     for quantizer in (model.anchor_quantizer, model.enhanced_quantizer):
@@ -123,13 +123,14 @@ def load_pretraining(hparams: Mapping[str, Any], model: BiRQ, folder: Path) -> N
     write_record(folder, run, checkpoint, kept)
 
 
-def _has_state(weights, selector):
+def _has_state(checkpoint, selector):
     """Whether a run has the state of this selector; it may have had another kind."""
-    if not isinstance(selector, torch.nn.Module):
+    state = selector.state_dict() if isinstance(selector, torch.nn.Module) else {}
+    if not state:  # most selectors have none: spare them the second reading
         return False
-    here = {f"selector.{name}": v.shape for name, v in selector.state_dict().items()}
-    there = {name: v.shape for name, v in weights.items() if name in here}
-    return here == there
+    here = {f"selector.{name}": value.shape for name, value in state.items()}
+    weights = read_weights(checkpoint)
+    return here == {n: v.shape for n, v in weights.items() if n in here}
 
 
 def write_record(folder: Path, run: str | Path, checkpoint: Path, kept: str) -> None:
