@@ -171,9 +171,9 @@ def picture(plan, records, path) -> None:
             ends = [middle + found.low, middle + found.high]
             axes.plot(ends, [row, row], color="C1", alpha=0.4, linewidth=7, zorder=1)
     axes.set_yticks(range(len(arms)), arms)
-    axes.invert_yaxis()
+    axes.set_ylim(len(arms) - 0.5, -0.5)  # the first arm on top; no bar is cut
     axes.set_xlabel(
-        f"CER on test, %; points: seeds; thick: 95 % interval against "
+        f"CER on test, %; points: seeds\nthick: 95 % interval against "
         f"{plan['baseline']}, over utterances"
     )
     figure.savefig(path, dpi=130)
