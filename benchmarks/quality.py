@@ -4,13 +4,14 @@
     python benchmarks/quality.py experiments/optimizer/search.yaml --data_folder corpus
     python benchmarks/quality.py experiments/optimizer/search.yaml --table
 
-A plan is a YAML file: ``arms`` (settings of each), ``pretrain`` (settings of all),
-``seeds``, ``reference`` (an arm), and if wanted ``finetune`` with ``test_split``. A
-piece is one arm with one seed, on one core. Its figures are stored beside the plan as
-``<plan>/<arm>-<seed>.json``, and finished pieces are not run again. The table has, for
-each arm, the last validation's loss G, the steps and seconds after which it was as low
-as the reference's last one with the same seed, and how many times sooner that is; in
-brackets the smallest and the largest value of the seeds.
+A plan is a YAML file: ``arms`` (settings of each; ``yaml`` is a file in ``<plan>/`` or
+in ``hparams/``), ``pretrain`` (settings of all), ``seeds``, ``reference`` (an arm), and
+if wanted ``finetune`` with ``test_split``. A piece is one arm with one seed, on one
+core. Its figures are stored beside the plan as ``<plan>/<arm>-<seed>.json``, and
+finished pieces are not run again. The table has, for each arm, the last validation's
+loss G, the steps and seconds after which it was as low as the reference's last one with
+the same seed, and how many times sooner that is; in brackets the smallest and the
+largest value of the seeds.
 
 Time is CPU time of the whole run, in equal parts for each step, because other load on
 the machine does not change it.
@@ -27,7 +28,7 @@ import ruamel.yaml
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "experiments/labels"))
 
-from compare import commit, machine, train  # noqa: E402 (its folder is no package)
+from compare import commit, machine, train, with_own_yaml  # noqa: E402 (its folder is no package)
 
 COLUMNS = "{:14}{:>6}{:>22}{:>8}{:>9}{:>8}{:>19}{:>8}"
 TITLES = ("arm", "seeds", "G", "s/step", "steps", "s", "times sooner", "CER")
@@ -78,7 +79,8 @@ def run_piece(arm, seed, plan, options) -> dict:
     common = {"data_folder": options.data_folder, "tensorboard": False}
     common |= {"device": options.device, "seed": seed}
     run, settings = folder / "pretrain", plan["pretrain"] | plan["arms"][arm]
-    seconds = train("pretrain", run, settings, common)
+    own = with_own_yaml(settings, options.plan.with_suffix(""))
+    seconds = train("pretrain", run, own, common)
     lines = (run / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     record = {

@@ -96,9 +96,7 @@ def run_piece(arm, seed, plan, path, options):
     record = {"arm": arm, "seed": seed, "cpu_seconds": 0.0, "pretraining": None}
     record |= {"settings": settings, "commit": commit(), "machine": machine()}
     if settings is not None:
-        settings = plan["pretrain"] | settings
-        if (own := path.parent / settings["yaml"]).is_file():
-            settings["yaml"] = own.resolve()
+        settings = plan["pretrain"] | with_own_yaml(settings, path.parent)
         run = folder / "pretrain"
         record["cpu_seconds"] = train(
             "pretrain", run, settings, common | {"seed": seed}
@@ -114,6 +112,12 @@ def run_piece(arm, seed, plan, path, options):
     path.write_text(json.dumps(record) + "\n")
     rates = " ".join(f"{scores['cer']:.2f}" for scores in record["scores"])
     print(f"{arm}, seed {seed}: {rates} % CER", flush=True)
+
+
+def with_own_yaml(settings, folder) -> dict:
+    """Return the settings of an arm; a YAML file in the plan's folder is preferred."""
+    own = folder / settings["yaml"]
+    return settings | ({"yaml": own.resolve()} if own.is_file() else {})
 
 
 def add_scores(record, run, split):

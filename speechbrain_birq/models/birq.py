@@ -10,7 +10,12 @@ from speechbrain_birq.models.encoders.chunking import ChunkSampler
 from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
 from speechbrain_birq.models.frontend import Frames, FrontEnd
 from speechbrain_birq.models.labels.label_norm import LabelNorm, unchanged
-from speechbrain_birq.models.labels.label_terms import LabelContext, LabelTerm
+from speechbrain_birq.models.labels.label_terms import (
+    LabelContext,
+    LabelTerm,
+    Reconstruction,
+    UsageEntropy,
+)
 from speechbrain_birq.models.labels.quantizer import RandomProjectionQuantizer
 from speechbrain_birq.models.labels.selector import (
     BalancedSelector,
@@ -41,6 +46,9 @@ class SoftLabels(NamedTuple):
 
 
 NO_LABELS = SoftLabels(None, None, None)
+
+# Parts that hold something for every code; ``shape`` is (G, N).
+OF_ALL_CODES = (BalancedSelector, UsageEntropy, Reconstruction)
 
 
 class BiRQ(torch.nn.Module):
@@ -80,7 +88,7 @@ class BiRQ(torch.nn.Module):
     ------
     ValueError
         If ``label_layer`` is not one of the encoder's layers, the encoder lacks a
-        needed method, or the selector is for other codebooks.
+        needed method, or the selector or a label term is for other codebooks.
     """
 
     def __init__(
@@ -106,11 +114,13 @@ class BiRQ(torch.nn.Module):
                 f"label_layer {label_layer} is out of range: the encoder has layers 1 "
                 f"to {encoder.num_layers}"
             )
-        if isinstance(selector, BalancedSelector) and selector.shape != heads.shape:
-            raise ValueError(
-                "the selector has {} codebooks of {} codes".format(*selector.shape)
-                + ", the output layers have {} of {}".format(*heads.shape)
-            )
+        for part in (selector, *label_terms):
+            if isinstance(part, OF_ALL_CODES) and part.shape != heads.shape:
+                raise ValueError(
+                    type(part).__name__
+                    + " has {} codebooks of {} codes, ".format(*part.shape)
+                    + "the output layers have {} of {}".format(*heads.shape)
+                )
         self.frontend, self.encoder = frontend, encoder
         self.anchor_quantizer = anchor_quantizer
         self.enhanced_quantizer = enhanced_quantizer

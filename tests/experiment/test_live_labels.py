@@ -46,7 +46,11 @@ def test_the_labels_of_the_run_need_no_terms(live):
 PLAN = ROOT / "experiments/labels/live.yaml"
 BALANCED = PLAN.parent / "live/balanced.yaml"
 ARMS = ruamel.yaml.YAML(typ="safe").load(PLAN)["arms"]
-OWN = {arm: s for arm, s in ARMS.items() if (PLAN.with_suffix("") / s["yaml"]).exists()}
+OWN = {
+    arm: settings
+    for arm, settings in ARMS.items()
+    if settings and (PLAN.with_suffix("") / settings["yaml"]).exists()
+}
 
 
 @pytest.mark.parametrize("arm", OWN)
@@ -55,7 +59,8 @@ def test_an_arm_of_the_search_trains(_corpus_template, tmp_path, arm):
     yaml = PLAN.with_suffix("") / settings.pop("yaml")
     limit = dict(optimizer_step_limit=2)
     figures = pretrain(_corpus_template, tmp_path / "run", yaml, **settings | limit)
-    assert figures["step"] == 2 and figures["enhanced_used_codes"] > 1
+    assert figures["step"] == 2
+    assert figures[f"{'enhanced' if 'F' in figures else 'anchor'}_used_codes"] > 1
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +93,36 @@ def test_a_balance_begins_where_the_run_has_none(
     assert weights(tmp_path)["selector.num_batches"] == 3
 
 
-def test_a_selector_for_other_codebooks_is_refused(_corpus_template, tmp_path, fails):
+SIZES = "num_codebooks: !ref <num_codebooks>, num_codes: 3"
+
+
+@pytest.mark.parametrize(
+    "name, lines",
+    [
+        (
+            "BalancedSelector",
+            f"selector: !new:speechbrain_birq.models.BalancedSelector {{{SIZES}}}\n",
+        ),
+        (
+            "UsageEntropy",
+            "label_terms: [!new:speechbrain_birq.models.UsageEntropy\n"
+            f"    {{weight: 1.0, {SIZES}}}]\n",
+        ),
+        (
+            "Reconstruction",
+            "label_terms: [!new:speechbrain_birq.models.Reconstruction\n"
+            f"    {{weight: 1.0, {SIZES}, output_dim: 8}}]\n",
+        ),
+    ],
+)
+def test_a_part_for_other_codebooks_is_refused(
+    _corpus_template, tmp_path, fails, name, lines
+):
     yaml = tmp_path / "three.yaml"
-    yaml.write_text(
-        f"!include:{ROOT}/hparams/birq_tiny.yaml\n"
-        "selector: !new:speechbrain_birq.models.BalancedSelector\n"
-        "    {num_codebooks: !ref <num_codebooks>, num_codes: 3}\n"
-    )
+    yaml.write_text(f"!include:{ROOT}/hparams/birq_tiny.yaml\n{lines}")
     fails(
         lambda: pretrain(_corpus_template, tmp_path / "run", yaml),
-        "4 codebooks of 3 codes",
+        f"{name} has 4 codebooks of 3 codes",
         "have 4 of 16",
     )
 

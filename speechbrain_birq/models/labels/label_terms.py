@@ -111,7 +111,7 @@ class UsageEntropy(LabelTerm):
         super().__init__(weight=weight)
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be in (0, 1], got {momentum}")
-        self.momentum = momentum
+        self.momentum, self.shape = momentum, (num_codebooks, num_codes)
         uniform = torch.full((num_codebooks, num_codes), 1 / num_codes)
         self.register_buffer("mean", uniform)
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
@@ -162,6 +162,7 @@ class Reconstruction(LabelTerm):
         self, *, weight: float, num_codebooks: int, num_codes: int, output_dim: int
     ) -> None:
         super().__init__(weight=weight)
+        self.shape = (num_codebooks, num_codes)
         self.decoder = torch.nn.Linear(num_codebooks * num_codes, output_dim)
 
     def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
