@@ -30,7 +30,6 @@ RANDOM = dict(
     number_of_epochs=2,
     batch_seconds=2,
     grad_accumulation_factor=2,
-    num_workers=1,
     ckpt_interval_minutes=0,
     ckpt_interval_steps=2,
     keep_checkpoints=1,
@@ -41,12 +40,14 @@ RANDOM = dict(
 CHUNKS = dict(chunk_prob=0.5, chunk_min=2, chunk_max=4)
 NOISE = dict(label_norm="channel", label_noise=True, temperature=1.0, log_interval=2)
 REFITTED = dict(fit_seconds=3, refit_steps=2)
+# Every start of a training with a worker imports everything once more: half of the kinds.
+WORKER = dict(num_workers=1)
 # kind -> function, YAML, settings, what it reads
 KINDS = {
     "pretrain": (
         "pretrain",
         "birq_tiny.yaml",
-        PRETRAIN | RANDOM | CHUNKS | NOISE,
+        PRETRAIN | RANDOM | CHUNKS | NOISE | WORKER,
         "corpus",
     ),
     "pretrain, shards": (
@@ -64,7 +65,7 @@ KINDS = {
     "probe, shards": (
         "finetune",
         "probe_tiny.yaml",
-        FINETUNE | RANDOM | dict(n_mels=40),
+        FINETUNE | RANDOM | WORKER | dict(n_mels=40),
         "shards",
     ),
 }
