@@ -40,7 +40,7 @@ RANDOM = dict(
 CHUNKS = dict(chunk_prob=0.5, chunk_min=2, chunk_max=4)
 NOISE = dict(label_norm="channel", label_noise=True, temperature=1.0, log_interval=2)
 REFITTED = dict(fit_seconds=3, refit_steps=2)
-# Every start of a training with a worker imports everything once more: half of the kinds.
+# A worker imports everything once more at every start: half of the kinds have one.
 WORKER = dict(num_workers=1)
 # kind -> function, YAML, settings, what it reads
 KINDS = {
