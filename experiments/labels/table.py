@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict
 
 import numpy as np
+from scipy.stats import ttest_1samp
 
 from speechbrain_birq.metrics.significance import Difference, difference, interval_text
 
@@ -67,12 +68,27 @@ def by_arm(plan, records) -> dict:
 
 
 def against(pieces, baseline) -> str:
-    """Format the difference to the baseline with its bootstrap interval."""
+    """Format the difference to the baseline: bootstrap interval; t over the seeds."""
     found = paired(pieces, baseline)
     if found is None:
         return ""
     bounds = interval_text(found.low, found.high, sign="+")
+    over_seeds = seeds_interval(pieces, baseline)
+    if over_seeds is not None:
+        bounds += f"; {interval_text(*over_seeds, sign='+')}"
     return f"{found.first - found.second:+.2f} ({bounds})"
+
+
+def seeds_interval(pieces, baseline) -> tuple[float, float] | None:
+    """Return the 95 % interval by t of the differences of seeds; None: fewer than two.
+
+    It says what other seeds may give, and takes the utterances as they are.
+    """
+    seeds = pieces.keys() & baseline.keys()
+    if len(seeds) < 2:
+        return None
+    gains = [rate(pieces[seed]) - rate(baseline[seed]) for seed in sorted(seeds)]
+    return tuple(ttest_1samp(gains, 0).confidence_interval())
 
 
 def paired(pieces, baseline) -> Difference | None:

@@ -74,8 +74,17 @@ def test_an_arm_is_compared_with_the_same_seeds_of_the_baseline(records):
 def test_the_bootstrap_draws_utterances_with_all_their_seeds(records):
     """Two utterances: a bootstrap sample is one of the three that are listed here."""
     rates = sorted([(2 - 6) / 20, (8 - 14) / 60, (10 - 20) / 80])
-    low, high = cells(records, "new")[6].split("(")[1].strip(")").split(" to ")
+    bootstrap = cells(records, "new")[6].split("(")[1].split(";")[0]
+    low, high = bootstrap.split(" to ")
     assert low == f"{100 * rates[0]:+.1f}" and high == f"{100 * rates[2]:+.1f}"
+
+
+def test_the_second_interval_is_that_of_t_over_the_seeds(records):
+    """Differences -15 and -10: mean -12.5, standard error 2.5, 1 degree of freedom."""
+    over_seeds = cells(records, "new")[6].split("; ")[1].strip(")")
+    half = 12.7062 * 2.5
+    assert over_seeds == f"{-12.5 - half:+.1f} to {-12.5 + half:+.1f}"
+    assert ";" not in cells(records[:3], "new")[6]
 
 
 def test_two_fine_tunings_enter_with_their_mean(records):
