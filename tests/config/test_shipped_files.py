@@ -131,6 +131,15 @@ def test_the_plus_fits_both_quantizers_to_speech(load):
     assert loaded["label_fitting"].refit_steps == 5000
 
 
+def test_the_plus_of_best_rq_fits_the_anchors_alone(load):
+    loaded = load("best_rq_plus_tiny.yaml").hparams
+    assert loaded["model"].anchor_quantizer.kinds == ("pca", "centroids")
+    assert type(loaded["model"].enhanced_quantizer).__name__ == (
+        "RandomProjectionQuantizer"
+    )
+    assert loaded["enhanced_weight"](10**6) == 0
+
+
 def test_the_papers_form_has_the_papers_numbers(load):
     loaded = load("birq_paper_tiny.yaml").hparams
     model = loaded["model"]

@@ -30,8 +30,8 @@ This page is made by `python tests/pages/test_keys_page.py` from the comments of
 """
 COLUMNS = "\n| key | meaning | takes | may change |\n|---|---|---|---|\n"
 NOT_IN_BASE = {
-    "anchor_projection": "in `birq_plus` files: `random`, `pca` or `whitened_pca`",
-    "anchor_codes": "in `birq_plus` files: `random`, or `centroids` of k-means",
+    "anchor_projection": "in `plus` files: `random`, `pca` or `whitened_pca`",
+    "anchor_codes": "in `plus` files: `random`, or `centroids` of k-means",
     "enhanced_projection": "as `anchor_projection`, for layer k",
     "enhanced_codes": "as `anchor_codes`, for layer k",
 }
