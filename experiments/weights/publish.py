@@ -22,7 +22,7 @@ CARD = Path(__file__).with_name("card.md")
 FINETUNED = Path(__file__).with_name("finetuned.py")
 # The output layers serve pretraining alone, and are a quarter of the weights.
 LEFT_OUT = "heads."
-YAML = "birq_muon_tiny"  # of both; BEST-RQ is w1 = 0
+YAML = "birq_tiny"  # of both; BEST-RQ is w1 = 0
 OPTIONS = (
     "enhanced_weight_value",
     "total_steps",

@@ -40,8 +40,9 @@ class Muon(torch.optim.Optimizer):
         Parameters, or dictionaries of parameters with their own ``lr`` or
         ``weight_decay``.
     hidden : torch.nn.Module
-        Module that holds the hidden matrices: the layers of the encoder, without its
-        input and without output layers. Embeddings and biases in it belong to AdamW.
+        Module that holds the hidden matrices. Of a module with ``layers``, such as an
+        encoder, only those are taken, without its input. Embeddings and biases in it
+        belong to AdamW, and so does all that lies outside, such as output layers.
     lr : float
         η
     weight_decay : float
@@ -85,11 +86,12 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
         fused: bool = False,
     ) -> None:
-        matrices = {id(weight) for weight in hidden_matrices(hidden)}
+        layers = getattr(hidden, "layers", hidden)
+        matrices = {id(weight) for weight in hidden_matrices(layers)}
         if not matrices:
             raise BadInput(
                 f"Muon: hidden is a {type(hidden).__name__} without a matrix: give the "
-                f"encoder's layers"
+                f"encoder"
             )
         groups = [
             part

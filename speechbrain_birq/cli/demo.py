@@ -16,8 +16,7 @@ from speechbrain_birq.metrics.curves import plot_comparison, read_metrics
 
 Row = Mapping[str, Any]
 
-# Muon learns in these minutes what takes AdamW several times as long.
-PRETRAINING = "birq_muon_tiny"
+PRETRAINING = "birq_tiny"
 ARMS = {"scratch": None, "BEST-RQ": dict(enhanced_weight_value=0.0), "BiRQ": {}}
 # Much speech without texts, little with texts: of 4 h, 3 h are for pretraining, 6.4 min
 # for fine-tuning, 2.4 min to choose by, 18 min of other speakers to report on.

@@ -80,7 +80,7 @@ def test_a_plan_is_run_once_and_fine_tuned(_corpus_template, tmp_path):
         pretrain=size | common | dict(total_steps=3, label_layer=1),
         finetune=common | dict(batch_seconds=5, fresh_layers=0),
         arms=dict(
-            adamw=dict(yaml="birq_tiny.yaml"), muon=dict(yaml="birq_muon_tiny.yaml")
+            adamw=dict(yaml="birq_adamw_tiny.yaml"), muon=dict(yaml="birq_tiny.yaml")
         ),
     )
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))

@@ -47,7 +47,7 @@ class Killed(Exception):
     [
         ("birq_tiny.yaml", 1),
         ("birq_tiny.yaml", 2),
-        ("birq_muon_tiny.yaml", 1),
+        ("birq_adamw_tiny.yaml", 1),
         (ROOT / "experiments/labels/live/balanced.yaml", 1),
     ],
 )

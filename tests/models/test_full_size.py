@@ -98,7 +98,7 @@ def test_every_size_has_its_three_files():
     expected = {f"{kind}_{size}" for kind in kinds for size in (*PAPER, "tiny")}
     others = {"birq_paper_tiny", "birq_plus", "birq_plus_tiny", "probe_tiny", "ctc_ami"}
     others |= {"birq_large_yodas", "best_rq_large_yodas", "birq_live_tiny"}
-    others |= {"birq_muon_tiny", "best_rq_plus_tiny"}
+    others |= {"birq_adamw_tiny", "best_rq_plus_tiny"}
     assert names == expected | others
 
 
