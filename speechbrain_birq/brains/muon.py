@@ -1,12 +1,14 @@
 """Muon: orthogonalized momentum for hidden matrices, AdamW for everything else."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 
 from speechbrain_birq.distributed import shared_out
-from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
 
 Groups = Iterable[torch.Tensor] | Iterable[dict[str, Any]]
 
@@ -58,11 +60,6 @@ class Muon(torch.optim.Optimizer):
     fused : bool
         Whether AdamW is fused, and steps are skipped on the device.
 
-    Raises
-    ------
-    BadInput
-        If ``hidden`` has no matrix.
-
     Example
     -------
     >>> layers = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 2))
@@ -89,9 +86,10 @@ class Muon(torch.optim.Optimizer):
         layers = getattr(hidden, "layers", hidden)
         matrices = {id(weight) for weight in hidden_matrices(layers)}
         if not matrices:
-            raise BadInput(
-                f"Muon: hidden is a {type(hidden).__name__} without a matrix: give the "
-                f"encoder"
+            logger.warning(
+                "Muon: %s has no matrix, so AdamW moves all weights; it may need a "
+                "lower lr",
+                type(hidden).__name__,
             )
         groups = [
             part

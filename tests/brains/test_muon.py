@@ -9,7 +9,6 @@ from small_brains import UNEQUAL, batch_of, feed, muon
 
 from speechbrain_birq.brains import Muon
 from speechbrain_birq.brains.muon import hidden_matrices, orthogonalized
-from speechbrain_birq.errors import BadInput
 
 RATE, DECAY, MOMENTUM = 0.1, 0.3, 0.9
 
@@ -153,9 +152,17 @@ def test_the_hidden_matrices_of_an_encoders_layer(make_encoder, kind, attention,
     assert "input.linear.weight" not in names
 
 
-def test_a_module_without_a_matrix_is_refused(layers):
-    with pytest.raises(BadInput, match="Embedding without a matrix"):
-        Muon(layers.parameters(), hidden=layers.lookup)
+def test_without_a_matrix_adamw_moves_all_and_a_warning_says_so(layers, caplog):
+    optimizer = Muon(layers.parameters(), hidden=layers.lookup)
+    assert [group["is_hidden"] for group in optimizer.param_groups] == [False]
+    assert "Embedding has no matrix" in caplog.text
+
+
+def test_of_a_module_with_layers_only_these_are_taken(layers):
+    layers.layers = torch.nn.ModuleList([layers.wide])
+    optimizer = Muon(layers.parameters(), hidden=layers)
+    (hidden,) = [group for group in optimizer.param_groups if group["is_hidden"]]
+    assert [id(weight) for weight in hidden["params"]] == [id(layers.wide.weight)]
 
 
 def test_the_schedule_scales_both_rates_alike(make_brain):

@@ -39,10 +39,10 @@ def test_a_replaced_part_keeps_the_arguments_that_the_new_class_takes(load, delt
     """SGD takes lr and weight_decay and fused, RMSprop takes no fused."""
     sgd = load(delta("opt_class: !name:torch.optim.SGD\n")).hparams["opt_class"]
     assert sgd.func is torch.optim.SGD
-    assert sgd.keywords == dict(lr=0.001, weight_decay=0.01, fused=True)
+    assert sgd.keywords == dict(lr=0.01, weight_decay=0.01, fused=True)
     text = "opt_class: !name:torch.optim.RMSprop\n    weight_decay: 0.5\n"
     rmsprop = load(delta(text)).hparams["opt_class"]
-    assert rmsprop.keywords == dict(lr=0.001, weight_decay=0.5)
+    assert rmsprop.keywords == dict(lr=0.01, weight_decay=0.5)
 
 
 def test_a_class_with_any_keywords_gets_all_arguments(load, delta, hparams):
@@ -55,7 +55,7 @@ def test_a_class_with_any_keywords_gets_all_arguments(load, delta, hparams):
     finally:
         sys.path.remove(str(hparams))
         sys.modules.pop("my_parts", None)
-    assert loaded["lr_schedule"].all == dict(warmup_steps=1000, total_steps=16000)
+    assert loaded["lr_schedule"].all == dict(warmup_steps=250, total_steps=4000)
 
 
 @pytest.mark.parametrize("name", ["ReLU", "Flatten", "Softplus"])
@@ -182,4 +182,4 @@ def test_the_flat_file_has_the_delta_s_head_and_comments(hparams, delta):
     name = delta("lr: 0.5 # my rate\n")
     text = dump(flatten(hparams / name))
     assert text.startswith("# A delta.\n\n# Data\ndata_folder: null # ")
-    assert "\nlr: 0.5 # my rate\nwarmup_steps: 1000 # " in text
+    assert "\nlr: 0.5 # my rate\nwarmup_steps: 250 # " in text

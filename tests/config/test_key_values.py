@@ -69,7 +69,7 @@ def test_a_size_that_no_tensor_has_is_one_sentence(load, edit, size):
     "value", ["abc", "[1]", "null", "0", "-1", "true", "2024-01-01", ".inf", ".nan"]
 )
 def test_a_value_that_does_not_fit_in_the_file_itself_is_refused(load, edit, value):
-    edit("birq_tiny.yaml", "\nlr: 0.001", f"\nlr: {value}")
+    edit("birq_tiny.yaml", "\nlr: 0.01", f"\nlr: {value}")
     with pytest.raises(BadInput, match=r"birq_tiny\.yaml: lr takes a number above 0"):
         load()
 
