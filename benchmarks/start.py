@@ -74,7 +74,7 @@ def first_step() -> float:
     with tempfile.TemporaryDirectory() as folder:
         _write_noise(Path(folder, "corpus"))
         command = [sys.executable, "recipes/LibriSpeech/pretrain.py"]
-        command += ["hparams/birq_tiny.yaml", "--data_folder", f"{folder}/corpus"]
+        command += ["hparams/birq_adamw_tiny.yaml", "--data_folder", f"{folder}/corpus"]
         command += ["--output_folder", f"{folder}/run", "--noprogressbar"]
         command += ["--tensorboard", "False", "--total_steps", "2"]
         command += ["--warmup_steps", "1", "--log_interval", "1"]
@@ -85,7 +85,7 @@ def first_step() -> float:
             seconds = time.perf_counter() - started
             if process.wait():
                 raise SystemExit("the training failed: see above")
-    print(f"first step of birq_tiny.yaml {seconds:.1f} s after the command")
+    print(f"first step of birq_adamw_tiny.yaml {seconds:.1f} s after the command")
     return seconds
 
 

@@ -6,7 +6,7 @@ The figures beside this file were kept from three runs on one CPU core, of 4, 1 
 minutes. SO762 is speechocean762 as in docs/results.md; the corpus of the third one:
 birq minispeech corpus --hours 4 --shares train=0.02667 dev=0.02
 
-    birq pretrain birq_tiny --data_folder SO762 --output_folder results/good \
+    birq pretrain birq_adamw_tiny --data_folder SO762 --output_folder results/good \
         --total_steps 1200 --warmup_steps 100 --enhanced_ramp_steps 400 \
         --log_interval 20
     birq pretrain birq_paper_tiny --data_folder SO762 --total_steps 120 \
