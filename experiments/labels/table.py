@@ -189,7 +189,7 @@ def picture(plan, records, path) -> None:
     axes.set_yticks(range(len(arms)), arms)
     axes.set_ylim(len(arms) - 0.5, -0.5)  # the first arm on top; no bar is cut
     axes.set_xlabel(
-        f"CER on test, %; points: seeds\nthick: 95 % interval against "
-        f"{plan['baseline']}, over utterances"
+        "CER on test, %; points: seeds\nthick: 95 % interval (utterances) of the "
+        f"difference to {plan['baseline']}, same seeds,\ndrawn from the long line"
     )
     figure.savefig(path, dpi=130)
