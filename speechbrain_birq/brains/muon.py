@@ -83,8 +83,9 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
         fused: bool = False,
     ) -> None:
-        layers = getattr(hidden, "layers", hidden)
-        matrices = {id(weight) for weight in hidden_matrices(layers)}
+        layers = getattr(hidden, "layers", None)
+        inside = layers if isinstance(layers, torch.nn.Module) else hidden
+        matrices = {id(weight) for weight in hidden_matrices(inside)}
         if not matrices:
             logger.warning(
                 "Muon: %s has no matrix, so AdamW moves all weights; it may need a "

@@ -165,6 +165,17 @@ def test_of_a_module_with_layers_only_these_are_taken(layers):
     assert [id(weight) for weight in hidden["params"]] == [id(layers.wide.weight)]
 
 
+def test_layers_that_are_a_number_are_no_modules(layers):
+    expected = Muon(layers.parameters(), hidden=layers).param_groups[1]["params"]
+    layers.layers = 4  # as one's own encoder may call their number
+    (hidden,) = [
+        group
+        for group in Muon(layers.parameters(), hidden=layers).param_groups
+        if group["is_hidden"]
+    ]
+    assert list(map(id, hidden["params"])) == list(map(id, expected))
+
+
 def test_the_schedule_scales_both_rates_alike(make_brain):
     brain = make_brain(
         opt_class=lambda p: muon(p, lr=0.1, matrix_factor=3),
