@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in under 20 minutes, as one JSON file.
+# Everything that only a GPU can tell, as one JSON file; stopped after 20 minutes.
 #
 #   bash benchmarks/gpu.sh                       # writes gpu.json
 #   bash benchmarks/gpu.sh --device cpu --tiny   # on a CPU: whether the script runs

@@ -36,6 +36,17 @@ NOT_IN_BASE = {
     "enhanced_codes": "as `anchor_codes`, for layer k",
 }
 
+# Where the comment holds for the file that it stands in, and not for every file.
+FOR_EVERY_FILE = {
+    "stack": "frames of 10 ms joined to one: 2 give 50 Hz, 4 give 25 Hz",
+    "attention_window": "frames that attend to each other, in `block_conformer` blocks "
+    "of so many, elsewhere half of them on each side; null: all",
+    "batch_seconds": "audio in a batch of one GPU, padding included",
+    "total_steps": "the rate is 0 there",
+    "grad_accumulation_factor": "batches in a step",
+    "lr": "the highest rate; in fine-tuning of the output layer and of fresh_layers",
+}
+
 
 def sections(name):
     """Title of a section -> key -> comment."""
@@ -54,7 +65,7 @@ def row(key, comment):
     known = KEYS[key]
     words = "`True` or `False`" if known.kind == FLAG else known.kind.words
     takes = words + (", or null" if known.null else "")
-    meaning = comment.replace("|", "\\|")
+    meaning = FOR_EVERY_FILE.get(key, comment).replace("|", "\\|")
     return f"| `{key}` | {meaning} | {takes} | {'yes' if known.resume else ''} |\n"
 
 
