@@ -20,8 +20,7 @@ class LabelFitting:
     """Fits a model's quantizers to a sample of the training speech.
 
     Quantizers that are fitted (see ``FittedQuantizer``) are fitted before the first
-    step. Those of layer k, or of codes that are distilled from it, are fitted again and
-    again while the layers up to k learn.
+    step. That of layer k is fitted again and again while the layers below it learn.
     The number of fits is in the checkpoint, so a resumed run fits when the
     uninterrupted one did.
 
@@ -32,7 +31,7 @@ class LabelFitting:
     batch_seconds : float
         Speech that is encoded at once, without its padding.
     refit_steps : int
-        Optimizer steps from fit to fit of these; 0: they are fitted once.
+        Optimizer steps from fit to fit of the enhanced quantizer; 0: it is fitted once.
     """
 
     def __init__(
@@ -61,31 +60,31 @@ class LabelFitting:
             part.load_state_dict(ddp_broadcast(part.state_dict()))
 
     def _due(self, model, step):
-        due = {}
-        for kind in ("anchor", "enhanced"):
-            quantizer, times = getattr(model, f"{kind}_quantizer"), 1
-            if self.refit_steps and (kind == "enhanced" or quantizer.follows_encoder):
-                times += step // self.refit_steps
-            if quantizer.fittable and quantizer.times_fitted < times:
-                due[kind] = f"{kind}_quantizer"
-        return due
+        times = {"anchor": 1, "enhanced": 1}
+        if self.refit_steps:
+            times["enhanced"] += step // self.refit_steps
+        names = {kind: f"{kind}_quantizer" for kind in times}
+        quantizers = {kind: getattr(model, name) for kind, name in names.items()}
+        return {
+            kind: names[kind]
+            for kind, quantizer in quantizers.items()
+            if quantizer.fittable and quantizer.times_fitted < times[kind]
+        }
 
     def _fit(self, model, kinds, signals):
         device, frontend = next(model.parameters()).device, model.frontend
         rate, one_frame = frontend.sample_rate, frontend.hop_samples * frontend.stack
         signals = (signal for signal in signals if len(signal) >= one_frame)
         sample = first(signals, self.seconds * rate)
-        found = {"anchor": [], "enhanced": []}
+        found = {kind: [] for kind in kinds}
         for wavs, wav_lens in batches(sample, self.batch_seconds * rate):
             inputs = quantizer_inputs(model, wavs.to(device), wav_lens.to(device))
-            for kind, parts in found.items():
-                parts.append(inputs[kind])
-        found = {k: torch.cat(v or [torch.empty(0, 1)]) for k, v in found.items()}
+            for kind in kinds:
+                found[kind].append(inputs[kind])
         for kind, name in kinds.items():
-            quantizer, frames = getattr(model, name), found[kind]
-            states = (found["enhanced"],) if quantizer.follows_encoder else ()
+            frames = torch.cat(found[kind] or [torch.empty(0, 1)])
             try:
-                quantizer.fit(frames, *states)
+                getattr(model, name).fit(frames)
             except ValueError as error:
                 if from_user_code(error):
                     raise

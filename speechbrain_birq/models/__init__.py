@@ -17,7 +17,6 @@ from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.encoders.inputs import ConvolutionalInput, LinearInput
 from speechbrain_birq.models.encoders.interface import Encoder
 from speechbrain_birq.models.frontend import Frames, FrontEnd
-from speechbrain_birq.models.labels.distilled_quantizer import DistilledQuantizer
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
 from speechbrain_birq.models.labels.label_norm import LabelNorm
 from speechbrain_birq.models.labels.label_terms import (
@@ -44,7 +43,6 @@ __all__ = [
     "ChunkSampler",
     "Codebook",
     "ConvolutionalInput",
-    "DistilledQuantizer",
     "EBranchformerEncoder",
     "Encoder",
     "FittedQuantizer",

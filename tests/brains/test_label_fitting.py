@@ -11,7 +11,6 @@ from speechbrain_birq.brains.label_fitting import (
     first,
     quantizer_inputs,
 )
-from speechbrain_birq.models.labels.distilled_quantizer import DistilledQuantizer
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
 from speechbrain_birq.models.labels.quantizer import Codebook
 
@@ -65,17 +64,6 @@ def test_the_enhanced_codes_are_fitted_again_and_again(
     for step in range(28):
         fit(model, step)
     assert fits(model) == expected
-
-
-def test_anchors_that_follow_the_encoder_are_fitted_again_too(model, signals):
-    codebook = Codebook(num_codebooks=2, num_codes=8, code_dim=4, seed=0)
-    model.anchor_quantizer = DistilledQuantizer(
-        input_dim=40, codebook=codebook, seed=1, steps=2
-    )
-    fit = fitting(signals, refit_steps=10)
-    for step in range(28):
-        fit(model, step)
-    assert fits(model) == [3, 3]
 
 
 def test_a_model_with_nothing_to_fit_reads_no_speech(make_model):

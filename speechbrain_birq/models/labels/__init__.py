@@ -1,6 +1,5 @@
 """Labels: quantizers of frozen codes, the selector, LabelNorm, terms of the labels."""
 
-from speechbrain_birq.models.labels.distilled_quantizer import DistilledQuantizer
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
 from speechbrain_birq.models.labels.k_means import k_means, nearest, one_each
 from speechbrain_birq.models.labels.label_norm import LabelNorm
@@ -20,7 +19,6 @@ from speechbrain_birq.models.labels.selector import (
 __all__ = [
     "BalancedSelector",
     "Codebook",
-    "DistilledQuantizer",
     "FittedQuantizer",
     "GumbelSoftmaxSelector",
     "LabelContext",

@@ -80,7 +80,6 @@ class RandomProjectionQuantizer(FullPrecision):
     """
 
     projection: torch.Tensor
-    follows_encoder = False  # whether ``fit`` takes an encoder's outputs, too
 
     def __init__(self, *, input_dim: int, codebook: Codebook, seed: int) -> None:
         super().__init__()
