@@ -43,6 +43,11 @@ def total(value: torch.Tensor) -> torch.Tensor:
     return all_reduce(value) if dist.is_initialized() else value
 
 
+def unchanged(value: torch.Tensor) -> torch.Tensor:
+    """Return the sum over this rank alone, where the others do something else."""
+    return value
+
+
 def shared_out(
     items: Sequence[torch.Tensor], work: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:

@@ -27,6 +27,7 @@ from speechbrain_birq.checkpoints.rank_states import (
 )
 from speechbrain_birq.distributed import check_same, total
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.models.encoders.valid_batch_norm import Statistics, statistics
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +180,7 @@ class SumBrain(sb.Brain):
             frontend = self.model.frontend
             samples = frontend.hop_samples * frontend.stack
             wavs = torch.zeros(1, samples, device=self.device)
-            with self.training_ctx:
+            with self.training_ctx, statistics(Statistics(counted=False)):
                 loss = self.loss_of_silence(wavs, torch.ones(1, device=self.device))
             self.scaler.scale(loss).backward()
         return torch.tensor(math.nan)

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_birq.errors import BadInput, from_user_code
 from speechbrain_birq.models.birq import BiRQ
+from speechbrain_birq.models.encoders.valid_batch_norm import Statistics, statistics
 from speechbrain_birq.models.frontend import Frames
 
 logger = logging.getLogger(__name__)
@@ -78,9 +79,9 @@ class LabelFitting:
         sample = first(signals, self.seconds * rate)
         found = {kind: [] for kind in kinds}
         for wavs, wav_lens in batches(sample, self.batch_seconds * rate):
-            inputs = quantizer_inputs(model, wavs.to(device), wav_lens.to(device))
-            for kind in kinds:
-                found[kind].append(inputs[kind])
+            wavs, wav_lens = wavs.to(device), wav_lens.to(device)
+            for kind, frames in quantizer_inputs(model, kinds, wavs, wav_lens).items():
+                found[kind].append(frames)
         for kind, name in kinds.items():
             frames = torch.cat(found[kind] or [torch.empty(0, 1)])
             try:
@@ -150,16 +151,18 @@ def _padded(signals):
 
 @torch.no_grad()
 def quantizer_inputs(
-    model: BiRQ, wavs: torch.Tensor, wav_lens: torch.Tensor
+    model: BiRQ, kinds: Iterable[str], wavs: torch.Tensor, wav_lens: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Return what the two quantizers see at the valid frames.
+    """Return what quantizers see at the valid frames.
 
     It is what they see in training (batch statistics, dropout), but the random state
-    is left as it was.
+    and the encoder are left as they were. Other ranks need not take part.
 
     Arguments
     ---------
     model : BiRQ
+    kinds : iterable
+        ``anchor``, ``enhanced`` or both.
     wavs : torch.Tensor
         (B, S)
     wav_lens : torch.Tensor
@@ -171,7 +174,9 @@ def quantizer_inputs(
         ``anchor``: (M, D), ``enhanced``: (M, H).
     """
     devices = [wavs.device] if wavs.is_cuda else []
-    with torch.random.fork_rng(devices):
+    alone = statistics(Statistics(summed=False, followed=False))
+    with torch.random.fork_rng(devices), alone:
         clean: Frames = model.frontend(wavs, wav_lens)
-        states = model.label_states(clean)
-    return {"anchor": clean.frames[clean.valid], "enhanced": states[clean.valid]}
+        inputs = {"anchor": lambda: clean.frames}
+        inputs["enhanced"] = lambda: model.label_states(clean)
+        return {kind: inputs[kind]()[clean.valid] for kind in kinds}

@@ -60,6 +60,12 @@ class Muon(torch.optim.Optimizer):
     fused : bool
         Whether AdamW is fused, and steps are skipped on the device.
 
+    Raises
+    ------
+    ValueError
+        If the momentum is not in [0, 1), the factor is not above 0, or AdamW refuses
+        its values.
+
     Example
     -------
     >>> layers = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 2))
@@ -83,23 +89,26 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
         fused: bool = False,
     ) -> None:
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        if not matrix_factor > 0:
+            raise ValueError(f"matrix_factor must be above 0, got {matrix_factor}")
         layers = getattr(hidden, "layers", None)
         inside = layers if isinstance(layers, torch.nn.Module) else hidden
         matrices = {id(weight) for weight in hidden_matrices(inside)}
-        if not matrices:
-            logger.warning(
-                "Muon: %s has no matrix, so AdamW moves all weights; it may need a "
-                "lower lr",
-                type(hidden).__name__,
-            )
         groups = [
             part
             for group in as_groups(params)
             for part in split(group, matrices, lr, matrix_factor)
         ]
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
-        for group in self.param_groups:
-            group.setdefault("momentum", momentum)
+        if not any(group["is_hidden"] for group in groups):
+            logger.warning(
+                "Muon: no parameter is a matrix of %s, so AdamW moves all weights; it "
+                "may need a lower lr",
+                type(hidden).__name__,
+            )
+        own = {"weight_decay": weight_decay, "momentum": momentum, "is_hidden": False}
+        super().__init__(groups, {"lr": lr, **own})
         # It shares our groups and our state, so that there is one of each.
         self.adamw = torch.optim.AdamW(
             self.param_groups,
@@ -109,7 +118,16 @@ class Muon(torch.optim.Optimizer):
             weight_decay=weight_decay,
             fused=fused,
         )
+        # For groups that are added later: AdamW moves them.
+        self.defaults = self.adamw.defaults | self.defaults
         # GradScaler then leaves it to the optimizer to skip a step, on the device.
+        self._step_supports_amp_scaling = fused
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a pickled or copied state, which holds groups and momenta only."""
+        super().__setstate__(state)
+        fused = bool(self.param_groups[0]["fused"])
+        self.adamw = torch.optim.AdamW(self.param_groups, fused=fused)
         self._step_supports_amp_scaling = fused
 
     @torch.no_grad()
@@ -177,9 +195,17 @@ SCALING = ("found_inf", "grad_scale")  # attributes that GradScaler sets for a s
 
 
 def as_groups(params: Groups) -> list[dict[str, Any]]:
-    """Return parameters in groups, whether they were given in groups or not."""
+    """Return parameters in groups, whether they were given in groups or not.
+
+    Example
+    -------
+    >>> len(as_groups(torch.nn.Linear(2, 3).named_parameters())[0]["params"])
+    2
+    """
     given: list[Any] = list(params)
-    return given if given and isinstance(given[0], dict) else [{"params": given}]
+    if given and isinstance(given[0], dict):
+        return given
+    return [{"params": [p[1] if isinstance(p, tuple) else p for p in given]}]
 
 
 def split(

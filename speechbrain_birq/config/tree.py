@@ -43,11 +43,16 @@ def read_tree(path: Path) -> CommentedMap:
     Raises
     ------
     BadInput
-        If there is no such file, or it is not valid YAML, or it holds no keys.
+        If there is no such file, or it cannot be read, or it is not valid YAML, or it
+        holds no keys.
     """
     if not path.is_file():
         raise BadInput(f"no YAML file {path}")
-    tree = parse(path.read_text(encoding="utf-8"), path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read as UTF-8 text: {error}") from error
+    tree = parse(text, path)
     if not isinstance(tree, CommentedMap):
         raise BadInput(f"{path} holds no keys")
     return tree

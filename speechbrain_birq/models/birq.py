@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import torch
 
-from speechbrain_birq.distributed import total
+from speechbrain_birq.distributed import total, unchanged
 from speechbrain_birq.models.encoders.chunking import ChunkSampler
 from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
 from speechbrain_birq.models.frontend import Frames, FrontEnd
-from speechbrain_birq.models.labels.label_norm import LabelNorm, unchanged
+from speechbrain_birq.models.labels.label_norm import LabelNorm
 from speechbrain_birq.models.labels.label_terms import (
     LabelContext,
     LabelTerm,

@@ -74,7 +74,7 @@ class FrontEnd(FullPrecision):
     Raises
     ------
     ValueError
-        If ``normalize`` is neither of the two.
+        If ``normalize`` is neither of the two, or a frame has no sample.
 
     Example
     -------
@@ -105,6 +105,8 @@ class FrontEnd(FullPrecision):
             self.statistics = ChannelStatistics(num_channels=n_mels)
         self.sample_rate, self.n_mels, self.stack = sample_rate, n_mels, stack
         self.hop_samples = round(sample_rate * hop_length / 1000)
+        if self.hop_samples < 1:
+            raise ValueError(f"sample_rate {sample_rate} has no sample in a frame")
         self.fbank = LogMelFilterbank(
             sample_rate=sample_rate,
             n_mels=n_mels,

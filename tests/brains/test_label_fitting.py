@@ -1,5 +1,7 @@
 """When quantizers are fitted, to which frames, and that a resumed run agrees."""
 
+import copy
+
 import pytest
 import torch
 from small_brains import no_speech
@@ -97,7 +99,7 @@ def test_inputs_are_those_of_the_label_pass(model):
     """Layer k's output as ``select_labels`` quantizes it, batch statistics included."""
     model.encoder.set_dropout(0.0)
     wavs, wav_lens = torch.randn(2, 8000), torch.tensor([1.0, 0.5])
-    found = quantizer_inputs(model, wavs, wav_lens)
+    found = quantizer_inputs(model, ("anchor", "enhanced"), wavs, wav_lens)
     clean = model.frontend(wavs, wav_lens)
     states = model.label_states(clean)
     assert torch.equal(found["enhanced"], states[clean.valid])
@@ -108,6 +110,25 @@ def test_fitting_uses_up_no_random_number(model, signals):
     before = torch.get_rng_state()
     fitting(signals)(model, 0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kinds", [("anchor",), ("anchor", "enhanced")])
+def test_only_what_is_asked_for_is_computed(kinds, model):
+    found = quantizer_inputs(model, kinds, torch.randn(2, 8000), torch.ones(2))
+    assert tuple(found) == kinds
+
+
+def test_fitting_leaves_the_encoder_as_it_was(make_model, signals):
+    """Batch normalization has running statistics."""
+    model = make_model(kind="block_conformer")
+    codebook = Codebook(num_codes=8, code_dim=4, seed=0)
+    model.enhanced_quantizer = FittedQuantizer(
+        input_dim=16, codebook=codebook, seed=1, codes="centroids"
+    )
+    before = copy.deepcopy(model.encoder.state_dict())
+    fitting(signals)(model, 0)
+    assert model.enhanced_quantizer.num_fits == 1
+    torch.testing.assert_close(model.encoder.state_dict(), before, atol=0, rtol=0)
 
 
 def test_too_little_speech_is_one_sentence(corpus, tmp_path, fails):

@@ -155,7 +155,60 @@ def test_the_hidden_matrices_of_an_encoders_layer(make_encoder, kind, attention,
 def test_without_a_matrix_adamw_moves_all_and_a_warning_says_so(layers, caplog):
     optimizer = Muon(layers.parameters(), hidden=layers.lookup)
     assert [group["is_hidden"] for group in optimizer.param_groups] == [False]
-    assert "Embedding has no matrix" in caplog.text
+    assert "no parameter is a matrix of Embedding" in caplog.text
+
+
+def test_matrices_of_another_module_are_warned_of(layers, caplog):
+    Muon(layers.parameters(), hidden=copy.deepcopy(layers))
+    assert "no parameter is a matrix of Layers" in caplog.text
+
+
+def test_named_parameters_are_parameters(layers):
+    named, plain = (
+        Muon(params, hidden=layers).param_groups
+        for params in (layers.named_parameters(), layers.parameters())
+    )
+    sizes = [[len(g["params"]) for g in groups] for groups in (named, plain)]
+    assert sizes[0] == sizes[1] and len(sizes[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(momentum=1.0), r"momentum must be in \[0, 1\), got 1.0"),
+        (dict(momentum=-0.1), "momentum must be in"),
+        (dict(matrix_factor=0.0), "matrix_factor must be above 0, got 0.0"),
+        (dict(lr=-1.0), "Invalid learning rate"),
+    ],
+)
+def test_values_that_cannot_train_are_refused(layers, options, words):
+    with pytest.raises(ValueError, match=words):
+        Muon(layers.parameters(), hidden=layers, **options)
+
+
+def test_a_copy_goes_on(layers):
+    """torch's copy and pickle of an optimizer hold nothing but its groups and state."""
+    optimizer = Muon(layers.parameters(), hidden=layers, fused=True)
+    give_gradients(layers, 1)
+    optimizer.step()
+    copied_layers, copied = copy.deepcopy((layers, optimizer))
+    for module, one in ((layers, optimizer), (copied_layers, copied)):
+        give_gradients(module, 2)
+        one.step()
+    for name, weight in layers.named_parameters():
+        assert torch.equal(weight, copied_layers.get_parameter(name)), name
+
+
+def test_a_group_that_is_added_later_belongs_to_adamw(layers):
+    optimizer = Muon([*layers.wide.parameters()], hidden=layers, lr=0.1)
+    optimizer.add_param_group({"params": [layers.square.weight]})
+    before = layers.square.weight.detach().clone()
+    give_gradients(layers, 1)
+    optimizer.step()
+    assert optimizer.param_groups[-1]["is_hidden"] is False
+    # AdamW's first step is as large as its rate, beside the decay.
+    moved = (layers.square.weight - before * (1 - 0.1 * 0.01)).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.1), atol=1e-4, rtol=0)
 
 
 def test_of_a_module_with_layers_only_these_are_taken(layers):

@@ -157,6 +157,12 @@ def test_a_file_without_keys_is_refused(load, hparams, text):
         load("x.yaml")
 
 
+def test_a_file_in_another_encoding_is_refused_in_a_sentence(load, hparams):
+    (hparams / "x.yaml").write_bytes("# dépôt\nlr: 1\n".encode("latin-1"))
+    with pytest.raises(BadInput, match=r"x\.yaml cannot be read as UTF-8 text: "):
+        load("x.yaml")
+
+
 @pytest.mark.parametrize("text", ["a: [1\n", "a: 1\na: 2\n", "a: b: c\n"])
 def test_broken_yaml_is_refused_in_a_sentence(load, hparams, text):
     (hparams / "x.yaml").write_text(text)

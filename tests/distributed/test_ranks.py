@@ -4,6 +4,7 @@ import copy
 import math
 import os
 import re
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from speechbrain.core import Stage
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_birq.brains import BiRQBrain
+from speechbrain_birq.brains.label_fitting import LabelFitting
 from speechbrain_birq.brains.schedules import Ramp
 from speechbrain_birq.config.keys import PER_MACHINE
 from speechbrain_birq.decoding.decoders import ErrorCounter
@@ -26,6 +28,8 @@ from speechbrain_birq.distributed import (
     warn_of_restarts,
 )
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
+from speechbrain_birq.models.labels.quantizer import Codebook
 
 # Micro-batches of each rank, as numbers of utterances; None: the rank has no batch.
 A, B, C, D = (1, 2), (3,), (4, 5, 6), (7,)
@@ -44,6 +48,7 @@ STEPS = {
     "no batch in the balance": (dict(rounds=1, gradient=True), [[None], [C]]),
     "batch normalization": (dict(kind="block_conformer"), [[A], [C]]),
     "no batch in the statistics": (dict(label_norm="channel"), [[None], [C]]),
+    "no batch in the normalization": (dict(kind="block_conformer"), [[A], [None]]),
 }
 SPLIT = [[A, C], [B]]  # validation batches of each rank
 VALIDATIONS = {
@@ -51,6 +56,7 @@ VALIDATIONS = {
     "validation with noise": dict(mask_noise_std=0.1, noise=True),
     "validation with statistics": dict(label_norm="channel"),
 }
+FITTED = ("conformer", "block_conformer")
 SETTINGS = "lr: {}\ndata_folder: /scratch/{}\n"
 NAMES = ["utterance-1", "utterance-2", "utterance-3"]
 
@@ -165,13 +171,28 @@ def skipped(model, rank, opt_class):
         )
 
 
+def fitted_codes(model, rank):
+    """Return the codes that the first rank fits, while the other one waits for them."""
+    codebook = Codebook(num_codes=8, code_dim=4, seed=0)
+    model.enhanced_quantizer = FittedQuantizer(
+        input_dim=16, codebook=codebook, seed=1, codes="centroids"
+    )
+    speech = torch.randn(48_000, generator=torch.Generator().manual_seed(0))
+    LabelFitting(seconds=3, batch_seconds=3)(model, 0, lambda: iter([speech]))
+    return model.enhanced_quantizer.codebook.codes
+
+
 def work(rank, folder, models):
     """Run all cases on one of two ranks."""
     torch.set_num_threads(1)
     models = copy.deepcopy(models)  # spawn lets both ranks share the memory
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}  # as torchrun does
     where = f"file://{folder}/rendezvous"
-    dist.init_process_group("gloo", init_method=where, rank=rank, world_size=2)
+    # Ranks that wait for each other in vain shall fail, not hang.
+    wait = timedelta(seconds=60)
+    dist.init_process_group(
+        "gloo", init_method=where, rank=rank, world_size=2, timeout=wait
+    )
     found = {
         name: step(models[name], groups[rank], best_rq=name == "BEST-RQ")
         for name, (_, groups) in STEPS.items()
@@ -184,6 +205,8 @@ def work(rank, folder, models):
     for opt_class in (sgd, fused):
         name = f"skipped, {opt_class.__name__}"
         found[name] = skipped(models[name], rank, opt_class)
+    for kind in FITTED:
+        found[kind] = fitted_codes(models[kind], rank)
     found["gathered"] = gathered(rank), total(torch.tensor(rank + 1.0))
     brain = brain_of(models["random"])
     found["random"] = torch.rand(8), torch.rand(8, generator=brain.generator)
@@ -203,6 +226,8 @@ def fresh(make_model):
     def make(name):
         settings = dict(noise=False, mask_noise_std=0.0, gradient=False)
         more = STEPS[name][0] if name in STEPS else VALIDATIONS.get(name, {})
+        if name in FITTED:
+            more = dict(kind=name)
         return make_model(**settings | more)
 
     return make
@@ -212,7 +237,7 @@ def fresh(make_model):
 def found(folder, fresh):
     """Results of the two ranks, which are started once."""
     if not (folder / "0.pt").exists():
-        names = [*STEPS, *VALIDATIONS, "codebook", "random"]
+        names = [*STEPS, *VALIDATIONS, *FITTED, "codebook", "random"]
         names += ["skipped, sgd", "skipped, fused"]
         models = {name: fresh(name) for name in names}
         multiprocessing.spawn(work, (folder, models), nprocs=2)
@@ -241,6 +266,15 @@ def test_a_validation_over_two_ranks_equals_that_of_one_process(name, found, fre
     for rank in (0, 1):
         figures = {key: found[rank][name][key] for key in expected}
         assert figures == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", FITTED)
+def test_codes_that_the_first_rank_fits_are_those_of_a_single_process(
+    kind, found, fresh
+):
+    expected = fitted_codes(fresh(kind), 0)
+    for rank in (0, 1):
+        torch.testing.assert_close(found[rank][kind], expected, atol=1e-5, rtol=0)
 
 
 def test_error_rates_count_the_utterances_of_all_ranks(found):

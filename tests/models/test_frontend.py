@@ -215,6 +215,11 @@ def test_as_many_frames_as_promised_at_every_rate(rate):
         assert frames == frontend.num_frames(samples)
 
 
+def test_a_rate_that_has_no_sample_in_a_frame_is_refused():
+    with pytest.raises(ValueError, match="sample_rate 1 has no sample in a frame"):
+        FrontEnd(sample_rate=1)
+
+
 def test_valid_frames_are_those_before_the_end():
     frames = Frames(torch.zeros(3, 4, 1), torch.tensor([0, 2, 4]))
     expected = [[t < length for t in range(4)] for length in (0, 2, 4)]

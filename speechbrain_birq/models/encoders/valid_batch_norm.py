@@ -3,13 +3,25 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import torch
 
-from speechbrain_birq.distributed import total
+from speechbrain_birq.distributed import total, unchanged
 
-# Whether activation checkpointing runs a layer again. It gives the layer no other sign.
-_RECOMPUTING: ContextVar[bool] = ContextVar("recomputing", default=False)
+
+class Statistics(NamedTuple):
+    """How a pass in training takes the statistics of its batch."""
+
+    counted: bool = True  # frames of this rank are among them
+    summed: bool = True  # over all ranks, which wait for each other
+    followed: bool = True  # by the running statistics
+
+
+AS_A_RULE = Statistics()
+
+# A context, because no layer between the loop and this one should have to know of it.
+_STATISTICS: ContextVar[Statistics] = ContextVar("statistics", default=AS_A_RULE)
 
 
 class ValidBatchNorm(torch.nn.Module):
@@ -61,23 +73,30 @@ class ValidBatchNorm(torch.nn.Module):
 
     def _statistics(self, states, valid):
         """Mean and variance of this batch; the running ones follow."""
-        weight = valid.unsqueeze(-1).to(states.dtype)
+        how = _STATISTICS.get()
+        add_up = total if how.summed else unchanged
+        weight = (valid.unsqueeze(-1) & how.counted).to(states.dtype)
         sums = torch.cat([weight.sum()[None], (states * weight).sum((0, 1))])
-        count, channels = total(sums).split([1, self.num_features])
+        count, channels = add_up(sums).split([1, self.num_features])
         mean = channels / count.clamp_min(1)
         # A second pass over the data: a difference of large sums would lose digits.
         squares = ((states - mean).square() * weight).sum((0, 1))
-        variance = total(squares) / count.clamp_min(1)
-        if not _RECOMPUTING.get():
+        variance = add_up(squares) / count.clamp_min(1)
+        if how.followed:
             self._follow(mean, variance, count)
         return mean, variance
 
     @torch.no_grad()
     def _follow(self, mean, variance, count):
-        unbiased_variance = variance * (count / (count - 1).clamp_min(1))
+        # The step of a batch that is not finite is skipped; skip it here, too.
+        finite = torch.isfinite(mean).all() & torch.isfinite(variance).all()
+        taken = finite & (count > 0).squeeze()  # it may be that no rank has any frame
+        unbiased = variance * (count / (count - 1).clamp_min(1))
+        mean = torch.where(taken, mean, self.running_mean)
         self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(unbiased_variance, self.momentum)
-        self.num_batches_tracked += 1
+        unbiased = torch.where(taken, unbiased, self.running_var)
+        self.running_var.lerp_(unbiased, self.momentum)
+        self.num_batches_tracked += taken
 
 
 def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
@@ -86,13 +105,23 @@ def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManage
     The second pass computes a layer again for the same batch, which must not enter the
     running statistics twice.
     """
-    return nullcontext(), _recomputation()
+    return nullcontext(), statistics(_STATISTICS.get()._replace(followed=False))
 
 
 @contextmanager
-def _recomputation() -> Iterator[None]:
-    token = _RECOMPUTING.set(True)
+def statistics(how: Statistics) -> Iterator[None]:
+    """Let batch normalization take its statistics so, in this context.
+
+    Example
+    -------
+    >>> norm = ValidBatchNorm(1)
+    >>> with statistics(Statistics(followed=False)):
+    ...     _ = norm(torch.ones(1, 2, 1), torch.ones(1, 2, dtype=torch.bool))
+    >>> norm.num_batches_tracked
+    tensor(0)
+    """
+    token = _STATISTICS.set(how)
     try:
         yield
     finally:
-        _RECOMPUTING.reset(token)
+        _STATISTICS.reset(token)

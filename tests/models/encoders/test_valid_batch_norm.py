@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from speechbrain_birq.models.encoders.valid_batch_norm import ValidBatchNorm
+from speechbrain_birq.models.encoders.valid_batch_norm import (
+    Statistics,
+    ValidBatchNorm,
+    statistics,
+)
 
 
 @pytest.fixture
@@ -42,3 +46,33 @@ def test_in_evaluation_the_running_statistics_normalise():
     found = norm(states, torch.tensor([[True]]))
     torch.testing.assert_close(found, torch.tensor([[[1.0, 2.0]]]), atol=1e-4, rtol=0)
     assert norm.num_batches_tracked == 0
+
+
+STATES = torch.tensor([[[3.0, 5.0], [1.0, 2.0], [4.0, 0.0]]])
+VALID = torch.tensor([[True, True, False]])
+
+
+@pytest.mark.parametrize(
+    "states, valid",
+    [
+        (STATES * float("nan"), VALID),
+        (STATES * float("inf"), VALID),
+        (STATES, torch.zeros_like(VALID)),
+    ],
+)
+def test_a_batch_whose_step_is_skipped_leaves_the_running_statistics(states, valid):
+    norm = ValidBatchNorm(2)
+    norm(STATES, VALID)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    norm(states, valid)
+    torch.testing.assert_close(norm.state_dict(), before, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("how", [Statistics(counted=False), Statistics(followed=False)])
+def test_in_a_context_the_running_statistics_stay(how):
+    norm = ValidBatchNorm(2)
+    with statistics(how):
+        norm(STATES, VALID)
+    assert norm.running_mean.tolist() == [0, 0] and norm.num_batches_tracked == 0
+    norm(STATES, VALID)
+    assert norm.num_batches_tracked == 1
