@@ -110,10 +110,12 @@ def _entry(path: Path, known: Mapping[str, Entry]) -> Entry | str:
     try:
         name = str(path)
         status = os.stat(name)
+        # `cp -p` and `rsync -t` set the first of these to that of another file.
+        changed = max(status.st_mtime_ns, status.st_ctime_ns)
         entry = known.get(name)
-        if entry and entry[0] == status.st_size and entry[1] == status.st_mtime_ns:
+        if entry and entry[0] == status.st_size and entry[1] == changed:
             return entry
-        return [status.st_size, status.st_mtime_ns, _measured(path, status)]
+        return [status.st_size, changed, _measured(path, status)]
     except (ValueError, OSError) as error:
         return str(error)
 

@@ -124,6 +124,16 @@ def test_headers_are_read_once(read, paths):
     assert len(read) == 3
 
 
+def test_another_file_of_equal_size_and_time_is_read_again(read, paths):
+    measure_all(paths)
+    status, content = paths[1].stat(), paths[1].read_bytes()
+    read.clear()
+    paths[1].write_bytes(content)
+    os.utime(paths[1], ns=(status.st_atime_ns, status.st_mtime_ns))
+    measure_all(paths)
+    assert read == ["1.flac"]
+
+
 @pytest.mark.parametrize("change", ["size", "time", "name"])
 def test_a_file_that_has_changed_is_read_again(read, paths, change):
     measure_all(paths)
