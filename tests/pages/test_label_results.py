@@ -148,7 +148,7 @@ def test_an_arm_without_a_record_has_no_row(records):
 
 @pytest.mark.parametrize(
     "name",
-    ["minispeech", "minispeech_long", "minispeech_high", "so762", "trial"],
+    sorted(path.stem for path in (ROOT / "experiments/labels").glob("*.yaml")),
 )
 def test_the_page_is_what_the_command_prints(name, monkeypatch, capsys, tmp_path):
     """The command runs on a copy, because it draws the picture again."""
