@@ -247,7 +247,8 @@ def kill(start, more, wait, folder):
 
 @pytest.mark.parametrize(
     "kind, number, status",
-    [("pretrain", signal.SIGTERM, 143), ("finetune", signal.SIGINT, 130)],
+    # Kinds without a worker, whose imports would take a minute.
+    [("pretrain, shards", signal.SIGTERM, 143), ("finetune", signal.SIGINT, 130)],
 )
 def test_a_signal_saves_then_ends_and_the_run_goes_on(
     start, unkilled, tmp_path, kind, number, status
