@@ -247,8 +247,7 @@ def kill(start, more, wait, folder):
 
 @pytest.mark.parametrize(
     "kind, number, status",
-    # Kinds without a worker, whose imports would take a minute.
-    [("pretrain, shards", signal.SIGTERM, 143), ("finetune", signal.SIGINT, 130)],
+    [("pretrain", signal.SIGTERM, 143), ("finetune", signal.SIGINT, 130)],
 )
 def test_a_signal_saves_then_ends_and_the_run_goes_on(
     start, unkilled, tmp_path, kind, number, status

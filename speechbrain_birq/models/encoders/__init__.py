@@ -5,7 +5,6 @@ from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.encoders.inputs import ConvolutionalInput, LinearInput
 from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
-from speechbrain_birq.models.encoders.valid_batch_norm import Statistics, statistics
 
 __all__ = [
     "ChunkSampler",
@@ -14,7 +13,5 @@ __all__ = [
     "Encoder",
     "LinearInput",
     "SpeechBrainEncoder",
-    "Statistics",
     "check_encoder",
-    "statistics",
 ]
