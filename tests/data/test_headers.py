@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -79,6 +81,29 @@ def test_good_files_are_not_mentioned(tmp_path, caplog):
 def test_files_keep_their_order(tmp_path):
     paths = [write_audio(tmp_path / f"{i}.wav", 0.1 * (9 - i)) for i in range(9)]
     assert list(measure_all(paths, num_threads=2)) == paths
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.05])
+def test_threads_help_where_files_are_waited_for(tmp_path, monkeypatch, wait):
+    """In turns where a header is only work: threads would make that slower."""
+    threads = set()
+
+    def measured(path, status):
+        threads.add(threading.get_ident())
+        if wait:
+            time.sleep(wait)
+        else:
+            sum(range(100_000))  # so that no pause of the machine looks like a wait
+        return 1.0
+
+    monkeypatch.setattr(headers, "CHUNK", 2)
+    monkeypatch.setattr(headers, "WAITING", 20)
+    monkeypatch.setattr(headers, "_measured", measured)
+    paths = [tmp_path / f"{number}.flac" for number in range(12)]
+    for path in paths:
+        path.write_bytes(b"fLaC")
+    assert list(measure_all(paths, num_threads=4)) == paths
+    assert (len(threads) > 1) == (wait > 0)
 
 
 def test_no_files_have_no_durations():
