@@ -21,7 +21,8 @@ from speechbrain_birq.data.audio_checks import LONGEST, check_header, printable
 logger = logging.getLogger(__name__)
 
 CHUNK = 100  # files of one task: a task for each file would take longer than its header
-WAITING = 2  # times the work: as long as this for the first files, and threads pay
+WAIT = 0.0005  # seconds that a file is waited for, from which on threads pay
+MOST = 1_000_000  # files whose durations are kept, 0.1 GB
 REMEMBERED = 2000  # files from which on their durations are kept: 0.2 s of headers
 
 
@@ -78,10 +79,14 @@ def measure_all(paths: Sequence[Path], num_threads: int = 8) -> dict[Path, float
     memory = _memory(paths) if len(paths) >= REMEMBERED else None
     known = {} if memory is None else _read(memory)
     entries, bad = _entries(paths, known, num_threads)
-    if memory is not None and entries != known:
+    gone = {str(path) for path in bad}
+    # Other tables may name other files of this folder.
+    others = known.keys() - gone if len(known) < MOST else ()
+    kept = {name: known[name] for name in others} | entries
+    if memory is not None and kept != known:
         with suppress(OSError):  # no home, no room: headers are read again
             memory.parent.mkdir(parents=True, exist_ok=True)
-            write(memory, json.dumps(entries))
+            write(memory, json.dumps(kept))
     for path, reason in bad.items():
         logger.warning("skipped %s: %s", printable(path), printable(reason))
     if bad:
@@ -109,21 +114,24 @@ def _results(paths, known, num_threads):
     """Pairs of a chunk of the paths and what is known of each.
 
     Threads help where a file is a wait. Where it is none they get into each other's
-    way: 100,000 headers of a local disk take 6 s in one thread and 11 s in eight.
+    way: 100,000 headers of a local disk take 6 s in one thread and 11 s in eight. So
+    the threads begin after the first files that are waited for.
     """
 
     def results(chunk):
         return [_entry(path, known) for path in chunk]
 
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    started, worked = time.perf_counter(), time.thread_time()
-    for first in chunks[:1]:
-        yield first, results(first)
-    seconds, work = time.perf_counter() - started, time.thread_time() - worked
-    rest = chunks[1:]
-    if seconds < WAITING * work:
-        yield from ((chunk, results(chunk)) for chunk in rest)
-        return
+    chunks = iter(
+        [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    )
+    for chunk in chunks:
+        started, worked = time.perf_counter(), time.thread_time()
+        found = results(chunk)
+        seconds, work = time.perf_counter() - started, time.thread_time() - worked
+        yield chunk, found
+        if seconds - work > WAIT * len(chunk):
+            break
+    rest = list(chunks)
     with ThreadPoolExecutor(num_threads) as pool:
         yield from zip(rest, pool.map(results, rest), strict=True)
 
@@ -151,8 +159,10 @@ def cache_folder() -> Path:
 
 def _memory(paths):
     """File of the durations of a folder."""
-    # Paths are in order, so the first and the last have no more in common than all.
-    folder = os.path.commonpath([path.absolute() for path in (paths[0], paths[-1])])
+    names = [str(path) for path in paths]
+    # The first and the last in order have no more in common than all.
+    ends = [os.path.abspath(end) for end in (min(names), max(names))]
+    folder = os.path.commonpath(ends)
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
     return cache_folder() / "headers" / f"{name}.json"
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -83,27 +84,26 @@ def test_files_keep_their_order(tmp_path):
     assert list(measure_all(paths, num_threads=2)) == paths
 
 
-@pytest.mark.parametrize("wait", [0.0, 0.05])
-def test_threads_help_where_files_are_waited_for(tmp_path, monkeypatch, wait):
-    """In turns where a header is only work: threads would make that slower."""
+@pytest.mark.parametrize("waits", ["none", "all", "later"])
+def test_threads_help_from_the_first_wait_on(tmp_path, monkeypatch, waits):
+    """In turns as long as a header is only work: threads would make that slower."""
     threads = set()
 
     def measured(path, status):
         threads.add(threading.get_ident())
-        if wait:
-            time.sleep(wait)
-        else:
-            sum(range(100_000))  # so that no pause of the machine looks like a wait
+        if waits == "all" or (waits == "later" and path.stem >= "06"):
+            time.sleep(0.05)
         return 1.0
 
     monkeypatch.setattr(headers, "CHUNK", 2)
-    monkeypatch.setattr(headers, "WAITING", 20)
+    # A busy machine's pauses are no waits here: 0.02 s are for each file.
+    monkeypatch.setattr(headers, "WAIT", 0.02 if waits != "none" else math.inf)
     monkeypatch.setattr(headers, "_measured", measured)
-    paths = [tmp_path / f"{number}.flac" for number in range(12)]
+    paths = [tmp_path / f"{number:02d}.flac" for number in range(16)]
     for path in paths:
         path.write_bytes(b"fLaC")
     assert list(measure_all(paths, num_threads=4)) == paths
-    assert (len(threads) > 1) == (wait > 0)
+    assert (len(threads) > 1) == (waits != "none")
 
 
 def test_no_files_have_no_durations():
@@ -146,6 +146,28 @@ def test_headers_are_read_once(read, paths):
     assert sorted(read) == ["0.flac", "1.flac", "2.flac"]
     assert measure_all(paths) == first
     assert list(first.values()) == pytest.approx([0.1, 1.1, 2.1])
+    assert len(read) == 3
+
+
+def test_two_tables_of_one_folder_are_both_remembered(read, paths):
+    tables = [paths, [write_audio(paths[0].with_name(f"b{n}.flac")) for n in range(3)]]
+    for table in tables:
+        measure_all([table[0], *table[:0:-1]])  # a table has its own order
+    read.clear()
+    for table in tables:
+        measure_all(table)
+    assert read == []
+
+
+def test_others_are_forgotten_where_there_are_too_many(read, paths, monkeypatch):
+    monkeypatch.setattr(headers, "MOST", 3)
+    others = [write_audio(paths[0].with_name(f"b{n}.flac")) for n in range(3)]
+    measure_all(paths)
+    measure_all(others)
+    read.clear()
+    measure_all(others)
+    assert read == []
+    measure_all(paths)
     assert len(read) == 3
 
 
