@@ -19,6 +19,11 @@ class Ramp:
     start : float
         Weight at step 0; above ``value`` it decays.
 
+    Raises
+    ------
+    ValueError
+        If one of the three is no finite number from 0.
+
     Example
     -------
     >>> [Ramp(value=2.0, steps=4)(step) for step in (0, 1, 4, 9)]
@@ -28,6 +33,11 @@ class Ramp:
     """
 
     def __init__(self, *, value: float, steps: int = 0, start: float = 0.0) -> None:
+        for name, number in (("value", value), ("steps", steps), ("start", start)):
+            if not 0 <= number < math.inf:
+                raise ValueError(
+                    f"{name} of a Ramp must be a finite number from 0, got {number}"
+                )
         self.value, self.steps, self.start = value, steps, start
 
     def __call__(self, step: int) -> float:

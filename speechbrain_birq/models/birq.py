@@ -1,5 +1,6 @@
 """BiRQ: clean pass to labels, masked pass to losses (Algorithm 1 of the paper)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -88,7 +89,8 @@ class BiRQ(torch.nn.Module):
     ------
     ValueError
         If ``label_layer`` is not one of the encoder's layers, the encoder lacks a
-        needed method, or the selector or a label term is for other codebooks.
+        needed method, ``mask_noise_std`` is no finite number from 0, or the selector
+        or a label term is for other codebooks.
     """
 
     def __init__(
@@ -113,6 +115,10 @@ class BiRQ(torch.nn.Module):
             raise ValueError(
                 f"label_layer {label_layer} is out of range: the encoder has layers 1 "
                 f"to {encoder.num_layers}"
+            )
+        if not 0 <= mask_noise_std < math.inf:
+            raise ValueError(
+                f"mask_noise_std must be a finite number from 0, got {mask_noise_std}"
             )
         for part in (selector, *label_terms):
             if isinstance(part, OF_ALL_CODES) and part.shape != heads.shape:

@@ -1,6 +1,7 @@
 """Span masks of single utterances, and the noise that fills them."""
 
 import hashlib
+import math
 
 import torch
 
@@ -30,7 +31,7 @@ class SpanMasking(torch.nn.Module):
     Raises
     ------
     ValueError
-        If ``mask_prob`` is not in (0, 1] or ``mask_length_ms`` is not positive.
+        If ``mask_prob`` is not in (0, 1], or a length is no finite number above 0.
 
     Example
     -------
@@ -50,8 +51,14 @@ class SpanMasking(torch.nn.Module):
         super().__init__()
         if not 0 < mask_prob <= 1:
             raise ValueError(f"mask_prob must be in (0, 1], got {mask_prob}")
-        if mask_length_ms <= 0:
-            raise ValueError(f"mask_length_ms must be positive, got {mask_length_ms}")
+        for name, length in (
+            ("mask_length_ms", mask_length_ms),
+            ("frame_ms", frame_ms),
+        ):
+            if not 0 < length < math.inf:
+                raise ValueError(
+                    f"{name} must be a finite number above 0, got {length}"
+                )
         self.mask_prob, self.seed = mask_prob, seed
         self.span = max(1, round(mask_length_ms / frame_ms))
 

@@ -22,6 +22,13 @@ def test_a_ramp_to_zero_is_zero():
     assert [Ramp(value=0.0, steps=5)(step) for step in range(8)] == [0] * 8
 
 
+@pytest.mark.parametrize("name", ["value", "steps", "start"])
+@pytest.mark.parametrize("number", [-1, math.nan, math.inf])
+def test_a_ramp_of_numbers_that_are_negative_or_not_finite_is_refused(name, number):
+    with pytest.raises(ValueError, match=f"{name} of a Ramp .* from 0, got {number}"):
+        Ramp(**{"value": 1.0, name: number})
+
+
 def test_warm_up_is_linear_and_never_zero():
     schedule = WarmupDecay(warmup_steps=4, total_steps=100)
     values = [schedule(step, 0.0) for step in range(5)]

@@ -1,6 +1,7 @@
 """The step: its cost, BEST-RQ as its special case, padding, labels, codebooks."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -177,6 +178,12 @@ def test_what_is_masked_does_not_reach_the_encoder(make_model, batch):
 
 
 # Label layer, stored codes, labels().
+
+
+@pytest.mark.parametrize("std", [-0.1, math.nan, math.inf])
+def test_mask_noise_that_is_negative_or_not_finite_is_refused(make_model, std):
+    with pytest.raises(ValueError, match="mask_noise_std must be a finite number from"):
+        make_model(mask_noise_std=std)
 
 
 @pytest.mark.parametrize("label_layer", [0, 3, -1])

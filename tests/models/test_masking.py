@@ -1,5 +1,7 @@
 """Masking: spans, ratios, seeds, degenerate lengths, and the noise that fills."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -152,16 +154,17 @@ def test_a_span_in_milliseconds_is_rounded_to_frames(ms, frame_ms, span):
     assert SpanMasking(mask_length_ms=ms, frame_ms=frame_ms).span == span
 
 
-@pytest.mark.parametrize("prob", [0, -0.1, 1.1])
+@pytest.mark.parametrize("prob", [0, -0.1, 1.1, math.nan])
 def test_a_probability_outside_its_range_is_refused(prob):
     with pytest.raises(ValueError, match="mask_prob"):
         SpanMasking(mask_prob=prob)
 
 
-@pytest.mark.parametrize("length", [0, -1])
-def test_a_span_without_length_is_refused(length):
-    with pytest.raises(ValueError, match="mask_length_ms"):
-        SpanMasking(mask_length_ms=length)
+@pytest.mark.parametrize("name", ["mask_length_ms", "frame_ms"])
+@pytest.mark.parametrize("length", [0, -1, math.nan, math.inf])
+def test_a_span_or_frame_without_a_finite_length_is_refused(name, length):
+    with pytest.raises(ValueError, match=f"{name} must be a finite number above 0"):
+        SpanMasking(**{name: length})
 
 
 def test_filling_leaves_other_frames_as_they_are():

@@ -33,7 +33,7 @@ class LabelNorm(torch.nn.Module):
     Raises
     ------
     ValueError
-        If ``kind`` is none of the three.
+        If ``kind`` is none of the three, or the momentum not in (0, 1].
 
     Example
     -------
@@ -53,6 +53,8 @@ class LabelNorm(torch.nn.Module):
             raise ValueError(
                 f"label_norm must be 'layer', 'channel' or 'utterance', got {kind!r}"
             )
+        if not 0 < momentum <= 1:
+            raise ValueError(f"momentum must be in (0, 1], got {momentum}")
         self.kind, self.momentum = kind, momentum
         self.register_buffer("running_mean", torch.zeros(dim))
         self.register_buffer("running_var", torch.ones(dim))

@@ -5,6 +5,7 @@ labels should be. Its gradient always reaches layers 1..k, whatever ``label_grad
 says, which only decides about F's own: so the gradient is switched term by term.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -33,14 +34,15 @@ class LabelTerm(torch.nn.Module):
     Raises
     ------
     ValueError
-        If the weight is negative.
+        If the weight is no finite number from 0.
     """
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
-        if weight < 0:
+        if not 0 <= weight < math.inf:
             raise ValueError(
-                f"weight of {type(self).__name__} must not be negative, got {weight}"
+                f"weight of {type(self).__name__} must be a finite number from 0, got "
+                f"{weight}"
             )
         self.weight = weight
 
@@ -87,7 +89,7 @@ class UsageEntropy(LabelTerm):
     Raises
     ------
     ValueError
-        If the weight is negative, or the momentum not in (0, 1].
+        If the weight is no finite number from 0, or the momentum not in (0, 1].
 
     Example
     -------
@@ -190,7 +192,7 @@ class SpanEntropy(LabelTerm):
     Raises
     ------
     ValueError
-        If the weight is negative, or a span shorter than two frames.
+        If the weight is no finite number from 0, or a span no whole number from 2.
 
     Example
     -------
@@ -202,8 +204,8 @@ class SpanEntropy(LabelTerm):
 
     def __init__(self, *, weight: float, span: int = 5) -> None:
         super().__init__(weight=weight)
-        if span < 2:
-            raise ValueError(f"span must be at least 2 frames, got {span}")
+        if not isinstance(span, int) or span < 2:
+            raise ValueError(f"span must be a whole number from 2, got {span}")
         self.span = span
 
     def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:

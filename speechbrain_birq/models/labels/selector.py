@@ -1,5 +1,7 @@
 """Label selectors: from distances to soft labels, as they are or balanced."""
 
+import math
+
 import torch
 
 from speechbrain_birq.distributed import total
@@ -25,7 +27,7 @@ class GumbelSoftmaxSelector(torch.nn.Module):
     Raises
     ------
     ValueError
-        If the temperature is not positive.
+        If the temperature is no finite number above 0.
 
     Example
     -------
@@ -43,8 +45,10 @@ class GumbelSoftmaxSelector(torch.nn.Module):
         hard: bool = False,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
+        if not 0 < temperature < math.inf:
+            raise ValueError(
+                f"temperature must be a finite number above 0, got {temperature}"
+            )
         self.temperature, self.noise, self.gradient = temperature, noise, gradient
         self.hard = hard
 

@@ -184,6 +184,12 @@ def test_an_unknown_kind_is_refused_by_name():
         LabelNorm(kind="batch", dim=4)
 
 
+@pytest.mark.parametrize("momentum", [0.0, -0.1, 1.5, float("nan")])
+def test_a_momentum_out_of_range_is_refused(momentum):
+    with pytest.raises(ValueError, match=r"momentum must be in \(0, 1\]"):
+        LabelNorm(kind="channel", dim=4, momentum=momentum)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_batch_that_is_not_finite_leaves_the_statistics_alone(value):
     norm = LabelNorm(kind="channel", dim=4)

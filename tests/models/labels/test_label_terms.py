@@ -211,9 +211,13 @@ def test_the_gradient_is_that_of_finite_differences(name):
     "make, word",
     [
         (lambda: SpanEntropy(weight=-1.0), "SpanEntropy"),
+        (lambda: SpanEntropy(weight=math.nan), "weight of SpanEntropy .* got nan"),
+        (lambda: usage(weight=math.inf), "weight of UsageEntropy .* got inf"),
         (lambda: usage(weight=-0.1), "UsageEntropy"),
         (lambda: usage(momentum=0.0), "momentum"),
         (lambda: SpanEntropy(weight=1.0, span=1), "span"),
+        (lambda: SpanEntropy(weight=1.0, span=2.5), "span"),
+        (lambda: SpanEntropy(weight=1.0, span=math.nan), "span"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(make, word):
