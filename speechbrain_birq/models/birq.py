@@ -90,7 +90,7 @@ class BiRQ(torch.nn.Module):
     ValueError
         If ``label_layer`` is not one of the encoder's layers, the encoder lacks a
         needed method, ``mask_noise_std`` is no finite number from 0, or the selector
-        or a label term is for other codebooks.
+        or a label term is for other codebooks or other frames.
     """
 
     def __init__(
@@ -127,6 +127,8 @@ class BiRQ(torch.nn.Module):
                     + " has {} codebooks of {} codes, ".format(*part.shape)
                     + "the output layers have {} of {}".format(*heads.shape)
                 )
+            if isinstance(part, Reconstruction):
+                part.check(frontend.output_dim)
         self.frontend, self.encoder = frontend, encoder
         self.anchor_quantizer = anchor_quantizer
         self.enhanced_quantizer = enhanced_quantizer

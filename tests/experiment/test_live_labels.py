@@ -126,6 +126,21 @@ def test_a_part_for_other_codebooks_is_refused(
     )
 
 
+def test_a_reconstruction_of_other_frames_is_refused(_corpus_template, tmp_path, fails):
+    yaml = tmp_path / "unstacked.yaml"
+    sizes = SIZES.replace("3", "!ref <num_codes>")
+    yaml.write_text(
+        f"!include:{ROOT}/hparams/birq_tiny.yaml\n"
+        "label_terms: [!new:speechbrain_birq.models.Reconstruction\n"
+        f"    {{weight: 1.0, {sizes}, output_dim: !ref <n_mels>}}]\n"
+    )
+    fails(
+        lambda: pretrain(_corpus_template, tmp_path / "run", yaml),
+        "Reconstruction has an output_dim of 40",
+        "front end have 160 features",
+    )
+
+
 def test_a_selector_may_be_any_class(_corpus_template, tmp_path, monkeypatch):
     (tmp_path / "plain_selector.py").write_text(
         "class Nearest:\n    gradient = False\n"

@@ -167,6 +167,20 @@ class Reconstruction(LabelTerm):
         self.shape = (num_codebooks, num_codes)
         self.decoder = torch.nn.Linear(num_codebooks * num_codes, output_dim)
 
+    def check(self, num_features: int) -> None:
+        """Refuse a front end whose frames have another number of features.
+
+        Raises
+        ------
+        ValueError
+            Naming both numbers.
+        """
+        if self.decoder.out_features != num_features:
+            raise ValueError(
+                f"Reconstruction has an output_dim of {self.decoder.out_features}, the "
+                f"frames of the front end have {num_features} features"
+            )
+
     def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
         """Return the squared error of the frames, for each codebook the same: (G,)."""
         error = self.decoder(labels.flatten(1)).float() - context.frames.float()

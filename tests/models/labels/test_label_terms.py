@@ -136,6 +136,13 @@ def test_reconstruction_costs_the_squared_error_of_the_frames():
     assert term(labels, context).tolist() == pytest.approx([expected] * G, rel=1e-5)
 
 
+def test_a_reconstruction_refuses_frames_of_another_width():
+    term = TERMS["reconstruction"]()
+    term.check(D)
+    with pytest.raises(ValueError, match=f"output_dim of {D}, .* {4 * D} features"):
+        term.check(4 * D)
+
+
 @pytest.mark.parametrize("span", [2, 5, 7, 50])
 def test_spans_cost_minus_the_entropy_of_their_mean_labels(span):
     labels = labels_of()
