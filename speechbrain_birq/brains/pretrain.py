@@ -35,6 +35,11 @@ class BiRQBrain(SumBrain):
     speech : callable
         Returns an iterator of the training split's waveforms (S,), which quantizers
         are fitted to.
+
+    Raises
+    ------
+    BadInput
+        If the model has label terms although the enhanced weight is 0.
     """
 
     def __init__(
@@ -47,11 +52,14 @@ class BiRQBrain(SumBrain):
         super().__init__(*args, **kwargs)
         self.masks, self.speech = masks, speech
         self.enhanced = self.hparams.enhanced_weight.value > 0
-        if not self.enhanced:
+        if not self.enhanced and len(self.model.label_terms):
+            raise BadInput(
+                "enhanced_weight_value 0 (BEST-RQ) has no use for label_terms, because "
+                "there are no enhanced labels: set it above 0, or label_terms to []"
+            )
+        if not self.enhanced and not self.model.heads.shared:
             # DDP waits for the gradient of every trainable parameter.
-            self.model.label_terms.requires_grad_(False)
-            if not self.model.heads.shared:
-                self.model.heads.enhanced.requires_grad_(False)
+            self.model.heads.enhanced.requires_grad_(False)
         self.legend = LEGEND.format(math.log(self.model.heads.shape[1]))
         self.reports = {sb.Stage.TRAIN: self._report(), sb.Stage.VALID: self._report()}
 

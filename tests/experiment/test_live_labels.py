@@ -141,6 +141,17 @@ def test_a_reconstruction_of_other_frames_is_refused(_corpus_template, tmp_path,
     )
 
 
+def test_terms_without_enhanced_labels_are_refused(_corpus_template, tmp_path, fails):
+    run = tmp_path / "run"
+    more = dict(enhanced_weight_value=0.0)
+    fails(
+        lambda: pretrain(_corpus_template, run, "birq_live_tiny.yaml", **more),
+        "enhanced_weight_value 0",
+        "label_terms",
+    )
+    assert not run.exists()
+
+
 def test_a_selector_may_be_any_class(_corpus_template, tmp_path, monkeypatch):
     (tmp_path / "plain_selector.py").write_text(
         "class Nearest:\n    gradient = False\n"
