@@ -39,7 +39,9 @@ class Arm(NamedTuple):
     """
 
     system: str
+    kind: str = "conformer"
     attention: str = "RoPEMHA"
+    window: int | None = None  # frames
     convolutional: bool = True  # the peer's convolutional input; False: stacked frames
     num_codes: int = 8192
     num_codebooks: int = 1
@@ -67,6 +69,10 @@ ARMS = {
     "birq_0.7_forward": BIRQ._replace(gradient=False),
     "best_rq_4": BEST_RQ._replace(num_codebooks=4),
     "birq_0.7_4": BIRQ._replace(num_codebooks=4),
+    # The paper's encoder; the window is so small that 3 s have blocks of padding only.
+    "birq_0.7_block": BIRQ._replace(
+        kind="block_conformer", attention="ShawMHA", window=4, convolutional=False
+    ),
     "peer_256": PEER._replace(num_codes=256),
     "best_rq_256": BEST_RQ._replace(num_codes=256),
     "birq_0.7_256": BIRQ._replace(num_codes=256),

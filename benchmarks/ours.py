@@ -22,8 +22,7 @@ def build(arm: Arm, size: Size, folder, device, **run_options) -> Step:
     """Build a BEST-RQ or BiRQ that is ready to train; further options of a run."""
     hparams = settings(arm, size, folder)
     model = hparams["model"]
-    if arm.convolutional or arm.attention != "RoPEMHA":
-        model.encoder = encoder(arm, size, hparams)
+    model.encoder = encoder(arm, size, hparams)
     options = {"device": device, "precision": arm.precision, "compile": arm.compiled}
     options |= {"compile_using_dynamic_shape_tracing": arm.compiled} | run_options
     brain = hparams["brain_class"](
@@ -51,7 +50,7 @@ def settings(arm, size, folder) -> dict:
 
 
 def encoder(arm, size, hparams):
-    """Build an encoder with the peer's convolutional input or the peer's attention."""
+    """Build the encoder of an arm, with the peer's convolutional input or without."""
     frame = hparams["frontend"].output_dim
     front = None
     if arm.convolutional:
@@ -59,9 +58,10 @@ def encoder(arm, size, hparams):
             input_dim=frame, d_model=size.d_model, channels=CHANNELS
         )
     return SpeechBrainEncoder(
-        kind="conformer",
+        kind=arm.kind,
         input_dim=frame,
         attention_type=arm.attention,
+        attention_window=arm.window,
         input_module=front,
         **size._asdict(),
     )

@@ -24,6 +24,7 @@ from workers import Workers
 
 QUICK = ("peer", "best_rq_relpos", "best_rq", "birq_0.7")
 SLOW = ("best_rq_compiled", "best_rq_compiled_bf16")  # minutes to compile on a CPU
+NOT_TIMED = ("birq_0.7_block",)  # of waits.py
 COLUMNS = (
     ("arm", "{:22}"),
     ("M par.", "{:>8.1f}"),
@@ -132,7 +133,7 @@ def arguments():
     if options.quick:
         options.arms = options.arms or list(QUICK)
         options.size, options.no_shares = "tiny", True
-    left_out = () if options.compiled else SLOW
+    left_out = NOT_TIMED if options.compiled else NOT_TIMED + SLOW
     options.arms = options.arms or [name for name in ARMS if name not in left_out]
     for name in options.arms:
         if name not in ARMS:

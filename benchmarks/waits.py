@@ -33,7 +33,14 @@ INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}
 TO_HOST = ("cpu", "tolist", "numpy")
 # An optimiser that is neither fused nor capturable keeps its step count on the host.
 ON_HOST = "/torch/optim/"
-NAMES = ("peer", "best_rq", "birq_0.7_forward", "birq_0.7", "birq_0.7_4")
+NAMES = (
+    "peer",
+    "best_rq",
+    "birq_0.7_forward",
+    "birq_0.7",
+    "birq_0.7_4",
+    "birq_0.7_block",
+)
 
 
 class _Waits(TorchDispatchMode):

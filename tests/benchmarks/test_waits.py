@@ -10,16 +10,40 @@ from arms import make_audio
 from small_brains import SPOKEN, batch_of, feed, muon
 
 from speechbrain_birq.brains.label_fitting import LabelFitting
+from speechbrain_birq.models.encoders.block_conformer import BlockAttention
 from speechbrain_birq.models.labels.fitted_quantizer import (
     FittedQuantizer,
 )
 from speechbrain_birq.models.labels.quantizer import Codebook
 
+OURS = ["best_rq", "birq_0.7_forward", "birq_0.7_4", "birq_0.7_block"]
 
-@pytest.mark.parametrize("name", ["best_rq", "birq_0.7_forward", "birq_0.7_4"])
+
+@pytest.mark.parametrize("name", OURS)
 def test_a_step_between_two_log_intervals_synchronises_never(made, name):
     one, audio = made(name), make_audio(utterances=2, seconds=1.0)
     assert not waits.of_a_step(one, audio)
+
+
+def test_a_wait_in_the_blocks_of_the_paper_s_encoder_is_found(made, monkeypatch):
+    def waiting(attention, valid, block):
+        bool(valid.any())
+        return own(attention, valid, block)
+
+    one, audio = made("birq_0.7_block"), make_audio(utterances=2, seconds=1.0)
+    own = BlockAttention._out_of_sight
+    monkeypatch.setattr(BlockAttention, "_out_of_sight", waiting)
+    (((name, line), times),) = waits.of_a_step(one, audio).items()
+    # One layer in the label pass, two in the masked pass.
+    assert (name, times) == ("_local_scalar_dense", 3) and "valid.any()" in line
+
+
+def test_an_utterance_of_that_arm_has_a_block_of_padding_alone(made):
+    batch = made("birq_0.7_block").batch(make_audio(utterances=2, seconds=1.0))
+    longest = batch.mask.data.shape[1]
+    shortest = round(longest * batch.mask.lengths.min().item())
+    window = arms.ARMS["birq_0.7_block"].window
+    assert -(-shortest // window) < -(-longest // window)
 
 
 def test_a_step_of_muon_synchronises_never(made):

@@ -175,6 +175,7 @@ def test_fitted_labels(make_model, gpu, projection, l2_normalize):
 ENCODERS = [
     *(dict(kind=k, attention_type=a) for k, names in ATTENTION.items() for a in names),
     dict(attention_window=6),
+    dict(kind="block_conformer", attention_window=6),
     dict(activation_checkpointing=True),
 ]
 
