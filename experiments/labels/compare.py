@@ -10,14 +10,16 @@ A piece is one arm with one seed, on one core: a pretraining and ``finetunings``
 (default: 1) of it, each with its own seed. Finished pieces are stored beside the YAML
 file as ``<name>/<arm>-<seed>.json`` and not run again; a stopped piece resumes its
 training. Several processes may run different arms of one plan. ``yaml`` of an arm is a
-file in ``<name>/`` or in ``hparams/``. The tables are made from the stored pieces, and
-``<name>.png`` shows them.
+file in ``<name>/`` or in ``hparams/``. A piece holds the options of its arm, those of
+the plan, and the commands that were run; pieces of earlier versions hold the first
+only. The tables are made from the stored pieces, and ``<name>.png`` shows them.
 """
 
 import argparse
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -95,6 +97,7 @@ def run_piece(arm, seed, plan, path, options):
     settings, finetune = plan["arms"][arm], dict(plan["finetune"])
     record = {"arm": arm, "seed": seed, "cpu_seconds": 0.0, "pretraining": None}
     record |= {"settings": settings, "commit": commit(), "machine": machine()}
+    record |= {key: plan[key] for key in ("pretrain", "finetune")} | {"commands": []}
     if settings is not None:
         settings = plan["pretrain"] | with_own_yaml(settings, path.parent)
         run = folder / "pretrain"
@@ -102,12 +105,14 @@ def run_piece(arm, seed, plan, path, options):
             "pretrain", run, settings, common | {"seed": seed}
         )
         record["pretraining"] = json.loads((run / "results.json").read_text())["valid"]
+        record["commands"].append(stored_command(run))
         finetune["pretrained"] = run
     record |= {"scores": [], "errors": {}}
     for number in range(plan.get("finetunings", 1)):
         run = folder / (f"finetune-{number + 1}" if number else "finetune")
         own = {"yaml": "ctc_tiny.yaml", "seed": seed + 10_000 * number}
         train("finetune", run, own | finetune, common)
+        record["commands"].append(stored_command(run))
         add_scores(record, run, plan["test_split"])
     path.write_text(json.dumps(record) + "\n")
     rates = " ".join(f"{scores['cer']:.2f}" for scores in record["scores"])
@@ -168,6 +173,7 @@ def train(recipe, run, settings, common) -> float:
         word for key, value in values.items() for word in (f"--{key}", str(value))
     ]
     run.mkdir(parents=True, exist_ok=True)
+    (run / "command.txt").write_text(command_text(command))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with open(run / "output.txt", "a", encoding="utf-8") as output:
         process = subprocess.Popen(
@@ -179,6 +185,30 @@ def train(recipe, run, settings, common) -> float:
     if process.returncode:
         raise SystemExit(f"error: {' '.join(command)} failed: see {run}/output.txt")
     return used
+
+
+def command_text(command) -> str:
+    """Return a command without this machine's folders: relative to the tree, or names.
+
+    Example
+    -------
+    >>> command_text(["/bin/python3", f"{ROOT}/a.py", "--data_folder", "/data/so762"])
+    'python a.py --data_folder so762'
+    """
+    words = []
+    for word in command[1:]:
+        path = Path(word)
+        if path.is_absolute():
+            path = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
+            word = str(path)
+        words.append(word)
+    return shlex.join(["python", *words])
+
+
+def stored_command(run) -> str:
+    """Return the command that started a run; empty if an earlier version did."""
+    path = run / "command.txt"
+    return path.read_text() if path.exists() else ""
 
 
 def add_seconds(path, seconds) -> float:

@@ -184,6 +184,17 @@ def test_pieces_are_run_stored_and_not_run_again(corpus, tmp_path, monkeypatch, 
     assert kept["scratch-7.json"]["pretraining"] is None
     assert kept["best_rq-7.json"]["pretraining"]["step"] == 3
     assert kept["best_rq-7.json"]["cpu_seconds"] > 1
+    for name, recipes in (
+        ("scratch-7.json", ["finetune", "finetune"]),
+        ("best_rq-7.json", ["pretrain", "finetune", "finetune"]),
+    ):
+        assert kept[name]["pretrain"] == plan["pretrain"]
+        assert kept[name]["finetune"] == plan["finetune"]
+        commands = kept[name]["commands"]
+        begun = [f"python recipes/LibriSpeech/{recipe}.py" for recipe in recipes]
+        assert [c.partition(" hparams/")[0] for c in commands] == begun
+        assert str(tmp_path) not in " ".join(commands)
+    assert "--number_of_epochs 1 " in commands[0] and "--seed 10007" in commands[2]
     first, second = kept["best_rq-7.json"]["scores"]
     seeds = [
         re.search(r"^seed: (\d+)", (run / "hyperparams.yaml").read_text(), re.M)[1]
@@ -201,6 +212,7 @@ def test_the_yaml_of_an_arm_may_lie_beside_its_pieces(tmp_path, monkeypatch):
     def train(recipe, run, settings, common):
         started.append(settings["yaml"])
         run.mkdir(parents=True)
+        (run / "command.txt").write_text(f"{recipe} lr 1.0")
         (run / "results.json").write_text('{"valid": {}, "test": {"cer": 1.0}}')
         (run / "errors_test.csv").write_text("id,character_errors,characters\na,1,9\n")
         return 1.0
@@ -212,7 +224,8 @@ def test_the_yaml_of_an_arm_may_lie_beside_its_pieces(tmp_path, monkeypatch):
         plan=tmp_path / "plan.yaml", output_folder=tmp_path, data_folder="", device=""
     )
     arms = {"own": {"yaml": "mine.yaml"}, "shipped": {"yaml": "birq_tiny.yaml"}}
-    plan = {"arms": arms, "pretrain": {}, "finetune": {}, "test_split": "test"}
+    plan = {"arms": arms, "pretrain": {"lr": 1.0}, "finetune": {"dropout": 0.5}}
+    plan["test_split"] = "test"
     monkeypatch.setattr(labels, "train", train)
     for arm in arms:
         labels.run_piece(arm, 1, plan, kept / f"{arm}-1.json", options)
@@ -220,7 +233,18 @@ def test_the_yaml_of_an_arm_may_lie_beside_its_pieces(tmp_path, monkeypatch):
     assert own == kept / "mine.yaml" and shipped == "birq_tiny.yaml"
     piece = json.loads((kept / "own-1.json").read_text())
     assert piece["settings"] == {"yaml": "mine.yaml"}
+    assert (piece["pretrain"], piece["finetune"]) == ({"lr": 1.0}, {"dropout": 0.5})
+    commands = [f"{recipe} lr 1.0" for recipe in ("pretrain", "finetune")]
+    assert piece["commands"] == commands
     assert piece["commit"] and "cores" in piece["machine"]
+
+
+def test_a_stored_command_has_no_folder_of_the_machine(tmp_path):
+    yaml, data = str(ROOT / "hparams/birq_tiny.yaml"), str(tmp_path / "my corpus")
+    words = [sys.executable, yaml, "--data_folder", data, "--output_folder", "runs/a"]
+    expected = "python hparams/birq_tiny.yaml --data_folder 'my corpus'"
+    assert labels.command_text(words) == f"{expected} --output_folder runs/a"
+    assert labels.stored_command(tmp_path) == ""  # of a run of an earlier version
 
 
 def test_a_piece_with_too_few_fine_tunings_is_missing(tmp_path):
