@@ -8,10 +8,10 @@ A plan is a YAML file: ``arms`` (settings of each; ``yaml`` is a file in ``<plan
 in ``hparams/``), ``pretrain`` (settings of all), ``seeds``, ``reference`` (an arm), and
 if wanted ``finetune`` with ``test_split``. A piece is one arm with one seed, on one
 core. Its figures are stored beside the plan as ``<plan>/<arm>-<seed>.json``, and
-finished pieces are not run again. The table has, for each arm, the last validation's
-loss G, the steps and seconds after which it was as low as the reference's last one with
-the same seed, and how many times sooner that is; in brackets the smallest and the
-largest value of the seeds.
+finished pieces are not run again. The table has, for each arm, the last loss G, and how
+many times sooner it was as low as the reference's last one with the same seed, by
+validation and by the mean of each log interval of training; in brackets the smallest
+and the largest value of the seeds.
 
 Time is CPU time of the whole run, in equal parts for each step, because other load on
 the machine does not change it.
@@ -30,8 +30,11 @@ sys.path.append(str(ROOT / "experiments/labels"))
 
 from compare import commit, machine, train, with_own_yaml  # noqa: E402 (its folder is no package)
 
-COLUMNS = "{:14}{:>6}{:>22}{:>8}{:>9}{:>8}{:>19}{:>8}"
-TITLES = ("arm", "seeds", "G", "s/step", "steps", "s", "times sooner", "CER")
+STAGES = ("valid", "train")
+TITLES = (
+    *("arm", "seeds", "G, valid", "G, train", "s a step", "CPU s"),
+    *("times sooner, valid", "train", "CER, % (each seed)", "mean"),
+)
 
 
 def main():
@@ -48,7 +51,7 @@ def main():
                     record = run_piece(arm, seed, plan, options)
                     path.write_text(json.dumps(record, indent=1) + "\n")
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
-    print(table(plan["reference"], records, options.stage))
+    print(table(plan, records))
 
 
 def arguments():
@@ -60,12 +63,6 @@ def arguments():
     parser.add_argument("--arms", nargs="+", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: all")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--stage",
-        choices=("valid", "train"),
-        default="valid",
-        help="train: the loss of each log interval, for runs of few epochs",
-    )
     parser.add_argument("--table", action="store_true", help="run nothing")
     options = parser.parse_args()
     if not (options.table or options.data_folder):
@@ -141,42 +138,43 @@ def sooner(record, reference, stage="valid") -> tuple:
     return steps, seconds, there / seconds
 
 
-def table(reference, records, stage="valid") -> str:
-    """Return the table of all arms."""
-    lines = [COLUMNS.format(*TITLES)]
+def table(plan, records) -> str:
+    """Return the Markdown table of all arms."""
+    head = "| " + " | ".join(TITLES) + " |"
+    lines = [head, "|---" * len(TITLES) + "|"]
     found = {(record["arm"], record["seed"]): record for record in records}
-    for arm in dict.fromkeys(record["arm"] for record in records):
+    for arm in plan["arms"]:
         mine = [record for record in records if record["arm"] == arm]
         pairs = [
-            sooner(record, found[reference, record["seed"]], stage)
+            (record, found[plan["reference"], record["seed"]])
             for record in mine
-            if (reference, record["seed"]) in found
+            if (plan["reference"], record["seed"]) in found
         ]
-        reached = [pair for pair in pairs if pair[0] is not None]
-        lines.append(row(arm, mine, reached, stage))
+        if mine:
+            lines.append("| " + " | ".join([arm, *row(mine, pairs)]) + " |")
     return "\n".join(lines)
 
 
-def row(arm, records, reached, stage) -> str:
-    """Return the line of an arm; it averages over the seeds that came so far."""
-    last = [points(record, stage)[-1][1] for record in records]
+def row(records, pairs) -> list:
+    """Return the cells of an arm, over the seeds that came so far."""
     cers = [record["cer"] for record in records if record["cer"] is not None]
-    return COLUMNS.format(
-        arm,
-        len(records),
-        spread(last, "{:.3f}"),
+    last = ([points(r, stage)[-1][1] for r in records] for stage in STAGES)
+    quotients = ([sooner(*pair, stage)[2] for pair in pairs] for stage in STAGES)
+    return [
+        str(len(records)),
+        *(spread(losses, "{:.3f}") for losses in last),
         f"{statistics.mean(map(per_step, records)):.3f}",
-        f"{statistics.mean(r[0] for r in reached):.0f}" if reached else "-",
-        f"{statistics.mean(r[1] for r in reached):.0f}" if reached else "-",
-        spread([r[2] for r in reached], "{:.2f}"),
-        f"{statistics.mean(cers):.2f}" if cers else "-",
-    )
+        f"{statistics.mean(record['cpu_seconds'] for record in records):.0f}",
+        *(spread([q for q in found if q is not None], "{:.2f}") for found in quotients),
+        " ".join(f"{cer:.1f}" for cer in cers),
+        f"{statistics.mean(cers):.2f}" if cers else "",
+    ]
 
 
 def spread(values, form) -> str:
     """Return the mean, and the smallest and largest value in brackets."""
     if not values:
-        return "-"
+        return ""
     shown = form.format(statistics.mean(values))
     if len(values) == 1:
         return shown

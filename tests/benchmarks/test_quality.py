@@ -18,7 +18,7 @@ def record(arm, seed, seconds, losses, cer=None):
     rows = [
         {"stage": "valid", "step": 100 * n, "G": g} for n, g in enumerate(losses, 1)
     ]
-    rows.insert(0, {"stage": "train", "step": 0, "G": 0.0})
+    rows.insert(0, {"stage": "train", "step": 1, "G": 0.0})
     fields = dict(arm=arm, seed=seed, cpu_seconds=seconds, rows=rows, cer=cer)
     return fields
 
@@ -39,7 +39,7 @@ def test_the_loss_of_the_log_intervals_can_decide():
     reference = record("slow", 1, 300.0, [6.0, 5.0, 4.0])
     quick = record("quick", 1, 400.0, [5.0, 3.0])
     reference["rows"] += [{"stage": "train", "step": 300, "G": -1.0}]
-    quick["rows"] += [{"stage": "train", "step": 50, "G": -2.0}]
+    quick["rows"] += [{"stage": "train", "step": 49, "G": -2.0}]
     assert quality.sooner(quick, reference, "train") == (25, 50.0, 6.0)
 
 
@@ -50,13 +50,48 @@ def test_an_arm_is_sooner_by_the_quotient_of_times():
     assert quality.sooner(SLOW, QUICK) == (None, None, None)
 
 
+def cells(plan, records):
+    lines = quality.table(plan, records).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    found = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:])
+    return {name: rest for name, *rest in found}
+
+
 def test_the_table_averages_over_the_seeds_of_the_reference():
     other = record("slow", 2, 300.0, [6.0, 4.5, 3.5]), record("quick", 2, 200.0, [3, 2])
-    lines = quality.table("slow", [SLOW, QUICK, *other]).splitlines()
-    slow, quick = (line.split() for line in lines[1:])
-    assert slow == "slow 2 3.750 (3.500-4.000) 1.000 300 300 1.00 (1.00-1.00) -".split()
-    mean = ["125", "200", "2.00", "(1.00-3.00)", "7.50"]
-    assert quick == ["quick", "2", "2.500", "(2.000-3.000)", "1.500", *mean]
+    plan = dict(reference="slow", arms=["slow", "quick", "not run"])
+    found = cells(plan, [SLOW, QUICK, *other])
+    assert found.keys() == {"slow", "quick"}
+    train = "0.000 (0.000-0.000)"
+    slow = ["2", "3.750 (3.500-4.000)", train, "1.000", "300", "1.00 (1.00-1.00)"]
+    assert found["slow"][:6] == slow and found["slow"][6:] == [
+        "1.00 (1.00-1.00)",
+        "",
+        "",
+    ]
+    quick = ["2", "2.500 (2.000-3.000)", train, "1.500", "300", "2.00 (1.00-3.00)"]
+    assert found["quick"][:6] == quick and found["quick"][6:] == [
+        "0.75 (0.50-1.00)",
+        "7.5",
+        "7.50",
+    ]
+
+
+def test_an_arm_that_never_is_as_good_is_not_sooner():
+    plan = dict(reference="quick", arms=["slow"])
+    assert cells(plan, [SLOW, QUICK])["slow"][5] == ""
+
+
+@pytest.mark.parametrize(
+    "plan",
+    sorted((ROOT / "experiments/optimizer").glob("*.yaml")),
+    ids=lambda p: p.stem,
+)
+def test_the_page_is_what_the_command_prints(plan, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["quality.py", str(plan), "--table"])
+    quality.main()
+    page = (ROOT / "benchmarks/NOTES.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out.strip() in page
 
 
 # Files that have other names since pieces with Muon and AdamW were run.
@@ -105,8 +140,8 @@ def test_a_plan_is_run_once_and_fine_tuned(_corpus_template, tmp_path):
             timeout=300,
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        (_, *rows) = done.stdout.splitlines()
-        assert [row.split()[0] for row in rows] == ["adamw", "muon"]
+        (_, _, *rows) = done.stdout.splitlines()
+        assert [row.split()[1] for row in rows] == ["adamw", "muon"]
     piece = json.loads((tmp_path / "plan" / "muon-1.json").read_text())
     assert piece["cpu_seconds"] > 0
     assert piece["cer"] > 0
