@@ -35,7 +35,8 @@ class Arm(NamedTuple):
     """System and settings that are measured together.
 
     ``system`` is ``peer`` (SpeechBrain's BEST-RQ), ``best_rq`` or ``birq`` (ours);
-    ``label_depth`` is k / K.
+    ``label_depth`` is k / K. ``file`` has what an arm does not name: that of the paper
+    has one output layer, raw distances and LayerNorm of layer k.
     """
 
     system: str
@@ -49,6 +50,7 @@ class Arm(NamedTuple):
     gradient: bool = True
     compiled: bool = False
     precision: str = "fp32"
+    file: str = "birq_paper_base"
 
     def label_layer(self, size: Size) -> int:
         """Return k, the layer that gives the enhanced labels."""
@@ -57,6 +59,8 @@ class Arm(NamedTuple):
 
 PEER = Arm("peer", attention="RelPosMHAXL")
 BEST_RQ, BIRQ = Arm("best_rq"), Arm("birq")
+# The labels of the shipped birq_* files.
+SHIPPED = Arm("birq", num_codes=512, num_codebooks=4, gradient=False, file="birq_base")
 ARMS = {
     "peer": PEER,
     "best_rq_relpos": Arm("best_rq", attention="RelPosMHAXL"),
@@ -67,6 +71,7 @@ ARMS = {
     "birq_0.7": BIRQ,
     "birq_0.3_forward": BIRQ._replace(label_depth=0.3, gradient=False),
     "birq_0.7_forward": BIRQ._replace(gradient=False),
+    "birq_0.7_shipped": SHIPPED,
     "best_rq_4": BEST_RQ._replace(num_codebooks=4),
     "birq_0.7_4": BIRQ._replace(num_codebooks=4),
     # The paper's encoder; the window is so small that 3 s have blocks of padding only.

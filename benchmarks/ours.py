@@ -38,15 +38,16 @@ def build(arm: Arm, size: Size, folder, device, **run_options) -> Step:
 
 
 def settings(arm, size, folder) -> dict:
-    """Load ``birq_base.yaml`` with the keys of an arm."""
+    """Load an arm's file with the keys of the arm."""
     overrides = dict(data_folder=str(folder), output_folder=str(folder))
     overrides |= dict(tensorboard=False, log_interval=500, stack=STRIDE)
     overrides |= dict(num_codes=arm.num_codes, num_codebooks=arm.num_codebooks)
     overrides |= dict(label_layer=arm.label_layer(size), label_gradient=arm.gradient)
     overrides |= size._asdict()
+    overrides |= dict(enhanced_ramp_steps=0)  # or F would weigh nothing in few steps
     if arm.system == "best_rq":
         overrides |= dict(enhanced_weight_value=0.0)
-    return load_configuration(HPARAMS / "birq_base.yaml", overrides).hparams
+    return load_configuration(HPARAMS / f"{arm.file}.yaml", overrides).hparams
 
 
 def encoder(arm, size, hparams):

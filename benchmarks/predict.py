@@ -14,6 +14,9 @@ MODELS = {
     "birq_wide": ("C1", 960),
     "birq_base": ("C2", 960),
     "birq_large_yodas": ("C3", 5000),
+    "birq_paper_wide": ("C1 as printed", 960),
+    "birq_paper_base": ("C2 as printed", 960),
+    "birq_paper_large_yodas": ("C3 as printed", 5000),
 }
 GPUS = (1, 8, 64)
 PEAK, REACHED = 990e12, 0.4  # bf16 operations a second of an H200; share in use
@@ -33,6 +36,7 @@ class Model(NamedTuple):
     num_layers: int
     d_model: int
     label_layer: int
+    label_gradient: bool  # whether the clean pass has a backward pass
     batch_seconds: float  # audio in the batch of one GPU
     total_steps: int
     epochs: int
@@ -45,8 +49,12 @@ class Model(NamedTuple):
 
     @property
     def passes(self) -> float:
-        """Cost relative to BEST-RQ: 1 + k/K, as the clean pass runs to layer k."""
-        return 1 + self.label_layer / self.num_layers
+        """Cost relative to BEST-RQ: the clean pass runs to layer k of K.
+
+        It adds k/K with its backward pass, and a third of that without.
+        """
+        depth = self.label_layer / self.num_layers
+        return 1 + (depth if self.label_gradient else depth / 3)
 
     @property
     def operations(self) -> float:
@@ -71,8 +79,9 @@ class Model(NamedTuple):
     def memory(self, gpus) -> float:
         """Return GB for each GPU; a GPU accumulates what exceeds its batch."""
         seconds = min(self.batch_seconds, self.batch / gpus)
-        numbers = seconds * FRAMES_PER_SECOND * self.num_layers * self.d_model * KEPT
-        return (STATE * self.weights + 2 * numbers * self.passes) / 1e9
+        layers = self.num_layers + (self.label_layer if self.label_gradient else 0)
+        numbers = seconds * FRAMES_PER_SECOND * layers * self.d_model * KEPT
+        return (STATE * self.weights + 2 * numbers) / 1e9
 
 
 def read(name, hours) -> Model:
@@ -80,17 +89,17 @@ def read(name, hours) -> Model:
     from speechbrain_birq.config import flatten
 
     keys = flatten(HPARAMS / f"{name}.yaml")
-    names = ("num_layers", "d_model", "label_layer", "batch_seconds", "total_steps")
+    names = "num_layers d_model label_layer label_gradient batch_seconds total_steps"
     return Model(
         weights=count_weights(keys),
-        **{name: keys[name] for name in names},
+        **{name: keys[name] for name in names.split()},
         epochs=keys["number_of_epochs"],
         hours=hours,
     )
 
 
 def count_weights(keys) -> int:
-    """Count the weights of encoder and head on the meta device, without memory."""
+    """Count the weights of encoder and heads on the meta device, without memory."""
     import torch
 
     from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
@@ -102,7 +111,8 @@ def count_weights(keys) -> int:
             input_dim=keys["n_mels"] * keys["stack"],
             **{name: keys[name] for name in names},
         )
-    codes = keys["num_codebooks"] * keys["num_codes"]
+    heads = 1 if keys["shared_head"] else 2
+    codes = heads * keys["num_codebooks"] * keys["num_codes"]
     return sum(p.numel() for p in encoder.parameters()) + (keys["d_model"] + 1) * codes
 
 
@@ -137,7 +147,7 @@ def example(model) -> str:
     return (
         f"C2 has {model.frames:.3g} frames ({model.hours:,} h x 3,600 s x "
         f"{FRAMES_PER_SECOND} x {model.epochs} epochs); 6 x "
-        f"{model.weights / 1e6:.1f} M x that x {model.passes:.1f} = "
+        f"{model.weights / 1e6:.1f} M x that x {model.passes:.2f} = "
         f"{model.operations:.3g} operations; / ({PEAK / 1e12:.0f} TFLOP/s x {REACHED}) "
         f"= {model.computing(1):.1f} hours on one GPU. On 8 a step sends 2 x 7/8 x "
         f"{GRADIENT} bytes x {model.weights / 1e6:.1f} M = "

@@ -13,6 +13,8 @@ import timing
 import torch
 from arms import make_audio
 
+from speechbrain_birq.config import flatten
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,7 +26,9 @@ def test_both_systems_mask_the_same_number_of_frames(made):
     assert len(audio.masked) > 20
 
 
-@pytest.mark.parametrize("name", ["peer", "best_rq_relpos", "birq_0.7"])
+@pytest.mark.parametrize(
+    "name", ["peer", "best_rq_relpos", "birq_0.7", "birq_0.7_shipped"]
+)
 def test_the_losses_of_an_arm_are_finite_and_change(made, name):
     one, audio = made(name), make_audio(utterances=2, seconds=1.0)
     losses = [one(one.batch(audio)).item() for _ in range(3)]
@@ -66,6 +70,10 @@ def test_operations_are_those_of_the_matrix_products():
 
 
 def test_predicted_hours_are_those_at_the_head_of_the_yaml():
+    sizes = ("wide", "base", "large_yodas")
+    assert {f"{kind}_{size}" for kind in ("birq", "birq_paper") for size in sizes} == (
+        predict.MODELS.keys()
+    )
     for name, (_, hours) in predict.MODELS.items():
         head = (ROOT / "hparams" / f"{name}.yaml").read_text()
         expected = float(re.search(r"(\d+) H200-hours", head)[1])
@@ -74,24 +82,37 @@ def test_predicted_hours_are_those_at_the_head_of_the_yaml():
 
 
 def test_a_prediction_by_hand():
-    model = predict.Model(
+    printed = predict.Model(
         weights=1e9,
         num_layers=10,
         d_model=100,
         label_layer=5,
+        label_gradient=True,
         batch_seconds=10,
         total_steps=3600,
         epochs=2,
         hours=10,
     )
-    assert model.operations == pytest.approx(6e9 * 3.6e6 * 1.5)
+    model = printed._replace(label_gradient=False)
+    assert printed.operations == pytest.approx(6e9 * 3.6e6 * 1.5)
+    assert model.operations == pytest.approx(6e9 * 3.6e6 * (1 + 5 / 30))
     assert model.computing(8) == pytest.approx(model.operations / 3.168e15 / 3600)
     assert model.reducing(1) == 0
     assert model.reducing(8) == pytest.approx(1.75 * 4e9 / 450e9)
     assert model.reducing(64) == pytest.approx(2 * 63 / 64 * 4e9 / 50e9)
-    assert model.memory(1) == pytest.approx(16 + 2 * 500 * 1000 * 60 * 1.5 / 1e9)
+    assert model.memory(1) == pytest.approx(16 + 2 * 500 * 1000 * 60 / 1e9)
+    assert printed.memory(1) == pytest.approx(16 + 2 * 500 * 1000 * 60 * 1.5 / 1e9)
     # A step has 20 s of audio, less than 10 s for each of 64 GPUs.
     assert model.memory(64) < model.memory(1)
+
+
+@pytest.mark.parametrize("name", ["birq_base", "birq_paper_base"])
+def test_predicted_weights_are_those_of_encoder_and_heads(load, name):
+    small = dict(num_layers=2, label_layer=1, d_model=16, nhead=2, d_ffn=32)
+    model = load(f"{name}.yaml", **small).hparams["model"]
+    keys = flatten(ROOT / "hparams" / f"{name}.yaml") | small
+    parts = [*model.encoder.parameters(), *model.heads.parameters()]
+    assert predict.count_weights(keys) == sum(part.numel() for part in parts)
 
 
 def test_the_page_shows_what_the_command_prints():

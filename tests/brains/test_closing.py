@@ -56,6 +56,8 @@ def test_a_run_that_was_finished_says_so_with_its_figures(closing):
         ("hparams/birq_tiny.yaml", "ctc_tiny"),
         ("best_rq_wide", "ctc_wide"),
         ("birq_large_yodas.yaml", "ctc_large"),
+        ("birq_paper_wide.yaml", "ctc_wide"),
+        ("birq_paper_large_yodas", "ctc_large"),
         ("birq_plus.yaml", "ctc_base"),
         ("stable.yaml", "ctc_base"),
     ],

@@ -145,8 +145,9 @@ def test_the_plus_of_best_rq_fits_the_anchors_alone(load):
     assert loaded["enhanced_weight"](10**6) == 0
 
 
-def test_the_papers_form_has_the_papers_numbers(load):
-    loaded = load("birq_paper_tiny.yaml").hparams
+@pytest.mark.parametrize("name", [name for name in FILES if "paper" in name])
+def test_the_papers_form_has_the_papers_numbers(load, name):
+    loaded = load(name, **SMALL, label_layer=1).hparams
     model = loaded["model"]
     assert (loaded["enhanced_weight"](0), loaded["anchor_weight"](0)) == (0.1, 2.4)
     assert model.selector.temperature == 0.5
@@ -155,7 +156,25 @@ def test_the_papers_form_has_the_papers_numbers(load):
     assert model.heads.shared
     assert model.label_norm.kind == "layer"
     assert not model.anchor_quantizer.codebook.l2_normalize
+    assert model.anchor_quantizer.codebook.codes.shape == (1, 256, 16)
     assert model.anchor_quantizer.codebook is model.enhanced_quantizer.codebook
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "paper" in name])
+def test_the_papers_form_has_its_warning(name):
+    head = text_of(name.removesuffix(".yaml")).partition("!include")[0]
+    assert "collapse" in head and "docs/training.md" in head
+
+
+@pytest.mark.parametrize("name", ["birq_base", "birq_large", "birq_wide", "birq_tiny"])
+def test_the_default_form_stops_the_gradient_of_the_labels(load, name):
+    model = load(f"{name}.yaml", **SMALL, label_layer=1).hparams["model"]
+    assert not model.selector.gradient
+    assert not model.selector.noise
+    assert not model.heads.shared
+    assert model.label_norm.kind == "channel"
+    assert model.anchor_quantizer.codebook.l2_normalize
+    assert model.anchor_quantizer.codebook.codes.shape == (4, 512, 16)
 
 
 def test_the_seed_of_the_yaml_draws_the_weights(load):

@@ -1,4 +1,4 @@
-"""The paper's three models: sizes, settings, and BEST-RQ twins."""
+"""The paper's three models: sizes, settings, printed form, and BEST-RQ twins."""
 
 from pathlib import Path
 
@@ -20,7 +20,26 @@ GPUS = {"wide": 4, "base": 4, "large": 8}
 SECONDS = 12.3  # of an utterance of LibriSpeech, on average
 SIZE = ("num_layers", "d_model", "nhead", "d_ffn", "kernel_size", "attention_window")
 ENCODER = ("encoder_kind", *SIZE)
+# The labels and the objective as the paper prints them.
+PRINTED = dict(
+    label_norm="layer",
+    label_gradient=True,
+    label_noise=True,
+    temperature=0.5,
+    num_codebooks=1,
+    num_codes=256,
+    code_dim=16,
+    l2_normalize=False,
+    shared_head=True,
+    enhanced_weight_value=0.1,
+    enhanced_ramp_steps=0,
+    anchor_weight_value=2.4,
+    anchor_ramp_steps=0,
+)
+YODAS = {"train_split": "train", "valid_split": "dev", "total_steps": 1125000}
 SIZES = pytest.mark.parametrize("size", PAPER)
+ALL_SIZES = pytest.mark.parametrize("size", [*PAPER, "large_yodas"])
+FORMS = pytest.mark.parametrize("form", ["birq", "birq_paper"])
 
 
 def keys(name):
@@ -28,13 +47,20 @@ def keys(name):
     return flatten(HPARAMS / f"{name}.yaml")
 
 
+def different(one, other):
+    """Keys whose values differ between two experiments with the same keys."""
+    assert one.keys() == other.keys()
+    return {key for key in one if dump({key: one[key]}) != dump({key: other[key]})}
+
+
 def parameters(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 @SIZES
-def test_parameters_without_the_output_layer_are_the_papers(size):
-    settings = keys(f"birq_{size}")
+@FORMS
+def test_parameters_without_the_output_layer_are_the_papers(form, size):
+    settings = keys(f"{form}_{size}")
     with torch.device("meta"):  # shapes without memory
         encoder = SpeechBrainEncoder(
             kind=settings["encoder_kind"],
@@ -45,8 +71,9 @@ def test_parameters_without_the_output_layer_are_the_papers(size):
 
 
 @SIZES
-def test_settings_are_the_papers(size):
-    s = keys(f"birq_{size}")
+@FORMS
+def test_encoder_masks_and_schedule_are_the_papers(form, size):
+    s = keys(f"{form}_{size}")
     _, layers, width, heads, window, k, rate, utterances = PAPER[size]
     assert (s["num_layers"], s["d_model"], s["nhead"]) == (layers, width, heads)
     assert s["attention_window"] == window
@@ -56,33 +83,48 @@ def test_settings_are_the_papers(size):
         400,
         0.1,
     )
-    assert (s["enhanced_weight_value"], s["anchor_weight_value"]) == (0.1, 2.4)
-    assert s["enhanced_ramp_steps"] == s["anchor_ramp_steps"] == 0
-    assert (s["temperature"], s["label_noise"], s["label_gradient"]) == (
-        0.5,
-        True,
-        True,
-    )
-    assert (s["shared_head"], s["l2_normalize"], s["label_norm"]) == (
-        True,
-        False,
-        "layer",
-    )
     assert (s["sample_rate"], s["n_mels"], s["stack"]) == (16000, 80, 2)
     batch = GPUS[size] * s["batch_seconds"] / SECONDS
     assert batch == pytest.approx(utterances, rel=0.03)
 
 
-@pytest.mark.parametrize("size", [*PAPER, "large_yodas"])
+@pytest.mark.parametrize("size", [*PAPER, "large_yodas", "tiny"])
+def test_labels_of_the_paper_files_are_as_printed(size):
+    paper = keys(f"birq_paper_{size}")
+    assert {key: paper[key] for key in PRINTED} == PRINTED
+
+
+@ALL_SIZES
+def test_labels_of_the_default_files_are_those_of_the_tiny_one(size):
+    birq, tiny = keys(f"birq_{size}"), keys("birq_tiny")
+    measured = PRINTED.keys() - {"enhanced_ramp_steps"}
+    assert {key: birq[key] for key in measured} == {key: tiny[key] for key in measured}
+    assert birq["enhanced_ramp_steps"] / birq["total_steps"] == pytest.approx(
+        tiny["enhanced_ramp_steps"] / tiny["total_steps"], rel=0.01
+    )
+
+
+@ALL_SIZES
+def test_the_paper_file_differs_in_its_labels_alone(size):
+    """The printed keys that differ, and nothing of encoder, data or schedule."""
+    birq, paper = keys(f"birq_{size}"), keys(f"birq_paper_{size}")
+    same = {"code_dim", "anchor_ramp_steps"}
+    assert different(birq, paper) == PRINTED.keys() - same | {"output_folder"}
+
+
+@FORMS
+def test_the_files_for_yodas_differ_in_the_data_alone(form):
+    large, yodas = keys(f"{form}_large"), keys(f"{form}_large_yodas")
+    assert {key: yodas[key] for key in YODAS} == YODAS
+    ramp = {"enhanced_ramp_steps"} if form == "birq" else set()
+    assert different(large, yodas) == YODAS.keys() | ramp | {"output_folder"}
+
+
+@ALL_SIZES
 def test_the_twin_is_best_rq_and_nothing_else(size):
     birq, best_rq = keys(f"birq_{size}"), keys(f"best_rq_{size}")
     assert best_rq["enhanced_weight_value"] == 0
-    assert birq.keys() == best_rq.keys()
-    different = {
-        key for key in birq if dump({key: birq[key]}) != dump({key: best_rq[key]})
-    }
-    expected = {"enhanced_weight_value", "anchor_weight_value", "output_folder"}
-    assert different == expected
+    assert different(birq, best_rq) == {"enhanced_weight_value", "output_folder"}
 
 
 @SIZES
@@ -92,13 +134,13 @@ def test_fine_tuning_from_scratch_has_the_same_encoder(size):
     assert {key: ctc[key] for key in shared} == {key: birq[key] for key in shared}
 
 
-def test_every_size_has_its_three_files():
+def test_every_size_has_its_four_files():
     names = {path.stem for path in HPARAMS.glob("*.yaml")}
-    kinds = ("birq", "best_rq", "ctc")
+    kinds = ("birq", "birq_paper", "best_rq", "ctc")
     expected = {f"{kind}_{size}" for kind in kinds for size in (*PAPER, "tiny")}
-    others = {"birq_paper_tiny", "birq_plus", "birq_plus_tiny", "probe_tiny", "ctc_ami"}
-    others |= {"birq_large_yodas", "best_rq_large_yodas", "birq_live_tiny"}
-    others |= {"birq_adamw_tiny", "best_rq_plus_tiny"}
+    expected |= {f"{kind}_large_yodas" for kind in kinds[:3]} | {"ctc_ami"}
+    others = {"birq_plus", "birq_plus_tiny", "best_rq_plus_tiny", "probe_tiny"}
+    others |= {"birq_live_tiny", "birq_adamw_tiny"}
     assert names == expected | others
 
 

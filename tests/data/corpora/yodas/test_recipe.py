@@ -88,9 +88,9 @@ def test_pretraining_on_shards_that_are_not_there_is_refused(tmp_path, begun):
         find_yodas(tmp_path, ["train", "dev"], tmp_path)
 
 
-@pytest.mark.parametrize("name", ["birq_large_yodas", "best_rq_large_yodas"])
-def test_the_papers_model_takes_the_splits_that_are_written(name):
-    keys = flatten(ROOT / "hparams" / f"{name}.yaml")
+@pytest.mark.parametrize("kind", ["birq", "birq_paper", "best_rq"])
+def test_the_papers_model_takes_the_splits_that_are_written(kind):
+    keys = flatten(ROOT / "hparams" / f"{kind}_large_yodas.yaml")
     assert (keys["train_split"], keys["valid_split"]) == ("train", "dev")
 
 
