@@ -21,8 +21,9 @@ from pathlib import Path
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
 SIZES = ("wide", "base", "large")
-NAMES = [f"{kind}_{size}" for size in SIZES for kind in ("birq", "best_rq")]
-COLUMNS = "{:14}{:>14}{:>12}{:>14}{:>10}{:>10}"
+KINDS = ("birq", "best_rq", "birq_paper")
+NAMES = [f"{kind}_{size}" for size in SIZES for kind in KINDS]
+COLUMNS = "{:17}{:>14}{:>12}{:>14}{:>10}{:>10}"
 TINY = dict(num_layers=2, label_layer=1, d_model=16, nhead=2, d_ffn=32)
 UTTERANCE = 10  # seconds; a longer batch holds several utterances
 
@@ -120,12 +121,12 @@ def noise(hparams, seconds):
 
 
 def step(model, optimizer, batch, hparams, options):
-    """Make one update on w1 F + w2 G."""
+    """Make one update on w1 F + w2 G, with the weights at the end of their ramps."""
     import torch
 
     from speechbrain_birq.models.objectives import penalty_sum
 
-    weights = hparams["enhanced_weight"](0), hparams["anchor_weight"](0)
+    weights = hparams["enhanced_weight"].value, hparams["anchor_weight"].value
     bf16 = options.precision == "bf16"
     with torch.autocast(options.device, torch.bfloat16, enabled=bf16):
         objective = model(*batch, enhanced=weights[0] > 0)

@@ -37,6 +37,7 @@ NAMES = (
     "peer",
     "best_rq",
     "birq_0.7_forward",
+    "birq_0.7_shipped",
     "birq_0.7",
     "birq_0.7_4",
     "birq_0.7_block",

@@ -54,10 +54,17 @@ def test_the_tiny_form_runs_on_a_cpu(tmp_path):
     assert done.returncode == 0, errors
     assert list(found["sections"]) == list(gpu.LIMITS)
     figures = {name: one["figures"] for name, one in found["sections"].items()}
-    assert figures["one_rank"]["module"] == "DistributedDataParallel"
+    for form in ("printed", "shipped"):
+        assert figures["one_rank"][form]["module"] == "DistributedDataParallel"
+    assert set(figures["waits"]["losses"]) == {"printed", "shipped"}
     assert set(figures["precisions"]) == {"fp32", "bf16"}
     assert [row["model"] for row in figures["full_size"]] == [
         f"{kind}_{size}"
         for size in ("wide", "base", "large")
-        for kind in ("birq", "best_rq")
+        for kind in ("birq", "best_rq", "birq_paper")
     ]
+    # BiRQ's rows have a label pass, so F is measured.
+    assert all(
+        (row["F"] is None) == ("best_rq" in row["model"]) and row["F"] != 0
+        for row in figures["full_size"]
+    )

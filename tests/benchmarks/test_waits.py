@@ -16,7 +16,7 @@ from speechbrain_birq.models.labels.fitted_quantizer import (
 )
 from speechbrain_birq.models.labels.quantizer import Codebook
 
-OURS = ["best_rq", "birq_0.7_forward", "birq_0.7_4", "birq_0.7_block"]
+OURS = "best_rq birq_0.7_forward birq_0.7_shipped birq_0.7_4 birq_0.7_block".split()
 
 
 @pytest.mark.parametrize("name", OURS)

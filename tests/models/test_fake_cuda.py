@@ -105,6 +105,15 @@ def global_frontend():
 FORMS = {
     "paper": {},
     "channel": dict(gradient=False, label_norm="channel", shared_head=False),
+    "shipped": dict(
+        gradient=False,
+        noise=False,
+        temperature=0.05,
+        label_norm="channel",
+        num_codebooks=4,
+        l2_normalize=True,
+        shared_head=False,
+    ),
     "codebooks": dict(num_codebooks=4, l2_normalize=True, noise=False),
     "chunks of logits": dict(chunk=4),
     "balanced labels": dict(rounds=3, num_codebooks=2),
