@@ -60,6 +60,18 @@ def test_the_table_names_every_row_once():
     assert len(set(HEADINGS)) == len(HEADINGS) == 17
 
 
+@pytest.mark.parametrize("heading", [h for h in HEADINGS if "scratch" not in h])
+def test_a_row_of_the_paper_has_the_labels_as_printed(heading):
+    (words,) = [words for words in row(heading) if "pretrain.py" in words[1]]
+    assert words[2].startswith("hparams/birq_paper_")
+    path, _, overrides = parse_arguments([str(ROOT / words[2]), *words[3:]])
+    loaded = load_configuration(path, overrides | WIDTH).hparams
+    weights = loaded["enhanced_weight"](0), loaded["anchor_weight"](0)
+    assert weights == ((0, 1) if "best-rq" in heading else (0.1, 2.4))
+    assert loaded["num_codebooks"] == (4 if "4-codebooks" in heading else 1)
+    assert loaded["model"].selector.gradient and loaded["model"].heads.shared
+
+
 @pytest.mark.parametrize("words", TRAININGS, ids=lambda words: words[-1])
 def test_a_training_s_files_exist_and_its_keys_are_read(words):
     assert words[0] == "python" and (ROOT / words[1]).is_file()
