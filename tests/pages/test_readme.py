@@ -37,14 +37,24 @@ def test_every_birq_command_exists():
     assert all(re.search(rf"^    {command}\b", known, re.M) for command in commands)
 
 
-def test_birq_paper_tiny_has_the_papers_form(tmp_path):
-    paper = load_configuration(
-        ROOT / "hparams" / "birq_paper_tiny.yaml",
-        {"data_folder": "x", "output_folder": str(tmp_path)},
+SMALL = dict(num_layers=2, label_layer=1, d_model=16, nhead=2, d_ffn=32)
+
+
+@pytest.mark.parametrize("size", ["tiny", "base", "wide", "large", "large_yodas"])
+@pytest.mark.parametrize("kind", ["birq", "birq_paper"])
+def test_the_paper_files_have_the_papers_form_and_the_others_stop_it(
+    tmp_path, kind, size
+):
+    loaded = load_configuration(
+        ROOT / "hparams" / f"{kind}_{size}.yaml",
+        {"data_folder": "x", "output_folder": str(tmp_path), **SMALL},
     ).hparams
-    model = paper["model"]
-    assert model.heads.shared and model.selector.gradient and model.selector.noise
-    assert model.selector.temperature == 0.5
-    assert model.label_norm.kind == "layer"
-    assert not model.anchor_quantizer.codebook.l2_normalize
-    assert (paper["enhanced_weight"].value, paper["anchor_weight"].value) == (0.1, 2.4)
+    model, paper = loaded["model"], kind == "birq_paper"
+    assert model.heads.shared == paper
+    assert model.selector.gradient == paper
+    assert model.selector.noise == paper
+    assert model.selector.temperature == (0.5 if paper else 0.05)
+    assert model.label_norm.kind == ("layer" if paper else "channel")
+    assert model.anchor_quantizer.codebook.l2_normalize != paper
+    weights = loaded["enhanced_weight"].value, loaded["anchor_weight"].value
+    assert weights == ((0.1, 2.4) if paper else (0.3, 1.0))
