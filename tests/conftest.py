@@ -18,10 +18,7 @@ from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.frontend import FrontEnd
 from speechbrain_birq.models.labels.label_norm import LabelNorm
 from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
-from speechbrain_birq.models.labels.selector import (
-    BalancedSelector,
-    GumbelSoftmaxSelector,
-)
+from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
 from speechbrain_birq.models.objectives import PredictionHeads
 
 pytest_plugins = [
@@ -105,7 +102,6 @@ def make_model(make_encoder):
             stack=2,
             seed=0,
             label_terms=(),
-            rounds=None,  # of balanced labels
         )
         unknown = overrides.keys() - options.keys()
         assert not unknown, f"make_model knows no {sorted(unknown)}"
@@ -139,17 +135,12 @@ def make_model(make_encoder):
                 shared=o["shared_head"],
             )
         select = {name: o[name] for name in ("temperature", "noise", "gradient")}
-        if o["rounds"] is None:
-            selector = GumbelSoftmaxSelector(**select)
-        else:
-            sizes = {name: o[name] for name in ("num_codebooks", "num_codes", "rounds")}
-            selector = BalancedSelector(**sizes, **select)
         model = BiRQ(
             frontend=frontend,
             encoder=encoder,
             anchor_quantizer=anchor,
             enhanced_quantizer=enhanced,
-            selector=selector,
+            selector=GumbelSoftmaxSelector(**select),
             heads=heads,
             label_layer=o["label_layer"],
             label_norm=LabelNorm(kind=o["label_norm"], dim=encoder.output_dim),

@@ -10,7 +10,6 @@ MODELS = "speechbrain_birq.models"
 
 # Class of the room models -> its file; YAML may name it by the room or by the file.
 FILES = {
-    "BalancedSelector": "labels.selector",
     "BiRQ": "birq",
     "ChunkSampler": "encoders.chunking",
     "Codebook": "labels.quantizer",
@@ -37,7 +36,7 @@ ROLES = {
     "input_module": ("ConvolutionalInput", "LinearInput"),
     "label_norm": ("LabelNorm",),
     "model": ("BiRQ",),
-    "selector": ("GumbelSoftmaxSelector", "BalancedSelector"),
+    "selector": ("GumbelSoftmaxSelector",),
 }
 
 # Argument -> smallest and largest number.

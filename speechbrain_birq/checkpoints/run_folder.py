@@ -273,21 +273,6 @@ def weights_file(checkpoint: Path) -> Path:
     return published if published.is_file() else checkpoint / "model.ckpt"
 
 
-def read_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Read all weights of a checkpoint, or published ones, without running code.
-
-    Raises
-    ------
-    BadInput
-        If the file is corrupt.
-    """
-    path = weights_file(checkpoint)
-    published = path.name == WEIGHTS
-    weights = load_safetensors(path, INSTALL_AGAIN) if published else load_tensors(path)
-    check_state(weights, path)
-    return weights
-
-
 def load_weights(
     modules: Mapping[str, torch.nn.Module], run_folder: str | Path, checkpoint: Path
 ) -> None:
@@ -307,7 +292,10 @@ def load_weights(
     BadInput
         If the file is corrupt or the weights belong to another architecture.
     """
-    weights = read_weights(checkpoint)
+    path = weights_file(checkpoint)
+    published = path.name == WEIGHTS
+    weights = load_safetensors(path, INSTALL_AGAIN) if published else load_tensors(path)
+    check_state(weights, path)
     for part, module in modules.items():
         prefix = f"{part}."
         mine = {

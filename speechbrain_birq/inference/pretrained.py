@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from ruamel.yaml.comments import CommentedMap
 
 from speechbrain_birq.checkpoints.plain_files import corruption_named
@@ -53,10 +52,6 @@ def load_labeller(
         raise BadInput(f"{parts.path} holds no model of a pretraining: {TRAIN_AGAIN}")
     names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
     modules = {name: getattr(model, name) for name in names}
-    # Another layer uses the codes in another way: its labels are not balanced.
-    own = layer == pretraining_settings(run)["label_layer"]
-    if own and isinstance(model.selector, torch.nn.Module):
-        modules["selector"] = model.selector
     load_weights(modules, run, checkpoint or best_checkpoint(run))
     return model.eval()
 

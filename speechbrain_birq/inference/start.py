@@ -23,7 +23,6 @@ from speechbrain_birq.checkpoints.run_folder import (
     load_state,
     load_weights,
     read_architecture,
-    read_weights,
     weights_file,
 )
 from speechbrain_birq.config.adopt import adopt
@@ -114,23 +113,11 @@ def load_pretraining(hparams: Mapping[str, Any], model: BiRQ, folder: Path) -> N
     else:
         kept += "; labels as in the YAML file"
     checkpoint = best_checkpoint(run)
-    if names != ARCHITECTURE and _has_state(checkpoint, model.selector):
-        names += ("selector",)
     load_weights({name: getattr(model, name) for name in names}, run, checkpoint)
     for quantizer in (model.anchor_quantizer, model.enhanced_quantizer):
         if isinstance(quantizer, FittedQuantizer):
             quantizer.count_one_fit()
     write_record(folder, run, checkpoint, kept)
-
-
-def _has_state(checkpoint, selector):
-    """Whether a run has the state of this selector; it may have had another kind."""
-    state = selector.state_dict() if isinstance(selector, torch.nn.Module) else {}
-    if not state:  # most selectors have none: spare them the second reading
-        return False
-    here = {f"selector.{name}": value.shape for name, value in state.items()}
-    weights = read_weights(checkpoint)
-    return here == {n: v.shape for n, v in weights.items() if n in here}
 
 
 def write_record(folder: Path, run: str | Path, checkpoint: Path, kept: str) -> None:

@@ -22,20 +22,15 @@ from speechbrain_birq.models.labels.label_norm import LabelNorm
 from speechbrain_birq.models.labels.label_terms import (
     LabelTerm,
     Reconstruction,
-    SpanEntropy,
     UsageEntropy,
 )
 from speechbrain_birq.models.labels.quantizer import Codebook, RandomProjectionQuantizer
-from speechbrain_birq.models.labels.selector import (
-    BalancedSelector,
-    GumbelSoftmaxSelector,
-)
+from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
 from speechbrain_birq.models.masking import SpanMasking
 from speechbrain_birq.models.objectives import Objective, PredictionHeads, penalty_sum
 from speechbrain_birq.models.probe import LayerMixture, ProbeModel
 
 __all__ = [
-    "BalancedSelector",
     "BiRQ",
     "CTCModel",
     "CTCOutput",
@@ -59,7 +54,6 @@ __all__ = [
     "ProbeModel",
     "RandomProjectionQuantizer",
     "Reconstruction",
-    "SpanEntropy",
     "SpanMasking",
     "SpecAugment",
     "SpeechBrainEncoder",

@@ -12,16 +12,12 @@ from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
 from speechbrain_birq.models.frontend import Frames, FrontEnd
 from speechbrain_birq.models.labels.label_norm import LabelNorm
 from speechbrain_birq.models.labels.label_terms import (
-    LabelContext,
     LabelTerm,
     Reconstruction,
     UsageEntropy,
 )
 from speechbrain_birq.models.labels.quantizer import RandomProjectionQuantizer
-from speechbrain_birq.models.labels.selector import (
-    BalancedSelector,
-    GumbelSoftmaxSelector,
-)
+from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
 from speechbrain_birq.models.masking import fill_masked, masked_rows, take
 from speechbrain_birq.models.objectives import (
     Objective,
@@ -42,14 +38,14 @@ class SoftLabels(NamedTuple):
     """Enhanced labels of the masked frames; None: only the anchor labels count."""
 
     labels: torch.Tensor | None  # (M, G, N) y^(k)
-    codes: torch.Tensor | None  # (M, G) int64, most probable codes, without noise
+    codes: torch.Tensor | None  # (M, G) int64, nearest codes
     cost: torch.Tensor | None  # (G,) sum of the label terms; None: there are none
 
 
 NO_LABELS = SoftLabels(None, None, None)
 
-# Parts that hold something for every code; ``shape`` is (G, N).
-OF_ALL_CODES = (BalancedSelector, UsageEntropy, Reconstruction)
+# Terms that hold something for every code; ``shape`` is (G, N).
+OF_ALL_CODES = (UsageEntropy, Reconstruction)
 
 
 class BiRQ(torch.nn.Module):
@@ -89,8 +85,8 @@ class BiRQ(torch.nn.Module):
     ------
     ValueError
         If ``label_layer`` is not one of the encoder's layers, the encoder lacks a
-        needed method, ``mask_noise_std`` is no finite number from 0, or the selector
-        or a label term is for other codebooks or other frames.
+        needed method, ``mask_noise_std`` is no finite number from 0, or a label term is
+        for other codebooks or other frames.
     """
 
     def __init__(
@@ -120,15 +116,15 @@ class BiRQ(torch.nn.Module):
             raise ValueError(
                 f"mask_noise_std must be a finite number from 0, got {mask_noise_std}"
             )
-        for part in (selector, *label_terms):
-            if isinstance(part, OF_ALL_CODES) and part.shape != heads.shape:
+        for term in label_terms:
+            if isinstance(term, OF_ALL_CODES) and term.shape != heads.shape:
                 raise ValueError(
-                    type(part).__name__
-                    + " has {} codebooks of {} codes, ".format(*part.shape)
+                    type(term).__name__
+                    + " has {} codebooks of {} codes, ".format(*term.shape)
                     + "the output layers have {} of {}".format(*heads.shape)
                 )
-            if isinstance(part, Reconstruction):
-                part.check(frontend.output_dim)
+            if isinstance(term, Reconstruction):
+                term.check(frontend.output_dim)
         self.frontend, self.encoder = frontend, encoder
         self.anchor_quantizer = anchor_quantizer
         self.enhanced_quantizer = enhanced_quantizer
@@ -224,20 +220,13 @@ class BiRQ(torch.nn.Module):
             cost = self._label_cost(labels, clean, rows)
         if not self.selector.gradient:
             labels = labels.detach()
-        return SoftLabels(labels, self._chosen(distances.detach()), cost)
-
-    def _chosen(self, distances):
-        """(..., G, N) -> (..., G) codes without noise; one's own selector: nearest."""
-        choose = getattr(self.selector, "codes", None)
-        return distances.argmin(-1) if choose is None else choose(distances)
+        return SoftLabels(labels, distances.detach().argmin(-1), cost)
 
     def _label_cost(self, labels, clean, rows):
         if not self.label_terms:
             return None
-        context = LabelContext(
-            take(clean.frames, rows), rows, tuple(clean.frames.shape[:2])
-        )
-        return torch.stack([term(labels, context) for term in self.label_terms]).sum(0)
+        frames = take(clean.frames, rows)
+        return torch.stack([term(labels, frames) for term in self.label_terms]).sum(0)
 
     def label_states(
         self,
@@ -293,8 +282,7 @@ class BiRQ(torch.nn.Module):
             (B,) relative lengths.
         """
         clean = self.frontend(wavs, wav_lens)
-        distances = self.enhanced_quantizer.distances(self.label_states(clean))
-        enhanced = self._chosen(distances)
+        enhanced = self.enhanced_quantizer(self.label_states(clean))
         return Labels(self.anchor_quantizer(clean.frames), enhanced, clean.lengths)
 
     def _anchor_codes(self, clean, rows, targets):

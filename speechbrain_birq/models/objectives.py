@@ -19,7 +19,7 @@ class Objective(NamedTuple):
     anchor_correct: torch.Tensor  # (G,) frames whose label is the most probable code
     enhanced_correct: torch.Tensor  # (G,)
     anchor_codes: torch.Tensor  # (M, G) int64
-    enhanced_codes: torch.Tensor  # (M, G) int64, those without noise, or (0, G)
+    enhanced_codes: torch.Tensor  # (M, G) int64, nearest codes, or (0, G)
     label_cost: torch.Tensor  # (G,) sum of the label terms, or 0
 
 

@@ -67,15 +67,17 @@ def test_a_value_of_the_hyperparameters(run, form):
     refuses(labeller, run, "hyperparams.yaml")
 
 
-@pytest.mark.parametrize("size", ["num_codes: 3", "num_codes: 16\n    rounds: 10001"])
-def test_a_size_of_the_selector(run, size):
-    """Of a layer that is not the run's: no checkpoint would contradict the size."""
+def with_line(run, line, more):
     path = run / "hyperparams.yaml"
-    before, old, after = path.read_text().partition("selection.GumbelSoftmaxSelector")
+    before, old, after = path.read_text().partition(line)
     assert old
-    new = f"models.BalancedSelector\n    num_codebooks: 2\n    {size}"
-    path.write_text(before + new + after)
-    refuses(lambda run: load_labeller(run, 2), run, "hyperparams.yaml")
+    path.write_text(before + more + after)
+
+
+def test_a_number_of_rounds(run):
+    line = "    projection: random\n"
+    with_line(run, line, f"{line}    rounds: 10001\n")
+    refuses(labeller, run, "hyperparams.yaml")
 
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)

@@ -29,10 +29,16 @@ from speechbrain_birq.distributed import (
 )
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
+from speechbrain_birq.models.labels.label_terms import Reconstruction, UsageEntropy
 from speechbrain_birq.models.labels.quantizer import Codebook
 
 # Micro-batches of each rank, as numbers of utterances; None: the rank has no batch.
 A, B, C, D = (1, 2), (3,), (4, 5, 6), (7,)
+SIZES = dict(num_codebooks=1, num_codes=16)
+TERMS = [
+    UsageEntropy(weight=1.0, **SIZES),
+    Reconstruction(weight=1.0, output_dim=40, **SIZES),
+]
 STEPS = {
     "one codebook": ({}, [[A], [B]]),
     "four codebooks": (dict(num_codebooks=4, shared_head=False), [[A], [C]]),
@@ -44,8 +50,8 @@ STEPS = {
     "gradient through the labels": (dict(gradient=True), [[A], [B]]),
     "statistics of all ranks": (dict(label_norm="channel"), [[A], [C]]),
     "statistics and gradient": (dict(label_norm="channel", gradient=True), [[A], [C]]),
-    "balanced labels": (dict(rounds=2, num_codebooks=2), [[A], [C]]),
-    "no batch in the balance": (dict(rounds=1, gradient=True), [[None], [C]]),
+    "label terms": (dict(label_terms=TERMS), [[A], [C]]),
+    "no batch in the label terms": (dict(label_terms=TERMS), [[None], [C]]),
     "batch normalization": (dict(kind="block_conformer"), [[A], [C]]),
     "no batch in the statistics": (dict(label_norm="channel"), [[None], [C]]),
     "no batch in the normalization": (dict(kind="block_conformer"), [[A], [None]]),
@@ -228,7 +234,7 @@ def fresh(make_model):
         more = STEPS[name][0] if name in STEPS else VALIDATIONS.get(name, {})
         if name in FITTED:
             more = dict(kind=name)
-        return make_model(**settings | more)
+        return make_model(**copy.deepcopy(settings | more))
 
     return make
 

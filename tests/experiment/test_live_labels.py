@@ -44,52 +44,16 @@ def test_the_labels_of_the_run_need_no_terms(live):
 
 
 PLAN = ROOT / "experiments/labels/live.yaml"
-BALANCED = PLAN.parent / "live/balanced.yaml"
 ARMS = ruamel.yaml.YAML(typ="safe").load(PLAN)["arms"]
-OWN = {
-    arm: settings
-    for arm, settings in ARMS.items()
-    if settings and (PLAN.with_suffix("") / settings["yaml"]).exists()
-}
 
 
-@pytest.mark.parametrize("arm", OWN)
+@pytest.mark.parametrize("arm", ["live_terms", "live_usage"])
 def test_an_arm_of_the_search_trains(_corpus_template, tmp_path, arm):
-    settings = dict(OWN[arm])
+    settings = dict(ARMS[arm])
     yaml = PLAN.with_suffix("") / settings.pop("yaml")
     limit = dict(optimizer_step_limit=2)
     figures = pretrain(_corpus_template, tmp_path / "run", yaml, **settings | limit)
     assert figures["step"] == 2 and figures["enhanced_used_codes"] > 1
-
-
-@pytest.fixture(scope="module")
-def balanced(_corpus_template, tmp_path_factory):
-    """Run folder of three steps with balanced labels, and their usage."""
-    folder = tmp_path_factory.mktemp("runs") / "balanced"
-    pretrain(_corpus_template, folder, BALANCED)
-    return folder, weights(folder)["selector.usage"]
-
-
-def test_labels_of_a_balanced_run_are_balanced_again(balanced):
-    folder, usage = balanced
-    assert torch.equal(load_labeller(folder, 1).selector.usage, usage)
-    other = load_labeller(folder, 2).selector.usage  # of a layer without usage
-    torch.testing.assert_close(other, torch.full_like(other, 1 / other.shape[-1]))
-
-
-def test_a_pretraining_goes_on_with_the_balance_of_a_run(
-    _corpus_template, balanced, tmp_path
-):
-    pretrain(_corpus_template, tmp_path, BALANCED, pretrained=balanced[0])
-    assert weights(tmp_path)["selector.num_batches"] == 3 + 3
-
-
-def test_a_balance_begins_where_the_run_has_none(
-    _corpus_template, pretrained, tmp_path
-):
-    more = dict(pretrained=pretrained[0], label_norm="channel", label_gradient=False)
-    pretrain(_corpus_template, tmp_path, BALANCED, **more)
-    assert weights(tmp_path)["selector.num_batches"] == 3
 
 
 SIZES = "num_codebooks: !ref <num_codebooks>, num_codes: 3"
@@ -98,10 +62,6 @@ SIZES = "num_codebooks: !ref <num_codebooks>, num_codes: 3"
 @pytest.mark.parametrize(
     "name, lines",
     [
-        (
-            "BalancedSelector",
-            f"selector: !new:speechbrain_birq.models.BalancedSelector {{{SIZES}}}\n",
-        ),
         (
             "UsageEntropy",
             "label_terms: [!new:speechbrain_birq.models.UsageEntropy\n"
@@ -114,7 +74,7 @@ SIZES = "num_codebooks: !ref <num_codebooks>, num_codes: 3"
         ),
     ],
 )
-def test_a_part_for_other_codebooks_is_refused(
+def test_a_term_for_other_codebooks_is_refused(
     _corpus_template, tmp_path, fails, name, lines
 ):
     yaml = tmp_path / "three.yaml"

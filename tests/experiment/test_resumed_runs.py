@@ -4,7 +4,6 @@ import json
 
 import pytest
 from small_runs import (
-    ROOT,
     assert_equal,
     finetune,
     pretrain,
@@ -48,7 +47,7 @@ class Killed(Exception):
         ("birq_tiny.yaml", 1),
         ("birq_tiny.yaml", 2),
         ("birq_adamw_tiny.yaml", 1),
-        (ROOT / "experiments/labels/live/balanced.yaml", 1),
+        ("birq_live_tiny.yaml", 1),
     ],
 )
 def test_a_run_killed_within_an_epoch_resumes_exactly(

@@ -222,18 +222,6 @@ def test_labels_are_those_of_the_loss_without_noise(make_model, batch, label_nor
     assert torch.equal(labels.enhanced[inside], objective.enhanced_codes)
 
 
-def test_codes_of_balanced_labels_are_those_of_the_balance(make_model, batch):
-    wavs, wav_lens, mask = batch
-    model = make_model(num_codebooks=3, noise=False, rounds=3)
-    objective = model(wavs, wav_lens, mask)
-    labels, clean = model.labels(wavs, wav_lens), model.frontend(wavs, wav_lens)
-    distances = model.enhanced_quantizer.distances(model.label_states(clean))
-    assert torch.equal(labels.enhanced, model.selector.codes(distances))
-    assert not torch.equal(labels.enhanced, distances.argmin(-1))
-    inside = mask & clean.valid
-    assert torch.equal(labels.enhanced[inside], objective.enhanced_codes)
-
-
 def test_labels_have_no_noise_even_where_the_loss_has(make_model, batch):
     noisy, quiet = (make_model(noise=noise) for noise in (True, False))
     state = torch.get_rng_state()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_birq import assert_close, gradients, seeded
 
-from speechbrain_birq.models.labels.label_terms import LabelContext, SpanEntropy
+from speechbrain_birq.models.labels.label_terms import Reconstruction, UsageEntropy
 from speechbrain_birq.models.masking import masked_rows
 from speechbrain_birq.models.objectives import penalty_sum
 
@@ -113,9 +113,12 @@ def test_the_label_pass_of_training_has_dropout(make_model, batch):
     assert torch.equal(model.label_states(clean), model.label_states(clean))
 
 
+SIZES = dict(num_codebooks=1, num_codes=16)
+
+
 def with_terms(make_model, **settings):
-    term = SpanEntropy(weight=0.7, span=2)
-    return make_model(num_layers=3, label_terms=[term], **settings)
+    term = UsageEntropy(weight=0.7, **SIZES)
+    return make_model(num_layers=3, **dict(label_terms=[term]) | settings)
 
 
 def test_the_gradient_of_terms_is_independent_of_that_of_f(make_model, batch):
@@ -149,15 +152,15 @@ def test_terms_are_weighted_with_f(make_model, batch):
     assert difference.item() == pytest.approx(0.3 * cost.item(), rel=1e-4)
 
 
-def test_terms_see_the_labels_and_places_of_the_masked_frames(make_model, batch):
-    model = with_terms(make_model)
+def test_terms_see_the_labels_and_inputs_of_the_masked_frames(make_model, batch):
+    sound = Reconstruction(weight=0.7, output_dim=40, **SIZES)
+    model = with_terms(make_model, label_terms=[sound])
     wavs, wav_lens, mask = batch
     objective = model(*batch, generator=seeded())
     clean = model.frontend(wavs, wav_lens)
     rows = masked_rows(mask & clean.valid)
     labels = model.select_labels(clean, rows, None, seeded()).labels
-    context = LabelContext(clean.frames.flatten(0, 1)[rows], rows, mask.shape)
-    expected = model.label_terms[0](labels, context)
+    expected = sound(labels, clean.frames.flatten(0, 1)[rows])
     torch.testing.assert_close(objective.label_cost, expected)
 
 

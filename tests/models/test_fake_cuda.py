@@ -26,7 +26,6 @@ from speechbrain_birq.models.frontend import FrontEnd
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
 from speechbrain_birq.models.labels.label_terms import (
     Reconstruction,
-    SpanEntropy,
     UsageEntropy,
 )
 from speechbrain_birq.models.labels.quantizer import Codebook
@@ -116,7 +115,6 @@ FORMS = {
     ),
     "codebooks": dict(num_codebooks=4, l2_normalize=True, noise=False),
     "chunks of logits": dict(chunk=4),
-    "balanced labels": dict(rounds=3, num_codebooks=2),
 }
 
 
@@ -125,7 +123,6 @@ def test_label_terms(make_model, gpu):
     terms = [
         UsageEntropy(weight=1.0, **sizes),
         Reconstruction(weight=1.0, output_dim=40, **sizes),
-        SpanEntropy(weight=1.0),
     ]
     model = make_model(label_terms=terms, label_norm="utterance")
     with gpu(model):

@@ -6,21 +6,12 @@ says, which only decides about F's own: so the gradient is switched term by term
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 
 from speechbrain_birq.distributed import total
 
 TINY = torch.finfo(torch.float32).tiny
-
-
-class LabelContext(NamedTuple):
-    """Where the labels of a batch come from."""
-
-    frames: torch.Tensor  # (M, D) clean stacked frames, those of the labels
-    rows: torch.Tensor  # (M,) int64, their places in the flattened batch
-    shape: tuple[int, int]  # (B, T) of the batch
 
 
 class LabelTerm(torch.nn.Module):
@@ -46,23 +37,24 @@ class LabelTerm(torch.nn.Module):
             )
         self.weight = weight
 
-    def forward(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
+    def forward(self, labels: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """Return the weighted cost, summed over the masked frames.
 
         Arguments
         ---------
         labels : torch.Tensor
             (M, G, N) soft labels, with their gradient.
-        context : LabelContext
+        frames : torch.Tensor
+            (M, D) clean stacked frames, those of the labels.
 
         Returns
         -------
         torch.Tensor
             (G,) float32
         """
-        return self.weight * self.cost(labels, context)
+        return self.weight * self.cost(labels, frames)
 
-    def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
+    def cost(self, labels: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """Return the cost without its weight: (G,)."""
         raise NotImplementedError
 
@@ -94,8 +86,7 @@ class UsageEntropy(LabelTerm):
     Example
     -------
     >>> term = UsageEntropy(weight=1.0, num_codebooks=1, num_codes=4)
-    >>> context = LabelContext(torch.zeros(2, 3), torch.arange(2), (1, 2))
-    >>> term(torch.full((2, 1, 4), 0.25), context)
+    >>> term(torch.full((2, 1, 4), 0.25), torch.zeros(2, 3))
     tensor([-2.7726])
     """
 
@@ -118,7 +109,7 @@ class UsageEntropy(LabelTerm):
         self.register_buffer("mean", uniform)
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
 
-    def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
+    def cost(self, labels: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """Return Σ_t y_tᵀ log ȳ: (G,)."""
         if self.training:
             self._update(labels.detach())
@@ -155,8 +146,7 @@ class Reconstruction(LabelTerm):
     -------
     >>> sizes = dict(num_codebooks=2, num_codes=4, output_dim=3)
     >>> term = Reconstruction(weight=5.0, **sizes)
-    >>> context = LabelContext(torch.zeros(2, 3), torch.arange(2), (1, 2))
-    >>> term(torch.full((2, 2, 4), 0.25), context).shape
+    >>> term(torch.full((2, 2, 4), 0.25), torch.zeros(2, 3)).shape
     torch.Size([2])
     """
 
@@ -181,57 +171,8 @@ class Reconstruction(LabelTerm):
                 f"frames of the front end have {num_features} features"
             )
 
-    def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
+    def cost(self, labels: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """Return the squared error of the frames, for each codebook the same: (G,)."""
-        error = self.decoder(labels.flatten(1)).float() - context.frames.float()
+        error = self.decoder(labels.flatten(1)).float() - frames.float()
         # Codebooks enter the loss with their mean, so each one gets the whole cost.
         return error.square().mean(-1).sum().expand(labels.shape[1])
-
-
-class SpanEntropy(LabelTerm):
-    """Pays for labels that change in time: −Σ over spans of M_s H(mean label of s).
-
-    Labels that are predictable and used alike may still be slow: a speaker, a channel,
-    the place in the utterance. The mean label of a short span has a low entropy then.
-    A span is ``span`` frames of an utterance; M_s of them are masked, and only these
-    have labels.
-
-    Arguments
-    ---------
-    weight : float
-        Factor of the cost.
-    span : int
-        Frames, at least 2; 5 to 10 are 200 to 400 ms at 25 Hz.
-
-    Raises
-    ------
-    ValueError
-        If the weight is no finite number from 0, or a span no whole number from 2.
-
-    Example
-    -------
-    >>> context = LabelContext(torch.zeros(2, 3), torch.arange(2), (1, 2))
-    >>> changing = torch.eye(2).unsqueeze(1)
-    >>> SpanEntropy(weight=1.0, span=2)(changing, context)
-    tensor([-1.3863])
-    """
-
-    def __init__(self, *, weight: float, span: int = 5) -> None:
-        super().__init__(weight=weight)
-        if not isinstance(span, int) or span < 2:
-            raise ValueError(f"span must be a whole number from 2, got {span}")
-        self.span = span
-
-    def cost(self, labels: torch.Tensor, context: LabelContext) -> torch.Tensor:
-        """Return −Σ_s M_s H(mean label of s): (G,)."""
-        utterances, frames = context.shape
-        in_utterance = -(-frames // self.span)
-        utterance, place = context.rows // frames, context.rows % frames
-        spans = utterance * in_utterance + place // self.span
-        sums = labels.new_zeros(utterances * in_utterance, *labels.shape[1:])
-        sums = sums.index_add(0, spans, labels)
-        counts = sums.sum(-1, keepdim=True)  # a label sums to 1
-        shares = sums / counts.detach().clamp_min(TINY)
-        # The slope of the entropy at a share of 0 is not finite.
-        entropies = torch.special.entr(shares.clamp_min(TINY)).sum(-1)
-        return -(counts.squeeze(-1).detach() * entropies).sum(0)

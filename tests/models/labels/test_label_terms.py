@@ -6,27 +6,19 @@ import pytest
 import torch
 
 from speechbrain_birq.models.labels import label_terms
-from speechbrain_birq.models.labels.label_terms import (
-    LabelContext,
-    Reconstruction,
-    SpanEntropy,
-    UsageEntropy,
-)
+from speechbrain_birq.models.labels.label_terms import Reconstruction, UsageEntropy
 
-G, N, D = 2, 4, 3
-SHAPE = 3, 7  # utterances, frames
-ROWS = [0, 1, 2, 4, 5, 6, 8, 9, 13, 14, 15, 20]
+G, N, D, M = 2, 4, 3, 12
 
 
-def labels_of(seed=0, frames=12):
+def labels_of(seed=0, frames=M):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(frames, G, N, generator=generator).mul(2).softmax(-1)
 
 
-def context_of(frames=12):
+def inputs_of(frames=M):
     generator = torch.Generator().manual_seed(9)
-    inputs = torch.randn(frames, D, generator=generator)
-    return LabelContext(inputs, torch.tensor(ROWS)[:frames], SHAPE)
+    return torch.randn(frames, D, generator=generator)
 
 
 def mean_label(labels):
@@ -47,16 +39,16 @@ def usage(weight=1.5, momentum=1.0):
 
 
 def test_usage_of_a_batch_costs_minus_its_frames_times_the_entropy():
-    found = usage()(labels_of(), context_of())
-    expected = [-1.5 * len(ROWS) * entropy(mean) for mean in mean_label(labels_of())]
+    found = usage()(labels_of(), inputs_of())
+    expected = [-1.5 * M * entropy(mean) for mean in mean_label(labels_of())]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_gradient_of_usage_is_that_of_the_entropy():
-    scores = torch.randn(len(ROWS), G, N, dtype=torch.double, requires_grad=True)
-    usage()(scores.softmax(-1).float(), context_of()).sum().backward()
+    scores = torch.randn(M, G, N, dtype=torch.double, requires_grad=True)
+    usage()(scores.softmax(-1).float(), inputs_of()).sum().backward()
     mean = scores.softmax(-1).mean(0)
-    cost = 1.5 * len(ROWS) * (mean * mean.log()).sum()
+    cost = 1.5 * M * (mean * mean.log()).sum()
     (expected,) = torch.autograd.grad(cost, scores)
     torch.testing.assert_close(scores.grad, expected, rtol=1e-4, atol=1e-6)
 
@@ -65,10 +57,10 @@ def test_usage_averages_the_first_batches_evenly_then_with_the_momentum():
     term, mean = usage(momentum=0.4), None
     for number in range(5):
         labels = labels_of(number)
-        found = term(labels, context_of())
+        found = term(labels, inputs_of())
         weight, new = max(0.4, 1 / (number + 1)), mean_label(labels)
         mean = new if mean is None else mixed(mean, new, weight)
-        sums = [[v * len(ROWS) for v in row] for row in new]
+        sums = [[v * M for v in row] for row in new]
         expected = [
             1.5 * sum(s * math.log(m) for s, m in zip(*pair, strict=True))
             for pair in zip(sums, mean, strict=True)
@@ -88,7 +80,7 @@ def test_usage_sums_over_all_ranks(monkeypatch):
     sums = iter([torch.tensor(5.0), other.sum(0)])
     monkeypatch.setattr(label_terms, "total", lambda value: value + next(sums))
     term = usage()
-    term(labels_of(), context_of())
+    term(labels_of(), inputs_of())
     expected = torch.tensor(mean_label(torch.cat((labels_of(), other))))
     torch.testing.assert_close(term.mean, expected)
 
@@ -96,44 +88,40 @@ def test_usage_sums_over_all_ranks(monkeypatch):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_labels_that_are_not_finite_leave_the_mean_alone(value):
     term = usage()
-    term(labels_of(), context_of())
+    term(labels_of(), inputs_of())
     before = term.mean.clone()
-    term(labels_of(1).index_fill(0, torch.tensor(3), value), context_of())
+    term(labels_of(1).index_fill(0, torch.tensor(3), value), inputs_of())
     assert torch.equal(term.mean, before)
     assert term.num_batches == 1
 
 
 def test_evaluation_leaves_the_mean_alone():
     term = usage()
-    term(labels_of(), context_of())
+    term(labels_of(), inputs_of())
     before = term.mean.clone()
-    term.eval()(labels_of(1), context_of())
+    term.eval()(labels_of(1), inputs_of())
     assert torch.equal(term.mean, before)
 
 
 def test_a_code_that_is_never_used_costs_a_finite_amount():
-    constant = torch.tensor([1.0, 0, 0, 0]).expand(len(ROWS), G, N)
+    constant = torch.tensor([1.0, 0, 0, 0]).expand(M, G, N)
     term = usage()
-    term(constant, context_of())
-    assert term.eval()(labels_of(), context_of()).isfinite().all()
+    term(constant, inputs_of())
+    assert term.eval()(labels_of(), inputs_of()).isfinite().all()
 
 
 def test_reconstruction_costs_the_squared_error_of_the_frames():
     torch.manual_seed(0)
     sizes = dict(num_codebooks=G, num_codes=N, output_dim=D)
-    term, labels, context = (
-        Reconstruction(weight=5.0, **sizes),
-        labels_of(),
-        context_of(),
-    )
+    term, labels = Reconstruction(weight=5.0, **sizes), labels_of()
     weight, bias = (p.double().tolist() for p in term.decoder.parameters())
     expected = 0.0
-    rows = zip(labels.flatten(1).tolist(), context.frames.tolist(), strict=True)
+    rows = zip(labels.flatten(1).tolist(), inputs_of().tolist(), strict=True)
     for label, frame in rows:
         for d in range(D):
             told = bias[d] + sum(w * y for w, y in zip(weight[d], label, strict=True))
             expected += 5.0 * (told - frame[d]) ** 2 / D
-    assert term(labels, context).tolist() == pytest.approx([expected] * G, rel=1e-5)
+    assert term(labels, inputs_of()).tolist() == pytest.approx([expected] * G, rel=1e-5)
 
 
 def test_a_reconstruction_refuses_frames_of_another_width():
@@ -143,45 +131,18 @@ def test_a_reconstruction_refuses_frames_of_another_width():
         term.check(4 * D)
 
 
-@pytest.mark.parametrize("span", [2, 5, 7, 50])
-def test_spans_cost_minus_the_entropy_of_their_mean_labels(span):
-    labels = labels_of()
-    expected = [0.0] * G
-    for g in range(G):
-        spans = {}
-        for row, label in zip(ROWS, labels[:, g].double().tolist(), strict=True):
-            utterance, place = divmod(row, SHAPE[1])
-            spans.setdefault((utterance, place // span), []).append(label)
-        for found in spans.values():
-            mean = [sum(column) / len(found) for column in zip(*found, strict=True)]
-            expected[g] -= 0.5 * len(found) * entropy(mean)
-    found = SpanEntropy(weight=0.5, span=span)(labels, context_of())
-    assert found.tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def test_slow_labels_cost_more_than_labels_that_change():
-    eye = torch.eye(N).unsqueeze(1).expand(N, G, N)
-    context = LabelContext(torch.zeros(N, D), torch.arange(N), (1, N))
-    changing, slow = (
-        SpanEntropy(weight=1.0, span=4)(labels, context)
-        for labels in (eye, eye[:1].expand(N, G, N))
-    )
-    assert (changing < slow).all()
-
-
 TERMS = {
     "usage": usage,
     "reconstruction": lambda: Reconstruction(
         weight=1.0, num_codebooks=G, num_codes=N, output_dim=D
     ),
-    "spans": lambda: SpanEntropy(weight=1.0),
 }
 
 
 @pytest.mark.parametrize("name", TERMS)
 def test_a_batch_without_masked_frames_costs_nothing(name):
     labels = labels_of(frames=0).requires_grad_()
-    cost = TERMS[name]()(labels, context_of(0))
+    cost = TERMS[name]()(labels, inputs_of(0))
     cost.sum().backward()
     assert cost.tolist() == [0] * G
 
@@ -190,19 +151,19 @@ def test_a_batch_without_masked_frames_costs_nothing(name):
 def test_labels_of_one_code_have_a_finite_gradient(name):
     labels = torch.eye(N)[torch.arange(12) % 2].unsqueeze(1).repeat(1, G, 1)
     term = TERMS[name]()
-    term(labels.requires_grad_(), context_of()).sum().backward()
+    term(labels.requires_grad_(), inputs_of()).sum().backward()
     assert labels.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", TERMS)
 def test_the_gradient_is_that_of_finite_differences(name):
-    scores = torch.randn(len(ROWS), G, N, generator=torch.Generator().manual_seed(3))
+    scores = torch.randn(M, G, N, generator=torch.Generator().manual_seed(3))
     term = TERMS[name]().eval()  # usage: the mean is a constant
     if name == "usage":
         term.mean.copy_(labels_of(4).mean(0))
 
     def cost(scores):
-        return term(scores.softmax(-1), context_of()).sum()
+        return term(scores.softmax(-1), inputs_of()).sum()
 
     scores.requires_grad_()
     cost(scores).backward()
@@ -217,14 +178,10 @@ def test_the_gradient_is_that_of_finite_differences(name):
 @pytest.mark.parametrize(
     "make, word",
     [
-        (lambda: SpanEntropy(weight=-1.0), "SpanEntropy"),
-        (lambda: SpanEntropy(weight=math.nan), "weight of SpanEntropy .* got nan"),
+        (lambda: usage(weight=math.nan), "weight of UsageEntropy .* got nan"),
         (lambda: usage(weight=math.inf), "weight of UsageEntropy .* got inf"),
         (lambda: usage(weight=-0.1), "UsageEntropy"),
         (lambda: usage(momentum=0.0), "momentum"),
-        (lambda: SpanEntropy(weight=1.0, span=1), "span"),
-        (lambda: SpanEntropy(weight=1.0, span=2.5), "span"),
-        (lambda: SpanEntropy(weight=1.0, span=math.nan), "span"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(make, word):
