@@ -111,6 +111,20 @@ def is_trusted(name: str, trust: Iterable[str]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in trust)
 
 
+def is_missing(name: str) -> bool:
+    """Return whether a name of this package is none of today's parts of a model.
+
+    Example
+    -------
+    >>> is_missing("speechbrain_birq.models.BalancedSelector")  # of an earlier version
+    True
+    >>> is_missing("speechbrain_birq.models.LabelTerm"), is_missing("os.system")
+    (False, False)
+    """
+    own, kind = name.startswith("speechbrain_birq."), name.rpartition(".")[2]
+    return own and not hasattr(import_module(MODELS), kind)
+
+
 def find_class(name: str, trust: Iterable[str] = ()) -> type:
     """Import a class that is listed or belongs to a trusted package.
 

@@ -21,6 +21,7 @@ from speechbrain_birq.checkpoints.listed_classes import (
     ROLES,
     NotTrusted,
     find_class,
+    is_missing,
 )
 from speechbrain_birq.checkpoints.plain_files import corruption_named
 from speechbrain_birq.checkpoints.stored_values import Part, finite
@@ -33,6 +34,14 @@ MAX_VALUES = 10_000
 MAX_LAYERS = 128  # of all encoders together
 FREE_BYTES = 2**28  # weights of a model without a checkpoint
 TRAIN_AGAIN = "train again, or take another run folder"
+OTHER_VERSION = (
+    "this version of speechbrain_birq does not have: use the version that trained the "
+    f"run, {TRAIN_AGAIN}"
+)
+NOT_TRUSTED = (
+    "is not trusted: if you know where the folder comes from, name its package with "
+    "--trust"
+)
 
 
 class Parts:
@@ -76,9 +85,9 @@ its package with --trust
                 for role, value in values.items():
                     self._check_role(role, value)
             except NotTrusted as error:
+                reason = OTHER_VERSION if is_missing(str(error)) else NOT_TRUSTED
                 raise BadInput(
-                    f"{path} wants to build {error}, which is not trusted: if you know "
-                    f"where the folder comes from, name its package with --trust"
+                    f"{path} wants to build {error}, which {reason}"
                 ) from error
 
     def build(self, max_bytes: int | None = None) -> dict[str, Any]:

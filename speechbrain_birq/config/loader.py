@@ -1,6 +1,7 @@
 """From an experiment's YAML to its parts, without silent mistakes."""
 
 import logging
+import pydoc
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -206,10 +207,17 @@ def _lacking(tree, script):
 
 
 def _check_arguments(tree, path):
-    """Find misspelt arguments first: a ``!name:`` may be called hours later."""
+    """Find unknown names first: a ``!name:`` may be called hours later."""
     for node in nodes(tree):
         kind, _, name = tag_of(node).partition(":")
-        if kind in ("!new", "!name") and isinstance(node, dict):
+        if kind not in ("!new", "!name"):
+            continue
+        if name.startswith("speechbrain_birq.") and pydoc.locate(name) is None:
+            raise BadInput(
+                f"{path}: this version of speechbrain_birq has no {name}: name another "
+                f"class, or use the version that the file was written for"
+            )
+        if isinstance(node, dict):
             known = arguments_of(name)
             for argument in node:
                 if known is not None and argument not in known:

@@ -80,6 +80,20 @@ def test_a_number_of_rounds(run):
     refuses(labeller, run, "hyperparams.yaml")
 
 
+@pytest.mark.parametrize("name", ["models.BalancedSelector", "selection.Removed"])
+@pytest.mark.parametrize("trust", [(), ["speechbrain_birq"]])
+def test_a_class_of_another_version(run, name, trust):
+    with_line(run, "selection.GumbelSoftmaxSelector", name)
+    refuses(lambda run: load_labeller(run, 1, trust), run, "hyperparams.yaml")
+
+
+def test_a_class_of_another_version_is_no_question_of_trust(run):
+    with_line(run, "selection.GumbelSoftmaxSelector", "models.BalancedSelector")
+    with pytest.raises(BadInput, match=r"use the version that trained the run, ") as e:
+        labeller(run)
+    assert "--trust" not in str(e.value)
+
+
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES)
 def test_a_line_below_the_architecture(run, line):
     with (run / "architecture.yaml").open("a") as file:
