@@ -41,7 +41,9 @@ class LabelFitting:
         self.seconds, self.batch_seconds = seconds, batch_seconds
         self.refit_steps = refit_steps
 
-    def __call__(self, model: BiRQ, step: int, speech: Speech) -> None:
+    def __call__(
+        self, model: BiRQ, step: int, speech: Speech, *, enhanced: bool = True
+    ) -> None:
         """Fit what is due at an optimizer step; every rank gets what rank 0 finds.
 
         Arguments
@@ -50,8 +52,10 @@ class LabelFitting:
         step : int
         speech : callable
             Returns an iterator of waveforms (S,) of the training split.
+        enhanced : bool
+            Whether enhanced labels are in use; if not, their quantizer is not fitted.
         """
-        kinds = self._due(model, step)
+        kinds = self._due(model, step, enhanced)
         if not kinds:
             return
         if if_main_process():
@@ -60,10 +64,11 @@ class LabelFitting:
             part = getattr(model, name)
             part.load_state_dict(ddp_broadcast(part.state_dict()))
 
-    def _due(self, model, step):
-        times = {"anchor": 1, "enhanced": 1}
-        if self.refit_steps:
-            times["enhanced"] += step // self.refit_steps
+    def _due(self, model, step, enhanced):
+        times = {"anchor": 1}
+        if enhanced:
+            refits = step // self.refit_steps if self.refit_steps else 0
+            times["enhanced"] = 1 + refits
         names = {kind: f"{kind}_quantizer" for kind in times}
         quantizers = {kind: getattr(model, name) for kind, name in names.items()}
         return {

@@ -87,7 +87,9 @@ class BiRQBrain(SumBrain):
             Detached loss per masked frame, on the device.
         """
         if not self.pending_ids:  # between two steps
-            self.hparams.label_fitting(self.model, self.optimizer_step, self.speech)
+            self.hparams.label_fitting(
+                *(self.model, self.optimizer_step, self.speech), enhanced=self.enhanced
+            )
         with self.accumulation():
             if batch is None:
                 return self.backward_silence()

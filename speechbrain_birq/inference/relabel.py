@@ -90,6 +90,7 @@ def relabel_run(
         for split in (settings["train_split"], settings["valid_split"])
     }
     model = load_labeller(run, layer, trust)
+    _refuse_unfitted(model, run)
     model = moved(model, device)
     shape = label_shape(model) | {"layer": layer, "run": str(run.resolve())}
     options = dict(batch_seconds=batch_seconds, num_workers=num_workers)
@@ -105,6 +106,16 @@ def relabel_run(
             codes = _codes(model, loader, device)
             frames = write_labels(output_folder, split, codes, shape)
             print(f"{Path(output_folder) / split}: {frames} frames of layer {layer}")
+
+
+def _refuse_unfitted(model, run):
+    quantizer = model.enhanced_quantizer
+    if quantizer.fittable and not quantizer.times_fitted:
+        raise BadInput(
+            f"the enhanced quantizer of {run} was never fitted, because the run has "
+            f"enhanced_weight_value 0: relabel a run with random codes for layer k "
+            f"(such as best_rq_plus_tiny), or with enhanced labels"
+        )
 
 
 def label_shape(model: BiRQ) -> dict[str, Any]:

@@ -48,8 +48,8 @@ def signals():
 
 def fitting(signals, **settings):
     settings = dict(seconds=60, batch_seconds=2) | settings
-    fitting = LabelFitting(**settings)
-    return lambda model, step: fitting(model, step, lambda: iter(signals))
+    fit = LabelFitting(**settings)
+    return lambda model, step, **more: fit(model, step, lambda: iter(signals), **more)
 
 
 def fits(model):
@@ -66,6 +66,25 @@ def test_the_enhanced_codes_are_fitted_again_and_again(
     for step in range(28):
         fit(model, step)
     assert fits(model) == expected
+
+
+def test_without_enhanced_labels_the_anchors_alone_are_fitted(model, signals):
+    fit = fitting(signals, refit_steps=2)
+    for step in range(5):
+        fit(model, step, enhanced=False)
+    assert fits(model) == [1, 0]
+    assert model.label_norm.num_batches == 0
+
+
+def test_best_rq_fits_no_enhanced_codes_and_birq_that_starts_from_it_does(
+    corpus, tmp_path
+):
+    best_rq, birq = tmp_path / "best_rq", tmp_path / "birq"
+    pretrain(corpus, best_rq, PLUS, **FITTED, enhanced_weight_value=0)
+    assert "fitted the enhanced" not in log(best_rq)
+    pretrain(corpus, birq, PLUS, **FITTED, pretrained=best_rq)
+    assert log(birq).index("fitted the enhanced") < log(birq).index("step 1")
+    assert "fitted the anchor" not in log(birq)
 
 
 def test_a_model_with_nothing_to_fit_reads_no_speech(make_model):

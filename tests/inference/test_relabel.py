@@ -276,6 +276,13 @@ def test_a_foreign_run_folder_runs_nothing(best_rq, tmp_path, fails):
     refuses(fails, "wants to build subprocess.Popen", **arguments)
 
 
+def test_codes_that_were_never_fitted_label_nothing(corpus, tmp_path, fails):
+    run, settings = tmp_path / "run", BEST_RQ | dict(fit_seconds=8)
+    pretrain(corpus, run, "birq_plus_tiny.yaml", **settings)
+    words = "was never fitted, because the run has enhanced_weight_value 0"
+    refuses(fails, words, run=run, layer=1, output_folder=tmp_path / "x")
+
+
 def test_a_device_that_is_not_there_is_refused(best_rq, tmp_path, fails):
     arguments = dict(run=best_rq, layer=1, output_folder=tmp_path / "x")
     refuses(fails, "no device 'cuda:99'", device="cuda:99", **arguments)
