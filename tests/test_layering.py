@@ -35,7 +35,8 @@ BELOW = {
 # The same for the parts of models/.
 PARTS = {
     "probe": "ctc",
-    "birq": "encoders labels objectives masking",
+    "birq": "part_sizes masking",
+    "part_sizes": "encoders labels objectives",
     "ctc": "encoders labels objectives masking",
     "encoders": "frontend",
     "labels": "frontend",

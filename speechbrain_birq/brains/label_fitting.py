@@ -7,6 +7,7 @@ import torch
 from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 from torch.nn.utils.rnn import pad_sequence
 
+from speechbrain_birq.config.keys import ABOVE_0, COUNT_OR_0
 from speechbrain_birq.errors import BadInput, from_user_code
 from speechbrain_birq.models.birq import BiRQ
 from speechbrain_birq.models.encoders.valid_batch_norm import Statistics, statistics
@@ -33,11 +34,18 @@ class LabelFitting:
         Speech that is encoded at once, without its padding.
     refit_steps : int
         Optimizer steps from fit to fit of the enhanced quantizer; 0: it is fitted once.
+
+    Raises
+    ------
+    ValueError
+        If the seconds are no numbers above 0, or the steps no whole number from 0.
     """
 
     def __init__(
         self, *, seconds: float, batch_seconds: float, refit_steps: int = 0
     ) -> None:
+        ABOVE_0.check("LabelFitting", seconds=seconds, batch_seconds=batch_seconds)
+        COUNT_OR_0.check("LabelFitting", refit_steps=refit_steps)
         self.seconds, self.batch_seconds = seconds, batch_seconds
         self.refit_steps = refit_steps
 

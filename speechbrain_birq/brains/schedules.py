@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from speechbrain_birq.config.keys import ABOVE_0, FROM_0
+
 
 class Ramp:
     """Weight that changes linearly from ``start`` to ``value``, or is constant.
@@ -33,11 +35,7 @@ class Ramp:
     """
 
     def __init__(self, *, value: float, steps: int = 0, start: float = 0.0) -> None:
-        for name, number in (("value", value), ("steps", steps), ("start", start)):
-            if not 0 <= number < math.inf:
-                raise ValueError(
-                    f"{name} of a Ramp must be a finite number from 0, got {number}"
-                )
+        FROM_0.check("a Ramp", value=value, steps=steps, start=start)
         self.value, self.steps, self.start = value, steps, start
 
     def __call__(self, step: int) -> float:
@@ -57,6 +55,11 @@ class WarmupDecay:
     total_steps : int
         Optimizer steps until 0.
 
+    Raises
+    ------
+    ValueError
+        If one of the two is no finite number from 0.
+
     Example
     -------
     >>> schedule = WarmupDecay(warmup_steps=2, total_steps=6)
@@ -65,6 +68,7 @@ class WarmupDecay:
     """
 
     def __init__(self, *, warmup_steps: int, total_steps: int) -> None:
+        FROM_0.check("WarmupDecay", warmup_steps=warmup_steps, total_steps=total_steps)
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
 
     def __call__(self, step: int, epochs: float) -> float:
@@ -86,6 +90,11 @@ class WarmupHoldAnneal:
     decay : float
         Divisor of the rate for each epoch after warm-up and hold.
 
+    Raises
+    ------
+    ValueError
+        If an epoch is no finite number from 0, or the divisor none above 0.
+
     Example
     -------
     >>> schedule = WarmupHoldAnneal(warmup_epochs=2, hold_epochs=1)
@@ -100,6 +109,9 @@ class WarmupHoldAnneal:
         hold_epochs: float = 10,
         decay: float = 2**0.5,
     ) -> None:
+        epochs = dict(warmup_epochs=warmup_epochs, hold_epochs=hold_epochs)
+        FROM_0.check("WarmupHoldAnneal", **epochs)
+        ABOVE_0.check("WarmupHoldAnneal", decay=decay)
         self.warmup_epochs, self.hold_epochs = warmup_epochs, hold_epochs
         self.decay = decay
 

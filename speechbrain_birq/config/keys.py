@@ -11,6 +11,26 @@ class Kind(NamedTuple):
     words: str  # for messages and the page of keys
     fits: Callable[[Any], bool]
 
+    def check(self, part: str, **arguments: Any) -> None:
+        """Refuse arguments of a part that do not fit.
+
+        Raises
+        ------
+        ValueError
+            Naming the first of them.
+
+        Example
+        -------
+        >>> FROM_0.check("a Ramp", value=0.5, steps="abc")
+        Traceback (most recent call last):
+        ValueError: steps of a Ramp must be a number from 0, got 'abc'
+        """
+        for name, value in arguments.items():
+            if not self.fits(value):
+                raise ValueError(
+                    f"{name} of {part} must be {self.words}, got {value!r}"
+                )
+
 
 class Key(NamedTuple):
     """One row of the table."""

@@ -11,11 +11,7 @@ from speechbrain_birq.models.encoders.chunking import ChunkSampler
 from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
 from speechbrain_birq.models.frontend import Frames, FrontEnd
 from speechbrain_birq.models.labels.label_norm import LabelNorm
-from speechbrain_birq.models.labels.label_terms import (
-    LabelTerm,
-    Reconstruction,
-    UsageEntropy,
-)
+from speechbrain_birq.models.labels.label_terms import LabelTerm
 from speechbrain_birq.models.labels.quantizer import RandomProjectionQuantizer
 from speechbrain_birq.models.labels.selector import GumbelSoftmaxSelector
 from speechbrain_birq.models.masking import fill_masked, masked_rows, take
@@ -24,6 +20,7 @@ from speechbrain_birq.models.objectives import (
     PredictionHeads,
     masked_objective,
 )
+from speechbrain_birq.models.part_sizes import check_sizes
 
 
 class Labels(NamedTuple):
@@ -43,9 +40,6 @@ class SoftLabels(NamedTuple):
 
 
 NO_LABELS = SoftLabels(None, None, None)
-
-# Terms that hold something for every code; ``shape`` is (G, N).
-OF_ALL_CODES = (UsageEntropy, Reconstruction)
 
 
 class BiRQ(torch.nn.Module):
@@ -85,8 +79,8 @@ class BiRQ(torch.nn.Module):
     ------
     ValueError
         If ``label_layer`` is not one of the encoder's layers, the encoder lacks a
-        needed method, ``mask_noise_std`` is no finite number from 0, or a label term is
-        for other codebooks or other frames.
+        needed method, ``mask_noise_std`` is no finite number from 0, or sizes of the
+        parts contradict each other (``check_sizes``).
     """
 
     def __init__(
@@ -116,15 +110,15 @@ class BiRQ(torch.nn.Module):
             raise ValueError(
                 f"mask_noise_std must be a finite number from 0, got {mask_noise_std}"
             )
-        for term in label_terms:
-            if isinstance(term, OF_ALL_CODES) and term.shape != heads.shape:
-                raise ValueError(
-                    type(term).__name__
-                    + " has {} codebooks of {} codes, ".format(*term.shape)
-                    + "the output layers have {} of {}".format(*heads.shape)
-                )
-            if isinstance(term, Reconstruction):
-                term.check(frontend.output_dim)
+        check_sizes(
+            frontend=frontend,
+            encoder=encoder,
+            anchor_quantizer=anchor_quantizer,
+            enhanced_quantizer=enhanced_quantizer,
+            label_norm=label_norm,
+            heads=heads,
+            label_terms=label_terms,
+        )
         self.frontend, self.encoder = frontend, encoder
         self.anchor_quantizer = anchor_quantizer
         self.enhanced_quantizer = enhanced_quantizer

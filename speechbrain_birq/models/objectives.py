@@ -48,7 +48,7 @@ class PredictionHeads(torch.nn.Module):
         self, *, input_dim: int, num_codebooks: int, num_codes: int, shared: bool = True
     ) -> None:
         super().__init__()
-        self.shape = (num_codebooks, num_codes)
+        self.input_dim, self.shape = input_dim, (num_codebooks, num_codes)
         self.shared = shared
         self.anchor = torch.nn.Linear(input_dim, num_codebooks * num_codes)
         self.enhanced: torch.nn.Linear | None = None

@@ -87,6 +87,14 @@ def test_best_rq_fits_no_enhanced_codes_and_birq_that_starts_from_it_does(
     assert "fitted the anchor" not in log(birq)
 
 
+@pytest.mark.parametrize(
+    "name, value", [("seconds", "abc"), ("batch_seconds", 0), ("refit_steps", 2.5)]
+)
+def test_an_argument_of_another_kind_is_named(name, value):
+    with pytest.raises(ValueError, match=f"^{name} of LabelFitting .* got {value!r}"):
+        LabelFitting(**{"seconds": 1, "batch_seconds": 1, name: value})
+
+
 def test_a_model_with_nothing_to_fit_reads_no_speech(make_model):
     random = make_model()
     for kind, dim in (("anchor", 40), ("enhanced", 16)):

@@ -23,10 +23,25 @@ def test_a_ramp_to_zero_is_zero():
 
 
 @pytest.mark.parametrize("name", ["value", "steps", "start"])
-@pytest.mark.parametrize("number", [-1, math.nan, math.inf])
-def test_a_ramp_of_numbers_that_are_negative_or_not_finite_is_refused(name, number):
-    with pytest.raises(ValueError, match=f"{name} of a Ramp .* from 0, got {number}"):
+@pytest.mark.parametrize("number", [-1, math.nan, math.inf, "abc"])
+def test_a_ramp_of_what_is_no_finite_number_from_0_is_refused(name, number):
+    with pytest.raises(ValueError, match=f"{name} of a Ramp .* from 0, got {number!r}"):
         Ramp(**{"value": 1.0, name: number})
+
+
+@pytest.mark.parametrize("name", ["warmup_steps", "total_steps"])
+@pytest.mark.parametrize("number", [-1, math.inf, "x"])
+def test_a_decay_of_what_is_no_finite_number_from_0_is_refused(name, number):
+    with pytest.raises(ValueError, match=f"{name} of WarmupDecay .*, got {number!r}"):
+        WarmupDecay(**{"warmup_steps": 1, "total_steps": 2, name: number})
+
+
+@pytest.mark.parametrize(
+    "name, number", [("warmup_epochs", -1), ("hold_epochs", "x"), ("decay", 0)]
+)
+def test_an_annealing_of_other_values_is_refused(name, number):
+    with pytest.raises(ValueError, match=f"{name} of WarmupHoldAnneal .* {number!r}"):
+        WarmupHoldAnneal(**{name: number})
 
 
 def test_warm_up_is_linear_and_never_zero():

@@ -48,7 +48,8 @@ class FittedQuantizer(RandomProjectionQuantizer):
     Raises
     ------
     ValueError
-        If a kind is unknown, or PCA is asked for more than D directions.
+        If a kind is unknown, the rounds are no whole number from 0, or PCA is asked for
+        more than D directions.
 
     Example
     -------
@@ -77,6 +78,8 @@ class FittedQuantizer(RandomProjectionQuantizer):
         for kind, kinds in ((projection, PROJECTIONS), (codes, CODES)):
             if kind not in kinds:
                 raise ValueError(f"{kind!r} is none of {', '.join(kinds)}")
+        if not isinstance(rounds, int) or rounds < 0:
+            raise ValueError(f"rounds must be a whole number from 0, got {rounds!r}")
         if codes == "centroids":
             codebook = copy.deepcopy(codebook)
         if projection != "random" and codebook.shape[2] > input_dim:

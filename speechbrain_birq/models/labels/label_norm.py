@@ -55,7 +55,7 @@ class LabelNorm(torch.nn.Module):
             )
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be in (0, 1], got {momentum}")
-        self.kind, self.momentum = kind, momentum
+        self.kind, self.input_dim, self.momentum = kind, dim, momentum
         self.register_buffer("running_mean", torch.zeros(dim))
         self.register_buffer("running_var", torch.ones(dim))
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))

@@ -92,6 +92,11 @@ class RandomProjectionQuantizer(FullPrecision):
         self.register_buffer("projection", projection)
 
     @property
+    def input_dim(self) -> int:
+        """D"""
+        return self.projection.shape[1]
+
+    @property
     def fittable(self) -> bool:
         """Whether anything is to be fitted to speech."""
         return False

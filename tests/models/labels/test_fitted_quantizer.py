@@ -174,6 +174,12 @@ def test_an_unknown_kind_is_named(wrong):
         make_quantizer(**wrong)
 
 
+@pytest.mark.parametrize("rounds", [2.5, -1, "3"])
+def test_rounds_are_a_whole_number_from_0(rounds):
+    with pytest.raises(ValueError, match=f"whole number from 0, got {rounds!r}"):
+        make_quantizer(rounds=rounds)
+
+
 def test_more_directions_than_there_are_is_refused():
     with pytest.raises(ValueError, match="6 directions at most, code_dim is 7"):
         make_quantizer(code_dim=7)
