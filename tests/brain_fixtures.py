@@ -44,10 +44,11 @@ def make_brain(make_model):
 
 @pytest.fixture
 def make_ctc(make_model):
-    """make_ctc(opt_class=..., transfer=..., **hparams)"""
+    """make_ctc(kind=..., opt_class=..., transfer=..., **hparams)"""
 
     def make(
         *,
+        kind="conformer",
         opt_class=None,
         checkpointer=None,
         augment=None,
@@ -55,7 +56,7 @@ def make_ctc(make_model):
         transfer=None,
         **more,
     ):
-        pretrained = make_model(dropout=dropout)
+        pretrained = make_model(kind=kind, dropout=dropout)
         with torch.random.fork_rng():
             torch.manual_seed(3)
             model = CTCModel(

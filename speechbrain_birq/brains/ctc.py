@@ -92,8 +92,18 @@ class CTCBrain(SumBrain):
         self.transfer = transfer
         # DDP would otherwise wait for gradients of the frozen encoder.
         self.find_unused_parameters |= transfer.freeze_steps > 0
+        if transfer.lr_encoder == 0:
+            self._hold_statistics()
         self.losses = {stage: MeanLoss(self.device) for stage in sb.Stage}
         self.test_chunk = None  # whole utterances
+
+    def _hold_statistics(self):
+        """Let the pretrained layers keep their running statistics, too."""
+        encoder, count = self.model.encoder, self.transfer.fresh_layers
+        fresh = set(encoder.last_layers(count).modules()) if count else set()
+        for module in set(encoder.modules()) - fresh:
+            if hasattr(module, "running_mean"):
+                module.momentum = 0.0
 
     def init_optimizers(self) -> None:
         """Make one optimizer of ``parameter_groups``."""

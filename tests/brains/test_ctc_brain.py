@@ -90,6 +90,22 @@ def test_a_frozen_encoder_stands_still_then_moves(make_ctc):
     assert "encoder.input.linear.weight" in moved(start, parameters(brain))
 
 
+def test_a_rate_of_0_keeps_all_of_the_pretrained_layers(make_ctc):
+    transfer = Transfer(lr_encoder=0.0, fresh_layers=1)
+    brain = make_ctc(kind="block_conformer", transfer=transfer)
+    names = [n for n in brain.model.state_dict() if "num_batches" not in n]
+
+    def state():
+        return {n: brain.model.state_dict()[n].clone() for n in names}
+
+    before = state()
+    feed(brain, batch_of(*SPOKEN))
+    changed = moved(before, state())
+    old = ("frontend.", "encoder.input.", "encoder.layers.0.")
+    assert not [name for name in changed if name.startswith(old)]
+    assert "encoder.layers.1.convolution.batch_norm.running_mean" in changed
+
+
 def test_a_frozen_encoder_stays_in_eval_mode_after_validation(make_ctc):
     brain = make_ctc(transfer=Transfer(0.02, freeze_steps=5), checkpointer=Nowhere())
     feed(brain, batch_of(*SPOKEN))
