@@ -20,6 +20,7 @@ from speechbrain_birq.errors import BadInput
 
 NAME = "labels.json"
 INDEX_BYTES = 2**27  # some 3 million utterances
+MAX_CODES = 2**16  # uint16
 LABEL_AGAIN = "delete the folder, label again"
 
 
@@ -50,7 +51,8 @@ def write_labels(
     Raises
     ------
     BadInput
-        If the folder holds codes of another kind, or the split already.
+        If there are too many codes, or the folder holds codes of another kind, or the
+        split already.
     """
     folder = Path(folder)
     refuse_other(folder, split, shape)
@@ -67,6 +69,11 @@ def write_labels(
 
 def refuse_other(folder: str | Path, split: str, shape: Mapping[str, Any]) -> None:
     """Refuse before the labeling starts what ``write_labels`` would refuse."""
+    if shape["num_codes"] > MAX_CODES:
+        raise BadInput(
+            f"num_codes {shape['num_codes']}: stored labels have {MAX_CODES} codes at "
+            f"most, so pretrain with fewer"
+        )
     if (Path(folder) / NAME).is_file():
         StoredLabels(folder).fits(shape)
     if (Path(folder) / split_name(split)).exists():

@@ -18,6 +18,17 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_the_last_of_65536_codes_is_kept_and_more_are_refused(tmp_path):
+    codes = [("a", torch.tensor([[65535, 0]]))]
+    shape = SHAPE | {"num_codes": 65536}
+    write_labels(tmp_path / "most", "train", codes, shape)
+    found = StoredLabels(tmp_path / "most").split("train", "a")
+    assert found("a", torch.ones(1)).tolist() == [[65535, 0]]
+    with pytest.raises(BadInput, match=r"num_codes 65537: .* 65536 codes at most"):
+        write_labels(tmp_path / "more", "train", codes, SHAPE | {"num_codes": 65537})
+    assert not (tmp_path / "more").exists()
+
+
 def sentence(folder, path):
     with pytest.raises(BadInput) as caught:
         StoredLabels(folder).split("train", "ab")
