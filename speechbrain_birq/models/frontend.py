@@ -107,11 +107,14 @@ class FrontEnd(FullPrecision):
         self.hop_samples = round(sample_rate * hop_length / 1000)
         if self.hop_samples < 1:
             raise ValueError(f"sample_rate {sample_rate} has no sample in a frame")
+        # Even, because with an odd size (22,050 Hz) torch gives a frame too few.
+        n_fft = 2 * round(sample_rate * win_length / 2000)
+        # Not below the window, which SpeechBrain rounds by itself (9,000 Hz).
+        n_fft += 2 * (n_fft < round(sample_rate / 1000 * win_length))
         self.fbank = LogMelFilterbank(
             sample_rate=sample_rate,
             n_mels=n_mels,
-            # Even, because with an odd size (22,050 Hz) torch gives a frame too few.
-            n_fft=2 * round(sample_rate * win_length / 2000),
+            n_fft=n_fft,
             win_length=win_length,
             hop_length=hop_length,
         )

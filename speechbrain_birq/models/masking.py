@@ -82,7 +82,8 @@ class SpanMasking(torch.nn.Module):
             starts[torch.randint(num_frames, (1,), generator=generator)] = True
         # A frame is masked if any of the last `span` frames started a span.
         begun = torch.cumsum(starts, 0)
-        return begun > torch.cat((begun.new_zeros(self.span), begun))[:num_frames]
+        span = min(self.span, num_frames)
+        return begun > torch.cat((begun.new_zeros(span), begun))[:num_frames]
 
     def _seed_of(self, utterance, epoch):
         key = f"{self.seed}/{epoch}/{utterance}".encode()

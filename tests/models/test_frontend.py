@@ -207,7 +207,9 @@ def test_sizes_follow_from_the_options(options, frame_ms, dim):
     assert frontend.output_dim == dim
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize(
+    "rate", [1000, 8000, 9000, 11025, 12345, 16000, 22050, 44100, 48000]
+)
 def test_as_many_frames_as_promised_at_every_rate(rate):
     frontend = FrontEnd(stack=1, n_mels=40, sample_rate=rate)
     for samples in (10 * frontend.hop_samples, 11 * frontend.hop_samples - 1):

@@ -141,6 +141,12 @@ def test_no_frames_give_an_empty_mask():
     assert mask.dtype == torch.bool
 
 
+def test_a_span_of_more_frames_than_an_integer_holds_masks_to_the_end():
+    drawn = SpanMasking(mask_prob=0.1, mask_length_ms=1e300)(50, "a", epoch=0)
+    cut = SpanMasking(mask_prob=0.1, mask_length_ms=1000)(50, "a", epoch=0)
+    assert torch.equal(drawn, cut) and drawn[-1]
+
+
 def test_a_span_longer_than_the_utterance_is_cut():
     drawn = masking(1e-12, 50)
     assert all(drawn(3, f"{i}", 0)[-1] for i in range(20))
