@@ -98,6 +98,7 @@ class LabelFitting:
         for kind, name in kinds.items():
             frames = torch.cat(found[kind] or [torch.empty(0, 1)])
             try:
+                refuse_equal(frames)
                 getattr(model, name).fit(frames)
             except ValueError as error:
                 if from_user_code(error):
@@ -107,6 +108,25 @@ class LabelFitting:
                     f"or take more speech"
                 ) from error
             logger.info("fitted the %s quantizer to %d frames", kind, len(frames))
+
+
+def refuse_equal(frames: torch.Tensor) -> None:
+    """Refuse frames (M, D) to which nothing can be fitted, those of silence.
+
+    Raises
+    ------
+    ValueError
+        If all of them are the same.
+
+    Example
+    -------
+    >>> refuse_equal(torch.zeros(3, 2))
+    Traceback (most recent call last):
+    ValueError: the frames do not differ
+    """
+    # Here and not in the quantizer, whose fit does not synchronize with the GPU.
+    if len(frames) > 1 and (frames == frames[0]).all():
+        raise ValueError("the frames do not differ")
 
 
 def first(signals: Iterable[torch.Tensor], samples: float) -> Iterator[torch.Tensor]:

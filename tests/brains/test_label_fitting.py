@@ -13,6 +13,7 @@ from speechbrain_birq.brains.label_fitting import (
     first,
     quantizer_inputs,
 )
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.labels.fitted_quantizer import FittedQuantizer
 from speechbrain_birq.models.labels.quantizer import Codebook
 
@@ -93,6 +94,12 @@ def test_best_rq_fits_no_enhanced_codes_and_birq_that_starts_from_it_does(
 def test_an_argument_of_another_kind_is_named(name, value):
     with pytest.raises(ValueError, match=f"^{name} of LabelFitting .* got {value!r}"):
         LabelFitting(**{"seconds": 1, "batch_seconds": 1, name: value})
+
+
+def test_silence_is_fitted_by_nothing(model):
+    model.anchor_quantizer.kinds = ("whitened_pca", "centroids")
+    with pytest.raises(BadInput, match="the anchor labels: the frames do not differ"):
+        fitting([torch.zeros(16000)])(model, 0)
 
 
 def test_a_model_with_nothing_to_fit_reads_no_speech(make_model):
