@@ -67,6 +67,8 @@ def _whole(words: str, accepts: Callable[[Any], bool] = lambda v: True) -> Kind:
 COUNT = _whole("a whole number above 0", lambda v: v > 0)
 COUNT_OR_0 = _whole("a whole number from 0", lambda v: v >= 0)
 WORKERS = _whole("a whole number from 0 to 256", lambda v: 0 <= v <= 256)
+# Beyond, SpeechBrain would silently take seed 0.
+SEED = _whole("a whole number from 0 to 4294967295", lambda v: 0 <= v < 2**32)
 WHOLE = _whole("a whole number")
 ABOVE_0 = _number("a number above 0", lambda v: v > 0)
 FROM_0 = _number("a number from 0", lambda v: v >= 0)
@@ -126,7 +128,7 @@ KEYS = {
     "stack": Key(COUNT),
     "normalize": Key(TEXT),
     "normalize_seconds": Key(ABOVE_0, BOTH),
-    "seed": Key(COUNT_OR_0, BOTH),
+    "seed": Key(SEED, BOTH),
     # Encoder
     "encoder_kind": Key(TEXT),
     "num_layers": Key(COUNT),
