@@ -4,6 +4,7 @@ import torch
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_birq.models.ctc import CTCModel
+from speechbrain_birq.models.encoders.chunking import ChunkSampler
 from speechbrain_birq.models.encoders.interface import Encoder
 from speechbrain_birq.models.frontend import FrontEnd
 
@@ -63,6 +64,8 @@ class ProbeModel(CTCModel):
         Changes the frames in training.
     dropout : float
         Dropout of the layers' outputs.
+    chunking : ChunkSampler, optional
+        As for ``CTCModel``.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class ProbeModel(CTCModel):
         num_tokens: int,
         augment: torch.nn.Module | None = None,
         dropout: float = 0.0,
+        chunking: ChunkSampler | None = None,
     ) -> None:
         super().__init__(
             frontend=frontend,
@@ -80,6 +84,7 @@ class ProbeModel(CTCModel):
             num_tokens=num_tokens,
             augment=augment,
             dropout=dropout,
+            chunking=chunking,
         )
         self.head = LayerMixture(
             num_states=encoder.num_layers + 1,

@@ -72,6 +72,20 @@ def test_a_probe_is_trained_beside_an_encoder_that_does_not_move(
         Recogniser(output)
 
 
+@pytest.mark.parametrize(
+    "key, value", [("lr_encoder", 0.5), ("freeze_steps", 2), ("dropout", 0.1)]
+)
+def test_a_probe_refuses_what_its_encoder_cannot_use(
+    _corpus_template, pretrained, tmp_path, fails, key, value
+):
+    folders = dict(data_folder=_corpus_template, output_folder=tmp_path / "probe")
+    settings = FINETUNE | folders | dict(pretrained=pretrained[0])
+    fails(
+        lambda: run(experiment.finetune, "probe_tiny.yaml", settings, **{key: value}),
+        f"{key} {value}: the encoder of a probe never learns",
+    )
+
+
 def test_fine_tuning_moves_an_encoder_that_is_not_frozen(
     _corpus_template, pretrained, tmp_path
 ):

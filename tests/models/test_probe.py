@@ -87,6 +87,21 @@ def test_chunks_reach_every_layer(make_encoder):
     assert not torch.equal(states[3], probe.encode(*frames)[3])
 
 
+def test_training_hears_the_chunks_that_the_file_asks_for(load):
+    settings = dict(num_layers=1, d_model=16, nhead=2, d_ffn=32, normalize="global")
+    chunks = dict(chunk_prob=1.0, chunk_min=2, chunk_max=2, left_chunks_prob=0.0)
+    hparams = load("probe_tiny.yaml", **settings, **chunks).hparams
+    frontend, encoder = hparams["frontend"], hparams["encoder"]
+    frontend.estimate([torch.randn(8000)], seconds=1)
+    probe = hparams["model"](frontend=frontend, encoder=encoder, num_tokens=7)
+    probe.dropout.p = 0.0
+    wavs = 0.1 * torch.randn(1, 4800), torch.ones(1)
+    heard = probe.train()(*wavs).log_probs
+    probe.eval()
+    assert torch.equal(heard, probe(*wavs, chunk=make_chunk(2)).log_probs)
+    assert not torch.equal(heard, probe(*wavs).log_probs)
+
+
 def test_the_weights_of_the_layers_are_learnt(probe, wavs):
     log_probs, _ = probe(*wavs)
     (-log_probs[..., 1].sum()).backward()

@@ -65,7 +65,7 @@ KINDS = {
     "probe, shards": (
         "finetune",
         "probe_tiny.yaml",
-        FINETUNE | RANDOM | WORKER | dict(n_mels=40),
+        FINETUNE | RANDOM | WORKER | dict(n_mels=40, dropout=0.0),
         "shards",
     ),
 }
