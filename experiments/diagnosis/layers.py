@@ -5,8 +5,8 @@
     python experiments/diagnosis/layers.py --table
 
 The second command fits ``birq phones`` on test and scores it on train, keeps what it
-finds together with ``diagnosis/diagnosis.json`` in ``<name>.json``, beside this file, and
-prints the tables of all that is kept.
+finds together with ``diagnosis/diagnosis.json`` in ``<name>.json`` beside this
+file, and prints the tables of all that is kept.
 """
 
 import argparse
