@@ -16,6 +16,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.brains.interruption import Interruption, stop
 from speechbrain_birq.brains.memory import memory_told
+from speechbrain_birq.brains.opt_class import opt_class_named
 from speechbrain_birq.brains.progress import Progress, planned_steps
 from speechbrain_birq.brains.report_line import report_line
 from speechbrain_birq.brains.schedules import SpeechBrainSchedule, is_speechbrains
@@ -120,6 +121,11 @@ class SumBrain(sb.Brain):
         for optimizer in self.optimizers_dict.values():
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
+
+    def init_optimizers(self) -> None:
+        """Make the optimizer; a wrong argument of ``opt_class`` is named."""
+        with opt_class_named(self):
+            super().init_optimizers()
 
     def _compile(self):
         """``--compile``: the encoder, for every length; it is one graph.

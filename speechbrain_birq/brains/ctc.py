@@ -14,6 +14,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.brains.base import NOTHING_READ, SumBrain
 from speechbrain_birq.brains.memory import memory_told
+from speechbrain_birq.brains.opt_class import opt_class_named
 from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.brains.skipped_steps import refuse_divergence
 from speechbrain_birq.decoding.decoders import (
@@ -107,7 +108,9 @@ class CTCBrain(SumBrain):
 
     def init_optimizers(self) -> None:
         """Make one optimizer of ``parameter_groups``."""
-        self.optimizer = self.opt_class(self.parameter_groups())
+        groups = self.parameter_groups()
+        with opt_class_named(self):
+            self.optimizer = self.opt_class(groups)
         self.optimizers_dict = {"opt_class": self.optimizer}
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)

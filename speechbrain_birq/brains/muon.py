@@ -62,6 +62,8 @@ class Muon(torch.optim.Optimizer):
 
     Raises
     ------
+    TypeError
+        If ``hidden`` is no module.
     ValueError
         If the momentum is not in [0, 1), the factor is not above 0, or AdamW refuses
         its values.
@@ -89,6 +91,10 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
         fused: bool = False,
     ) -> None:
+        if not isinstance(hidden, torch.nn.Module):
+            raise TypeError(
+                f"hidden must be a module, such as !ref <encoder>, got {hidden!r}"
+            )
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         if not matrix_factor > 0:
