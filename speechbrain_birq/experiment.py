@@ -33,11 +33,11 @@ from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.refused_start import removed_if_refused
 from speechbrain_birq.checkpoints.run_folder import (
     architecture_text,
-    check_same_run,
     has_checkpoint,
     save_architecture,
 )
 from speechbrain_birq.checkpoints.run_lock import locked
+from speechbrain_birq.checkpoints.same_run import check_same_run
 from speechbrain_birq.config import build, configure, parse_arguments
 from speechbrain_birq.config.keys import PER_MACHINE
 from speechbrain_birq.config.loader import plain_value
@@ -248,7 +248,7 @@ def _started(argv, script):
         with locked(folder):
             with _folder_named():
                 begin_log(folder)
-            check_same_run(folder, resolved)
+            check_same_run(folder, text)
             check_same_settings(resolved, PER_MACHINE)
             warn_of_restarts()
             yield Experiment(hparams, options, folder, resolved, text, Path(path))

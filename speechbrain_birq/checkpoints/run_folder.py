@@ -1,4 +1,4 @@
-"""A run folder: what describes it, whether it resumes, and its safe loading."""
+"""A run folder: what describes it, and its safe loading."""
 
 import io
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,6 @@ from speechbrain_birq.checkpoints.stored_parts import (
     weights_allowed,
 )
 from speechbrain_birq.checkpoints.stored_values import StoredValues
-from speechbrain_birq.config.keys import KEYS, MAY_CHANGE, PATH
 from speechbrain_birq.errors import BadInput, from_user_code
 
 ARCHITECTURE = ("frontend", "encoder")
@@ -43,46 +42,6 @@ ARCHITECTURE = ("frontend", "encoder")
 def has_checkpoint(folder: str | Path) -> bool:
     """Return whether a run folder has a checkpoint, be it corrupt."""
     return any(Path(folder).glob("save/CKPT+*"))
-
-
-def check_same_run(folder: str | Path, resolved_yaml: str) -> None:
-    """Refuse to resume a run under settings that would make it another one.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The output folder; without a checkpoint in it there is nothing to resume.
-    resolved_yaml : str
-        HyperPyYAML text of the settings now.
-
-    Raises
-    ------
-    BadInput
-        Naming the first key that differs.
-    """
-    before = Path(folder) / "hyperparams.yaml"
-    if not before.is_file() or not has_checkpoint(folder):
-        return
-    old = read_stored(before, "give another --output_folder").scalars()
-    new = ruamel.yaml.YAML().load(resolved_yaml)
-    # Keys that came later are not in the file of an old run.
-    keys = (new.keys() & old.keys()) - MAY_CHANGE
-    for key in sorted(keys, key=lambda key: (key != "pretrained", key)):
-        values = old[key], new[key]
-        plain = all(isinstance(v, (str, int, float, type(None))) for v in values)
-        if plain and values[0] != values[1] and not _same_path(key, *values):
-            raise BadInput(
-                f"{folder} holds a run with {key}: {values[0]}, now it is {values[1]}: "
-                f"give another --output_folder, or the old value to resume"
-            )
-
-
-def _same_path(key, first, second):
-    """Whether two ways of writing lead to one folder: r/p0, r/p0/, a link to it."""
-    if key not in KEYS or KEYS[key].kind is not PATH:
-        return False
-    texts = isinstance(first, str) and isinstance(second, str)
-    return texts and Path(first).resolve() == Path(second).resolve()
 
 
 def save_architecture(resolved_yaml: str, path: str | Path) -> None:

@@ -221,9 +221,9 @@ KEYS = {
     "enhanced_weight": Key(PART, PRETRAIN),
     "anchor_weight": Key(PART, PRETRAIN),
     "epoch_counter": Key(PART, BOTH),
-    "checkpointer": Key(PART, BOTH, machine=True),
-    "train_logger": Key(PART, BOTH, optional=True, machine=True),
-    "run_log": Key(PART, BOTH, machine=True),
+    "checkpointer": Key(PART, BOTH, resume=True, machine=True),
+    "train_logger": Key(PART, BOTH, optional=True, resume=True, machine=True),
+    "run_log": Key(PART, BOTH, resume=True, machine=True),
 }
 MAY_CHANGE = frozenset(name for name, key in KEYS.items() if key.resume)
 PER_MACHINE = frozenset(name for name, key in KEYS.items() if key.machine)

@@ -96,7 +96,7 @@ def _walk(
 ) -> Iterator[tuple[str, str, Any, Any, bool]]:
     name, here = _followed(tree, name, here)
     if _is_part(here) and _is_part(there):
-        if not _same_class(_class(here), _class(there)):
+        if not same_class(_class(here), _class(there)):
             yield name, part, _short(here), _short(there), False
             return
         mine, theirs = _arguments(here), _arguments(there)
@@ -135,8 +135,14 @@ def _class(node):
     return tag_of(node).partition(":")[2]
 
 
-def _same_class(first, second):
-    """Classes of this package have a long and a short name."""
+def same_class(first: str, second: str) -> bool:
+    """Return whether two names mean one class; those of this package have several.
+
+    Example
+    -------
+    >>> same_class("speechbrain_birq.models.BiRQ", "speechbrain_birq.models.birq.BiRQ")
+    True
+    """
     both = (first, second)
     own = all(name.startswith(OWN_PACKAGE) for name in both)
     return first == second or (own and len({n.rpartition(".")[2] for n in both}) == 1)

@@ -14,10 +14,10 @@ from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.checkpointer import AtomicCheckpointer
 from speechbrain_birq.checkpoints.run_folder import (
     best_checkpoint,
-    check_same_run,
     load_architecture,
     load_weights,
 )
+from speechbrain_birq.checkpoints.same_run import check_same_run
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import SpeechEncoder, load_labeller
 from speechbrain_birq.inference.pretrained import pretraining_settings

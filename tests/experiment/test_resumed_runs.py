@@ -4,6 +4,7 @@ import json
 
 import pytest
 from small_runs import (
+    ROOT,
     assert_equal,
     finetune,
     pretrain,
@@ -99,6 +100,54 @@ def test_another_width_in_the_same_folder_is_refused(
     )
     # What the folder says about its checkpoint is still true.
     assert {p: p.read_bytes() for p in own_pretrained.glob("*.yaml")} == before
+
+
+PARTS = {
+    "opt_class.momentum: 0.95, now it is 0.5": "opt_class: {momentum: 0.5}",
+    "now it is torch.optim.SGD": "opt_class: !name:torch.optim.SGD {momentum: 0.9}",
+    "lr_schedule: ": "lr_schedule: !new:speechbrain.nnet.schedulers.NoamScheduler "
+    "{lr_initial: 0.1, n_warmup_steps: 2}",
+    "label_terms: []": "label_terms: [!new:speechbrain_birq.models.UsageEntropy "
+    "{weight: 9.0, num_codebooks: 4, num_codes: 16}]",
+}
+
+
+def test_other_parts_in_the_same_folder_are_refused(
+    _corpus_template, own_pretrained, tmp_path, fails
+):
+    before = {p: p.read_bytes() for p in own_pretrained.glob("*.yaml")}
+    yaml, more = tmp_path / "mine.yaml", dict(optimizer_step_limit=5)
+    for words, line in PARTS.items():
+        yaml.write_text(f"!include:{ROOT}/hparams/birq_tiny.yaml\n{line}\n")
+        fails(
+            lambda: pretrain(_corpus_template, own_pretrained, yaml=yaml, **more),
+            str(own_pretrained),
+            words,
+            "another --output_folder",
+        )
+    assert {p: p.read_bytes() for p in own_pretrained.glob("*.yaml")} == before
+
+
+def test_what_may_change_of_a_run_changes(_corpus_template, tmp_path):
+    """Parts of one's own that follow from it, too."""
+    yaml, run = tmp_path / "mine.yaml", tmp_path / "run"
+    line = "enhanced_weight: {steps: !ref <total_steps> // 4}"
+    yaml.write_text(f"!include:{ROOT}/hparams/birq_tiny.yaml\n{line}\n")
+    pretrain(_corpus_template, run, yaml=yaml, optimizer_step_limit=3)
+    more = dict(batch_seconds=3, total_steps=3000, number_of_epochs=3)
+    pretrain(_corpus_template, run, yaml=yaml, optimizer_step_limit=5, **more)
+    results = json.loads((run / "results.json").read_text())
+    assert results["steps"] == 5
+
+
+def test_a_fine_tuning_resumes_with_the_model_that_it_adopted(
+    corpus, pretrained, tmp_path
+):
+    for limit in (2, 4):
+        more = dict(pretrained=pretrained[0], number_of_epochs=limit)
+        finetune(corpus, tmp_path / "run", optimizer_step_limit=limit, **more)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["steps"] == 4
 
 
 def test_from_scratch_then_pretrained_in_one_folder_is_refused(
