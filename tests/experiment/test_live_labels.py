@@ -42,7 +42,7 @@ def test_the_running_mean_of_the_labels_is_saved(live):
 def test_the_labels_of_the_run_need_no_terms(live):
     model = load_labeller(live[0], 1)
     assert len(model.label_terms) == 0
-    assert model.label_norm.kind == "utterance"
+    assert model.label_norm.kind == "channel"
 
 
 PLAN = ROOT / "experiments/labels/live.yaml"
@@ -59,7 +59,7 @@ def test_an_arm_of_the_search_trains(_corpus_template, tmp_path, arm):
 
 
 def test_the_shipped_file_is_the_arm_that_was_measured():
-    settings = dict(ARMS["live_terms"], output_folder="run")
+    settings = dict(ARMS["live_terms_channel"], output_folder="run")
     arm = configure(PLAN.with_suffix("") / settings.pop("yaml"), settings)
     shipped = configure("birq_live_tiny", dict(output_folder="run"))
     assert shipped.keys() == arm.keys()
