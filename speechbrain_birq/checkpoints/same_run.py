@@ -16,7 +16,7 @@ from speechbrain_birq.config.same_model import same_class
 from speechbrain_birq.errors import BadInput
 
 ADVICE = "give another --output_folder"
-MAX_SHOWN = 80  # characters of a value in the message
+MAX_SHOWN = 200  # characters of a value in the message: a path is longer than a name
 NOT_GIVEN = "not given"
 PLAIN = (str, int, float, type(None))
 UNKNOWN = object()  # only HyperPyYAML could tell the value, by running code
