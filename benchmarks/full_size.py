@@ -12,9 +12,8 @@ by then.
 
 import argparse
 import json
+import multiprocessing
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,15 +30,14 @@ UTTERANCE = 10  # seconds; a longer batch holds several utterances
 def main():
     """Run every model and print the table."""
     options = arguments()
-    if options.child:
-        print(json.dumps(measure(options.only, options)))
-        return
+    # Every process begins with the imports made, and with nothing of another model.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["speechbrain_birq.experiment", "torch._dynamo"])
     print(COLUMNS.format("model", "parameters, M", "step, s", "memory, GB", "F", "G"))
     rows = []
     for name in [options.only] if options.only else NAMES:
-        command = [sys.executable, *sys.argv, "--child", "--only", name]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        row = json.loads(done.stdout.splitlines()[-1])
+        with context.Pool(1) as pool:
+            row = pool.apply(measure, (name, options))
         rows.append(row)
         print(COLUMNS.format(*(shown(value) for value in row.values())), flush=True)
     if options.json:
@@ -58,7 +56,6 @@ def arguments():
     parser.add_argument("--encoder_kind", help="another encoder than the YAML's")
     parser.add_argument("--tiny", action="store_true", help="two narrow layers")
     parser.add_argument("--json", help="file for the rows")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

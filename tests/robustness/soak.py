@@ -99,9 +99,12 @@ class Soak:
         "train" and "dev" -> name of the split
     seed : int
         Seed of what is killed and when.
+    longest : float
+        Seconds from a start to its kill, at most.
     """
 
-    def __init__(self, folder, corpus, splits, seed):
+    def __init__(self, folder, corpus, splits, seed, longest):
+        self.longest = longest
         self.folder, self.corpus, self.splits = folder, corpus, splits
         self.random = random.Random(seed)
         audio = filter(is_audio, (corpus / splits["train"]).rglob("*"))
@@ -132,9 +135,10 @@ class Soak:
 
     def moment(self):
         """Seconds until the next kill: often within a training, at times before it."""
+        quarter = self.longest / 4
         if self.random.random() < 0.2:
-            return self.random.uniform(0, 15)
-        return self.random.uniform(15, 60)
+            return self.random.uniform(0, quarter)
+        return self.random.uniform(quarter, self.longest)
 
     def start(self, name, epochs):
         """The ordinary command, in a session of its own."""
@@ -308,6 +312,9 @@ def arguments():
     parser.add_argument("--train_split", default="train")
     parser.add_argument("--valid_split", default="dev")
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
+    parser.add_argument(
+        "--longest", type=float, default=60, help="seconds until a kill, at most"
+    )
     return parser.parse_args()
 
 
@@ -322,7 +329,7 @@ def main():
         else:
             write_tones(corpus)
             splits = {split: split for split in SPLITS}
-        soak = Soak(folder, corpus, splits, options.seed)
+        soak = Soak(folder, corpus, splits, options.seed, options.longest)
         stormy = soak.killed(options.minutes)
         epochs = max(epoch for epoch, _ in stormy.batches)
         calm = soak.finish("calm", epochs)

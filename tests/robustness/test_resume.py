@@ -40,7 +40,7 @@ RANDOM = dict(
 CHUNKS = dict(chunk_prob=0.5, chunk_min=2, chunk_max=4)
 NOISE = dict(label_norm="channel", label_noise=True, temperature=1.0, log_interval=2)
 REFITTED = dict(fit_seconds=3, refit_steps=2)
-# A worker imports everything once more at every start: half of the kinds have one.
+# Half of the kinds read audio in a process of its own.
 WORKER = dict(num_workers=1)
 # kind -> function, YAML, settings, what it reads
 KINDS = {
@@ -104,13 +104,22 @@ def train(kind, data, folder, point=None, times=1, number=signal.SIGKILL):
         os.dup2(told.fileno(), 1)
         os.dup2(told.fileno(), 2)
     torch.set_num_threads(1)
+    # Its loaders would take the fork server for their workers, unlike a user's.
+    multiprocessing.set_start_method("fork", force=True)
     if point is not None:
         _signal_at(*POINTS[point], times, number)
     function, yaml, settings, _ = KINDS[kind]
     settings = settings | dict(data_folder=data, output_folder=folder)
     argv = [f"--{key}={value}" for key, value in settings.items() if value is not None]
     main = getattr(experiment, function)
-    main(prepare_librispeech, [str(ROOT / "hparams" / yaml), "--noprogressbar", *argv])
+    try:
+        main(
+            prepare_librispeech,
+            [str(ROOT / "hparams" / yaml), "--noprogressbar", *argv],
+        )
+    finally:  # this process has no atexit, which does it for a user's
+        for worker in multiprocessing.active_children():
+            worker.kill()
 
 
 def _signal_at(owner, name, times, number):

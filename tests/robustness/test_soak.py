@@ -12,7 +12,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 def test_half_a_minute_of_kills_leaves_the_weights_of_a_calm_run():
     done = subprocess.run(
-        [sys.executable, "tests/robustness/soak.py", "--minutes", "0.4"],
+        [
+            sys.executable,
+            "tests/robustness/soak.py",
+            *("--minutes", "0.4", "--longest", "20"),
+        ],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -26,5 +30,5 @@ def test_half_a_minute_of_kills_leaves_the_weights_of_a_calm_run():
     table = {name: value.strip() for name, value in table.items()}
     assert table["hashes equal"] == table["same batches"] == "yes"
     assert table["utterances lost"] == "0 (calm run 0)"
-    assert int(table["starts again"]) >= 1
+    assert int(table["starts again"]) >= 2
     assert int(table["batches skipped"].split()[0]) >= 1
