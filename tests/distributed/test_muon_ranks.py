@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from gloo_ranks import on_two_ranks
 from small_brains import muon
 
 from speechbrain_birq.brains import muon as module
@@ -55,7 +55,7 @@ def work(rank, folder, made):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("muon")
-    multiprocessing.spawn(work, (folder, layers()), nprocs=2)
+    on_two_ranks(work, folder, layers())
     return [torch.load(folder / FOUND.format(rank)) for rank in (0, 1)]
 
 

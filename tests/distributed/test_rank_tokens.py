@@ -5,7 +5,7 @@ import os
 import pytest
 import sentencepiece
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from gloo_ranks import on_two_ranks
 
 from speechbrain_birq.data.manifest import Utterance, write_manifest
 from speechbrain_birq.decoding.texts import run_tokens
@@ -46,7 +46,7 @@ def test_the_first_rank_alone_makes_sentencepiece_tokens(tmp_path):
     (tmp_path / "run").mkdir()
     rows = [Utterance(f"u{n}", 9.0, "a.wav", "s", text) for n, text in enumerate(TEXTS)]
     write_manifest(tmp_path / "train.csv", rows)
-    multiprocessing.spawn(work, (tmp_path,), nprocs=2)
+    on_two_ranks(work, tmp_path)
     assert [path.name for path in tmp_path.glob("made_by_*")] == ["made_by_0"]
     first, second = ((tmp_path / f"numbers_{rank}").read_text() for rank in (0, 1))
     assert first == second

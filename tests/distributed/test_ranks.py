@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from gloo_ranks import on_two_ranks
 from small_brains import Masks, batch_of, example, no_speech, pretraining
 from speechbrain.core import Stage
 from speechbrain.utils.run_opts import RunOptions
@@ -62,6 +62,7 @@ VALIDATIONS = {
     "validation with noise": dict(mask_noise_std=0.1, noise=True),
     "validation with statistics": dict(label_norm="channel"),
 }
+MODELS = "models.pt"  # a file: a fork server is sent 256 tensors at most
 FITTED = ("conformer", "block_conformer")
 SETTINGS = "lr: {}\ndata_folder: /scratch/{}\n"
 NAMES = ["utterance-1", "utterance-2", "utterance-3"]
@@ -188,10 +189,10 @@ def fitted_codes(model, rank):
     return model.enhanced_quantizer.codebook.codes
 
 
-def work(rank, folder, models):
+def work(rank, folder):
     """Run all cases on one of two ranks."""
     torch.set_num_threads(1)
-    models = copy.deepcopy(models)  # spawn lets both ranks share the memory
+    models = torch.load(folder / MODELS, weights_only=False)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}  # as torchrun does
     where = f"file://{folder}/rendezvous"
     # Ranks that wait for each other in vain shall fail, not hang.
@@ -246,7 +247,8 @@ def found(folder, fresh):
         names = [*STEPS, *VALIDATIONS, *FITTED, "codebook", "random"]
         names += ["skipped, sgd", "skipped, fused"]
         models = {name: fresh(name) for name in names}
-        multiprocessing.spawn(work, (folder, models), nprocs=2)
+        torch.save(models, folder / MODELS)
+        on_two_ranks(work, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 

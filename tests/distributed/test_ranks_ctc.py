@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
+from gloo_ranks import on_two_ranks
 from small_brains import TOKENS, Log, batch_of, constant, example
 from speechbrain.core import Stage
 from speechbrain.utils.epoch_loop import EpochCounter
@@ -100,7 +100,7 @@ def folder(tmp_path_factory):
 def found(folder, model):
     """Results of the two ranks, which are started once."""
     if not (folder / "0.pt").exists():
-        multiprocessing.spawn(work, (folder, model), nprocs=2)
+        on_two_ranks(work, folder, model)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gloo_ranks import IMPORTS
 from small_runs import FINETUNE, PRETRAIN, ROOT
 
 from speechbrain_birq import experiment
@@ -140,8 +141,7 @@ def start(_corpus_template, tmp_path_factory):
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     context = multiprocessing.get_context("forkserver")
-    # torch imports the latter with its first optimiser: seconds in every process.
-    context.set_forkserver_preload(["test_resume", "torch._dynamo"])
+    context.set_forkserver_preload(["test_resume", *IMPORTS])
     shards = tmp_path_factory.mktemp("shards")
     shard_corpus(_corpus_template, shards, shard_hours=0.0007)  # 3 shards in train
     data = {"corpus": _corpus_template, "shards": shards}
