@@ -34,6 +34,7 @@ from speechbrain_birq.checkpoints.refused_start import removed_if_refused
 from speechbrain_birq.checkpoints.run_folder import (
     architecture_text,
     has_checkpoint,
+    has_scored_checkpoint,
     save_architecture,
 )
 from speechbrain_birq.checkpoints.run_lock import locked
@@ -275,6 +276,11 @@ def _check_options(options, folder, script):
         raise BadInput("--test_only: a pretraining has no test split to score")
     if options.test_only and not resumed:
         raise BadInput(f"--test_only: no checkpoint in {folder}/save, so train first")
+    if options.test_only and not has_scored_checkpoint(folder):
+        raise BadInput(
+            f"--test_only: no checkpoint in {folder}/save was validated yet, so train "
+            f"on: give the command without --test_only"
+        )
     if options.debug and (resumed or (folder / "hyperparams.yaml").exists()):
         raise BadInput(
             f"--debug_persistently: {folder} holds a run: give another --output_folder"

@@ -42,9 +42,9 @@ PARTS = {
     "labels": "frontend",
     "objectives": "frontend",
     "masking": "frontend",
-    "frontend": "channel_statistics filterbank full_precision",
+    "frontend": "channel_statistics filterbank",
     "channel_statistics": "",
-    "filterbank": "",
+    "filterbank": "full_precision",
     "full_precision": "",
 }
 

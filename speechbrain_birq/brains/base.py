@@ -116,7 +116,9 @@ class SumBrain(sb.Brain):
             logger.info("resumed after step %s", f"{self.optimizer_step:,}")
         if self.speechbrains_schedule:
             self.schedule = SpeechBrainSchedule(
-                self.hparams.lr_schedule, self.optimizer.defaults["lr"]
+                self.hparams.lr_schedule,
+                self.optimizer.defaults["lr"],
+                self.optimizer.param_groups[0],
             )
         for optimizer in self.optimizers_dict.values():
             for group in optimizer.param_groups:

@@ -70,7 +70,9 @@ class LabelFitting:
             self._fit(model, kinds, speech())
         for name in (*kinds.values(), "label_norm"):
             part = getattr(model, name)
-            part.load_state_dict(ddp_broadcast(part.state_dict()))
+            # On the CPU: other ranks would unpickle them on the first one's GPU.
+            state = {key: value.cpu() for key, value in part.state_dict().items()}
+            part.load_state_dict(ddp_broadcast(state))
 
     def _due(self, model, step, enhanced):
         times = {"anchor": 1}

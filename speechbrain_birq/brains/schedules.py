@@ -38,6 +38,11 @@ class Ramp:
         FROM_0.check("a Ramp", value=value, steps=steps, start=start)
         self.value, self.steps, self.start = value, steps, start
 
+    @property
+    def largest(self) -> float:
+        """Largest weight of all steps."""
+        return max(self.value, self.start) if self.steps else self.value
+
     def __call__(self, step: int) -> float:
         """Return the weight at an optimizer step."""
         if step >= self.steps:
@@ -128,6 +133,7 @@ class SpeechBrainSchedule:
 
     SpeechBrain's schedulers write one rate into every parameter group. Here each group
     keeps its own rate, and the scheduler's rate over ``lr`` is their common factor.
+    Some change the rate they find, so it is kept: where a checkpoint has it, too.
 
     Arguments
     ---------
@@ -135,6 +141,9 @@ class SpeechBrainSchedule:
         Takes ``(opt)`` or ``(opt, num_updates)``.
     lr : float
         Rate of the optimizer, which the scheduler should have got, too.
+    group : dict, optional
+        Parameter group of the optimizer, in which the scheduler's rate is kept as
+        ``schedule_lr``.
 
     Example
     -------
@@ -144,15 +153,23 @@ class SpeechBrainSchedule:
     [0.25, 0.5, 0.75, 1.0, 0.894, 0.816]
     """
 
-    def __init__(self, scheduler: Callable[..., Any], lr: float) -> None:
+    def __init__(
+        self,
+        scheduler: Callable[..., Any],
+        lr: float,
+        group: dict[str, Any] | None = None,
+    ) -> None:
         self.scheduler, self.lr = scheduler, lr
+        self.group = {} if group is None else group
         self.counts = "num_updates" in inspect.signature(scheduler).parameters
 
     def __call__(self, step: int, epochs: float) -> float:
         """Return the factor; a scheduler that counts its calls counts this one."""
-        optimizer = SimpleNamespace(param_groups=[{"lr": self.lr}])
+        seen = {"lr": self.group.get("schedule_lr", self.lr)}
+        optimizer = SimpleNamespace(param_groups=[seen])
         self.scheduler(optimizer, *([step + 1] if self.counts else []))
-        return optimizer.param_groups[0]["lr"] / self.lr
+        self.group["schedule_lr"] = seen["lr"]
+        return seen["lr"] / self.lr
 
 
 def is_speechbrains(schedule: Callable[..., Any]) -> bool:

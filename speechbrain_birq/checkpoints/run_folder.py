@@ -1,6 +1,7 @@
 """A run folder: what describes it, and its safe loading."""
 
 import io
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ ARCHITECTURE = ("frontend", "encoder")
 def has_checkpoint(folder: str | Path) -> bool:
     """Return whether a run folder has a checkpoint, be it corrupt."""
     return any(Path(folder).glob("save/CKPT+*"))
+
+
+def has_scored_checkpoint(folder: str | Path) -> bool:
+    """Return whether a run has a checkpoint of a validation with an error rate."""
+    folders = sorted(Path(folder).glob("save/CKPT+*"))
+    return any(smallness(c, "cer") < math.inf for c in describe(folders))
 
 
 def save_architecture(resolved_yaml: str, path: str | Path) -> None:

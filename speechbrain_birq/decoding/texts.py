@@ -96,22 +96,26 @@ def check_texts(
         samples -> frames
     stage : str
         ``train``: unknown letters are refused. ``train``, ``valid``: it is refused if
-        every text is too long, because there is no loss then.
+        every text is too long or has no token, because there is no loss then.
 
     Raises
     ------
     BadInput
     """
-    total, unspellable, too_long, letters = 0, [], [], set()
+    total, learnable, unspellable, too_long, letters = 0, 0, [], [], set()
     for name, samples, text in utterances:
         total += 1
+        encoded = tokens.encode(text)
         if unknown := tokens.unknown(text):
             unspellable.append(name)
             letters |= unknown
-        if frames_needed(tokens.encode(text)) > num_frames(samples):
+        if frames_needed(encoded) > num_frames(samples):
             too_long.append(name)
-    _unspellable(split, unspellable, letters, total, stage)
-    _too_long(split, too_long, total, stage)
+        elif len(encoded):
+            learnable += 1
+    useless = stage != "test" and not learnable
+    _unspellable(split, unspellable, letters, total, stage, useless)
+    _too_long(split, too_long, total, useless)
 
 
 def frames_needed(tokens: torch.Tensor) -> int:
@@ -125,7 +129,7 @@ def frames_needed(tokens: torch.Tensor) -> int:
     return len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
 
 
-def _unspellable(split, names, letters, total, stage):
+def _unspellable(split, names, letters, total, stage, useless):
     if not names:
         return
     found = (
@@ -138,17 +142,22 @@ def _unspellable(split, names, letters, total, stage):
             f"{found}: the tokens are those of the run's checkpoint; restore its "
             f"corpus, or give another --output_folder"
         )
+    if useless:
+        raise BadInput(
+            f"{found}, and no text is left to compute a loss of: write it with the "
+            f"letters of the training texts, such as capitals"
+        )
     logger.warning("%s: these letters count as errors", found)
 
 
-def _too_long(split, names, total, stage):
+def _too_long(split, names, total, useless):
     if not names:
         return
     found = (
         f"{len(names)} of {total} texts of the split {split!r} have more tokens than "
         f"their audio has frames: {some_of(names)}"
     )
-    if len(names) == total and stage != "test":
+    if useless:
         raise BadInput(
             f"{found}: take sentencepiece tokens, a front end with a lower stack, or "
             f"other transcripts"

@@ -7,6 +7,8 @@ import torch
 from speechbrain.lobes.features import Fbank
 from speechbrain.processing.features import Filterbank
 
+from speechbrain_birq.models.full_precision import full_precision
+
 
 class FixedFilterbank(Filterbank):
     """SpeechBrain's filters, computed once; its own computes them in each forward."""
@@ -15,7 +17,9 @@ class FixedFilterbank(Filterbank):
 
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
         """Compute decibels: (B, frames, n_fft // 2 + 1) -> (B, frames, n_mels)."""
-        return self._amplitude_to_DB(torch.matmul(spectrogram, self.matrix))
+        with full_precision(spectrogram.device):
+            energies = torch.matmul(spectrogram, self.matrix)
+        return self._amplitude_to_DB(energies)
 
 
 class LogMelFilterbank(Fbank):

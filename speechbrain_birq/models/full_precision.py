@@ -1,11 +1,41 @@
-"""Modules whose numbers stay in float32 when a model is moved to half precision."""
+"""Computations and modules that stay in float32 beside a model in lower precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 HALF = (torch.float16, torch.bfloat16)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Compute with all 24 bits of float32, whatever the training's precision.
+
+    Autocast rounds operands to bfloat16 or float16. Without autocast a GPU rounds those
+    of matrix products to TF32's 11 bits, because SpeechBrain switches that on when it
+    is imported. In either precision some frames get other labels than on a CPU.
+
+    Arguments
+    ---------
+    device : torch.device
+        Of the operands.
+
+    Example
+    -------
+    >>> ones = torch.ones(1, 1)
+    >>> with torch.autocast("cpu", torch.bfloat16), full_precision(ones.device):
+    ...     (ones @ ones).dtype
+    torch.float32
+    """
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 class FullPrecision(torch.nn.Module):

@@ -6,6 +6,8 @@ import torch
 from torch.nn.functional import one_hot
 from torch.utils.checkpoint import checkpoint
 
+from speechbrain_birq.models.full_precision import full_precision
+
 
 class Objective(NamedTuple):
     """Sums over the masked frames of a batch, per codebook, on the device.
@@ -91,7 +93,8 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def _against(labels, log_probs):
     if labels.dim() == log_probs.dim():
         # vecdot and not a product and a sum, because (M, G, N) is large.
-        return -torch.linalg.vecdot(labels, log_probs).sum(0)
+        with full_precision(log_probs.device):
+            return -torch.linalg.vecdot(labels.float(), log_probs).sum(0)
     return -log_probs.gather(-1, labels.unsqueeze(-1)).sum((0, 2))
 
 

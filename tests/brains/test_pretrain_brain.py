@@ -39,6 +39,12 @@ def test_schedules_reach_the_optimiser_and_the_weights(make_brain):
     assert [row["lr"] for row in rows] == pytest.approx(rates)
 
 
+def test_a_weight_that_falls_to_0_has_enhanced_labels_until_then(make_brain):
+    brain = make_brain(enhanced_weight=Ramp(value=0.0, steps=4, start=0.5))
+    feed(brain, batch_of(UNEQUAL[1]))
+    assert brain.hparams.run_log.rows[-1]["F"] > 0
+
+
 def test_the_reported_loss_is_the_one_that_was_minimised(make_brain):
     brain = make_brain(enhanced_weight=Ramp(value=2.0, steps=2))
     for _ in range(3):

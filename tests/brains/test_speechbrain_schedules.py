@@ -7,6 +7,7 @@ import torch
 from small_runs import assert_equal, finetune, pretrain, weights
 from speechbrain.nnet.schedulers import (
     CyclicLRScheduler,
+    IntervalScheduler,
     LinearNoamScheduler,
     NewBobScheduler,
     NoamScheduler,
@@ -20,6 +21,10 @@ SCHEDULERS = {
     "noam": lambda: NoamScheduler(LR, 4),
     "linear": lambda: LinearNoamScheduler(LR, 3, 5),
     "cool": lambda: WarmCoolDecayLRSchedule(LR, 3, 4, 12),
+    # It leaves the rate as it finds it, except at these steps.
+    "interval": lambda: IntervalScheduler(
+        [{"steps": 1 + 2 * n, "lr": LR / 2**n} for n in range(6)]
+    ),
 }
 
 
@@ -36,6 +41,28 @@ def test_rates_are_those_of_speechbrain(name):
     schedule = SpeechBrainSchedule(SCHEDULERS[name](), LR)
     assert [LR * schedule(step, 0.0) for step in range(12)] == pytest.approx(expected)
     assert len(set(expected)) > 5
+
+
+def test_a_rate_that_is_kept_between_steps_survives_a_resume(tmp_path):
+    straight, first, second = (SCHEDULERS["interval"]() for _ in range(3))
+    schedule, group = SpeechBrainSchedule(straight, LR), {}
+    expected = [schedule(step, 0.0) for step in range(8)]
+    schedule = SpeechBrainSchedule(first, LR, group)
+    found = [schedule(step, 0.0) for step in range(4)]
+    first.save(tmp_path / "schedule.ckpt")
+    second.load(tmp_path / "schedule.ckpt")
+    schedule = SpeechBrainSchedule(second, LR, dict(group))
+    assert found + [schedule(step, 0.0) for step in range(4, 8)] == expected
+
+
+def test_the_optimizer_keeps_the_rate_of_the_schedule(make_ctc):
+    brain = make_ctc(
+        opt_class=lambda groups: torch.optim.SGD(groups, lr=LR),
+        lr_schedule=NoamScheduler(LR, 4),
+    )
+    brain._set_learning_rates(brain.optimizer)
+    kept = brain.optimizer.state_dict()["param_groups"][0]["schedule_lr"]
+    assert kept == pytest.approx(LR / 4)
 
 
 def test_each_group_keeps_its_own_rate(make_ctc):

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import re
+import shutil
 
 import pytest
 from small_runs import FINETUNE, finetune, log, pretrain, run
 
 from speechbrain_birq import experiment
+from speechbrain_birq.checkpoints import files
 
 
 def contents(folder):
@@ -88,6 +91,23 @@ def test_test_only_scores_a_new_split(_corpus_template, finished):
     after = json.loads(log_of_results(finished))
     assert after.keys() - before.keys() == {"dev"}
     assert {key: after[key] for key in before} == before
+
+
+def test_test_only_before_the_first_validation_is_refused(
+    _corpus_template, finished, tmp_path, fails
+):
+    run = shutil.copytree(finished, tmp_path / "run")
+    for path in run.glob("save/CKPT+*/CKPT.yaml"):
+        path.write_text(re.sub(r"^cer: .*\n", "", path.read_text(), flags=re.M))
+        files.seal(path.parent)
+    before = contents(run)
+
+    def start():
+        main = experiment.finetune
+        flagged(main, "ctc_tiny.yaml", _corpus_template, run, "--test_only")
+
+    fails(start, "--test_only", "was validated yet")
+    assert contents(run) == before
 
 
 @pytest.mark.parametrize("script", ["pretrain", "finetune"])

@@ -5,6 +5,7 @@ mixes devices fails, and so does whatever needs a value on the CPU, which on a G
 for all work so far. Backward passes do not run: they ask for a real device.
 """
 
+import sys
 from contextlib import contextmanager, nullcontext
 
 import pytest
@@ -18,6 +19,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from speechbrain_birq.brains.label_fitting import LabelFitting
 from speechbrain_birq.models.ctc import CTCModel
 from speechbrain_birq.models.encoders.chunking import make_chunk
 from speechbrain_birq.models.encoders.inputs import ConvolutionalInput
@@ -176,6 +178,23 @@ def test_fitted_labels(make_model, gpu, projection, l2_normalize):
             assert_on_gpu([fitted.projection, fitted.codebook.codes])
     with gpu(model):
         assert_on_gpu(model(*batch(), False, num_masked=MASKED))
+
+
+def test_codes_are_sent_to_other_ranks_from_the_cpu(make_model, gpu, monkeypatch):
+    model, sent = make_model(), []
+    codebook = Codebook(num_codes=16, code_dim=8)
+    fitted = FittedQuantizer(input_dim=40, codebook=codebook, seed=1, codes="centroids")
+    model.anchor_quantizer = fitted
+    fitting = LabelFitting(seconds=1, batch_seconds=1)
+    # These three wait for the device, and so do not run on a GPU that is not there.
+    monkeypatch.setattr(fitting, "_due", lambda *_: {"anchor": "anchor_quantizer"})
+    monkeypatch.setattr(fitting, "_fit", lambda *_: None)
+    monkeypatch.setattr(fitted, "load_state_dict", lambda _: None)
+    module = sys.modules[LabelFitting.__module__]
+    monkeypatch.setattr(module, "ddp_broadcast", lambda s: sent.append(s) or s)
+    with gpu(model, copies=True):
+        fitting(model, 0, list, enhanced=False)
+    assert {value.device.type for state in sent for value in state.values()} == {"cpu"}
 
 
 ENCODERS = [

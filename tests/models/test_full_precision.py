@@ -1,7 +1,9 @@
-"""A model moved to half precision keeps its filters, projections and codes."""
+"""Filters, projections and codes in half precision, labels beside TF32."""
 
 import pytest
 import torch
+
+from speechbrain_birq.models.labels.k_means import nearest
 
 KEPT = ("frontend", "anchor_quantizer", "enhanced_quantizer")
 
@@ -19,3 +21,35 @@ def test_half_precision_does_not_round(part, move, make_model):
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, atol=0, rtol=0)
     assert next(model.encoder.parameters()).dtype in (torch.float16, torch.bfloat16)
+
+
+@pytest.fixture
+def tf32():
+    """TF32 is on, as it is once SpeechBrain is imported."""
+    matmul = torch.backends.cuda.matmul  # monkeypatch would delete the attribute
+    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    yield
+    matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("product", ["matmul", "einsum", "cdist"])
+def test_products_that_decide_labels_are_not_rounded_to_tf32(
+    product, make_model, monkeypatch, tf32
+):
+    model, matmul = make_model(), torch.backends.cuda.matmul
+    inputs = torch.randn(2, 8000), torch.ones(2)
+    call = {
+        "matmul": lambda: model.frontend(*inputs),
+        "einsum": lambda: model.anchor_quantizer(torch.randn(5, 40)),
+        "cdist": lambda: nearest(torch.randn(5, 4), torch.randn(8, 4)),
+    }[product]
+    original, seen = getattr(torch, product), []
+
+    def spied(*args, **kwargs):
+        seen.append(matmul.allow_tf32)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(torch, product, spied)
+    call()
+    assert seen and not any(seen)
+    assert matmul.allow_tf32

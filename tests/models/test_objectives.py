@@ -110,6 +110,16 @@ def test_cross_entropy_of_bfloat16_logits_is_float32():
     )
 
 
+def test_autocast_does_not_round_the_loss_of_soft_labels():
+    """``vecdot`` is one of the products that autocast rounds."""
+    logits = torch.randn(4000, 1, N).bfloat16()
+    soft = torch.randn(4000, 1, N).softmax(-1)
+    expected = cross_entropy(logits, soft)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = cross_entropy(logits, soft)
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_objective_holds_the_sums_of_both_losses(groups, shared):

@@ -39,6 +39,16 @@ def test_texts_of_another_alphabet_are_refused_in_a_resume(corpus, tmp_path, fai
     )
 
 
+def test_validation_texts_of_other_letters_only_are_refused(corpus, tmp_path, fails):
+    transcribe(corpus, "dev", lambda words: words.replace(" ", "").lower())
+    fails(
+        lambda: finetune(corpus, tmp_path / "run", n_mels=40),
+        "'dev' have letters that are no tokens",
+        "no text is left",
+        "such as capitals",
+    )
+
+
 def test_letters_and_long_texts_are_named_once_a_split(corpus, tmp_path):
     transcribe(corpus, "test", lambda words: words.replace("O", "Ø"))
     (corpus / "test/31/1/31-1.trans.txt").write_text("31-1-0000 42\n")

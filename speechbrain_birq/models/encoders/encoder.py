@@ -1,5 +1,6 @@
 """SpeechBrain's encoders behind one interface: padding, early exit, chunks."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         Dropout rate of all layers.
     attention_type : str, optional
         ``RoPEMHA`` (rotary, PyTorch's fused attention; the default), ``RelPosMHAXL``
-        (2.6 times slower on a CPU) or ``regularMHA`` (sinusoids, at most 2,500 frames);
+        (2.6 times slower on a CPU) or ``regularMHA`` (sinusoids);
         a ``block_conformer`` has ``ShawMHA``.
     attention_window : int, optional
         Number of frames that a frame attends to, half of them on each side
@@ -164,7 +165,8 @@ class SpeechBrainEncoder(torch.nn.Module):
         ValueError
             If a chunk is given and the encoder cannot be run in chunks.
         """
-        *_, last = self._outputs(frames, lengths, num_layers, chunk)
+        # Not *_, last = ...: that would hold the outputs of all layers in memory.
+        (last,) = deque(self._outputs(frames, lengths, num_layers, chunk), maxlen=1)
         return self.norm(last) if num_layers is None else last
 
     def hidden_states(
@@ -260,9 +262,16 @@ class SpeechBrainEncoder(torch.nn.Module):
         for module in self.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = dropout
-            elif isinstance(getattr(module, "dropout", None), float):
+            elif isinstance(getattr(module, "dropout", None), int | float):
                 # Attention keeps the rate and passes it to a function.
                 setattr(module, "dropout", dropout)  # noqa: B010 (typed as a module)
+
+    def _absolute(self, states):
+        table = self.absolute_positions
+        if states.shape[1] > table.max_len:  # SpeechBrain's ends there
+            longer = PositionalEncoding(states.shape[2], states.shape[1])
+            table = longer.to(states.device)
+        return table(states)
 
     def last_layers(self, count: int) -> torch.nn.ModuleList:
         """Return the ``count`` last layers and the final normalization."""
@@ -279,7 +288,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         padding = ~valid
         states = self.input(frames, valid)
         if self.absolute_positions is not None:
-            states = states + self.absolute_positions(states)
+            states = states + self._absolute(states)
         positions = None
         if self.relative_positions is not None:
             positions = self.relative_positions(states)

@@ -3,6 +3,8 @@
 import torch
 from torch.nn.functional import normalize
 
+from speechbrain_birq.models.full_precision import full_precision
+
 POINTS_AT_ONCE = 4096  # 4 codebooks of 8,192 codes: half a gigabyte of distances
 
 
@@ -110,4 +112,5 @@ def centroids(
 def nearest(points: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """Return the nearest code of each point: (M, C), (N, C) -> (M,) int64."""
     parts = points.split(POINTS_AT_ONCE)
-    return torch.cat([torch.cdist(part, codes).argmin(1) for part in parts])
+    with full_precision(points.device):
+        return torch.cat([torch.cdist(part, codes).argmin(1) for part in parts])

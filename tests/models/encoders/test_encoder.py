@@ -1,5 +1,7 @@
 """Encoder: padding, early exit, hidden states, unsupported pairs."""
 
+import math
+import weakref
 from functools import partial
 
 import pytest
@@ -274,8 +276,9 @@ def test_a_convolution_over_a_wrong_stack_is_refused():
         ConvolutionalInput(input_dim=150, d_model=8)
 
 
+@pytest.mark.parametrize("before", [0.1, 0])
 @pytest.mark.parametrize("attention", ["RoPEMHA", "RelPosMHAXL", "regularMHA"])
-def test_set_dropout_equals_building_with_it(attention):
+def test_set_dropout_equals_building_with_it(attention, before):
     def dropouts(encoder):
         found = {}
         for name, module in encoder.named_modules():
@@ -286,11 +289,39 @@ def test_set_dropout_equals_building_with_it(attention):
 
     settings = dict(input_dim=8, num_layers=2, d_model=8, nhead=2, d_ffn=16)
     settings |= dict(kind="conformer", attention_type=attention)
-    changed = SpeechBrainEncoder(**settings, dropout=0.0)
+    changed = SpeechBrainEncoder(**settings, dropout=before)
     changed.set_dropout(0.3)
     built = dropouts(SpeechBrainEncoder(**settings, dropout=0.3))
     assert dropouts(changed) == built
     assert set(built.values()) == {0.3}
+
+
+def test_sinusoids_go_on_beyond_those_that_speechbrain_stores(make_encoder):
+    encoder = make_encoder("transformer", attention_type="regularMHA")
+    stored = encoder.absolute_positions.pe
+    signal = torch.randn(1, stored.shape[1] + 100, DIM)
+    encoder.layers = torch.nn.ModuleList()
+    states = encoder.hidden_states(signal, torch.tensor([signal.shape[1]]))[0]
+    added = states - encoder.input(signal, torch.ones(signal.shape[:2]).bool())
+    torch.testing.assert_close(added[:, : stored.shape[1]], stored, atol=1e-5, rtol=0)
+    position, rate = stored.shape[1] + 50, 10000 ** (-2 / encoder.output_dim)
+    expected = torch.tensor(math.sin(position * rate))
+    torch.testing.assert_close(added[0, position, 2], expected, atol=1e-3, rtol=0)
+
+
+def test_outputs_of_earlier_layers_do_not_stay_in_memory(make_encoder):
+    encoder, alive = make_encoder(num_layers=6), []
+
+    def count(module, inputs, output):
+        alive.append(weakref.ref(output[0]))
+        held.append(sum(one() is not None for one in alive))
+
+    held = []
+    for layer in encoder.layers:
+        layer.register_forward_hook(count)
+    with torch.no_grad():
+        encoder(torch.randn(1, 9, DIM), torch.tensor([9]))
+    assert len(held) == 6 and max(held) <= 2
 
 
 @pytest.mark.parametrize("every", [True, 2])
