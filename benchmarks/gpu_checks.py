@@ -23,6 +23,8 @@ SMALL = Size(num_layers=2, d_model=16, nhead=2, d_ffn=32)
 STEPS = 20
 # Labels as the paper prints them, and those of the shipped files.
 FORMS = {"printed": BIRQ, "shipped": SHIPPED}
+PIECE = 2048  # frames
+TIES = 1e-4  # share of the codes; with TF32 it would be ten times as many
 TOLERANCE = 0.02  # of the loss, after 20 steps in another precision
 
 
@@ -63,6 +65,19 @@ def precisions(options, folder) -> dict:
         if not abs(last / exact - 1) < TOLERANCE:
             raise SystemExit(f"{name}: loss {last} after {STEPS} steps, fp32 {exact}")
     return found
+
+
+def labels(options, folder) -> dict:
+    """Label frames of noise on the device and on the CPU: only ties may differ."""
+    step, _ = arm(BIRQ, options, folder)
+    quantizer = step.brain.model.anchor_quantizer
+    frames = torch.randn(PIECE if options.tiny else 20 * PIECE, quantizer.input_dim)
+    codes = [quantizer(part.to(options.device)).cpu() for part in frames.split(PIECE)]
+    exact = [quantizer.cpu()(part) for part in frames.split(PIECE)]
+    different = (torch.cat(codes) != torch.cat(exact)).double().mean().item()
+    if different > TIES:
+        raise SystemExit(f"{different:.2%} of the codes are not those of the CPU")
+    return {"frames": len(frames), "different": different}
 
 
 def waits(options, folder) -> dict:
@@ -132,7 +147,9 @@ def arm(kind, options, folder, size=SIZES["small"], **run_options):
     return build(kind, size, folder, options.device, **run_options), audio
 
 
-CHECKS = {check.__name__: check for check in (precisions, waits, one_rank, optimizers)}
+CHECKS = {
+    check.__name__: check for check in (precisions, labels, waits, one_rank, optimizers)
+}
 
 if __name__ == "__main__":
     main()

@@ -56,6 +56,7 @@ def test_the_tiny_form_runs_on_a_cpu(tmp_path):
     figures = {name: one["figures"] for name, one in found["sections"].items()}
     for form in ("printed", "shipped"):
         assert figures["one_rank"][form]["module"] == "DistributedDataParallel"
+    assert figures["labels"] == {"frames": 2048, "different": 0.0}
     assert set(figures["waits"]["losses"]) == {"printed", "shipped"}
     assert set(figures["precisions"]) == {"fp32", "bf16"}
     assert [row["model"] for row in figures["full_size"]] == [
