@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TypeVar
 
 import ruamel.yaml
@@ -103,7 +103,7 @@ def check_same_settings(resolved_yaml: str, per_machine: Set[str]) -> None:
         On every rank, naming the first key that differs.
     """
     settings = ruamel.yaml.YAML().load(resolved_yaml)
-    ranks = gathered({key: str(settings[key]) for key in settings.keys() - per_machine})
+    ranks = gathered({k: _text(settings[k]) for k in settings.keys() - per_machine})
     for rank, theirs in enumerate(ranks):
         for key in sorted(ranks[0].keys() | theirs.keys()):
             first, other = ranks[0].get(key), theirs.get(key)
@@ -152,6 +152,18 @@ def warn_of_restarts() -> None:
             "--max-restarts may fail: export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 "
             "before torchrun (docs/distributed.md)"
         )
+
+
+def _text(node):
+    """A value with its classes, which ruamel leaves out of ``str``."""
+    tag = getattr(getattr(node, "tag", None), "value", None)
+    if isinstance(node, Mapping):
+        text = f"{{{', '.join(f'{key}: {_text(node[key])}' for key in node)}}}"
+    elif isinstance(node, list):
+        text = f"[{', '.join(map(_text, node))}]"
+    else:
+        text = str(node)
+    return f"{tag} {text}" if tag else text
 
 
 def _short(value):

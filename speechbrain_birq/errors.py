@@ -157,7 +157,10 @@ def _sentence(error, main):
             f"num_workers or cache_audio_gb, {AGAIN}"
         )
     if isinstance(error, BadInput):
-        return str(error)
+        text = str(error)
+        if text.startswith("Caught BadInput in DataLoader worker"):
+            text = text.rpartition("BadInput: ")[2].strip()  # after its traceback
+        return text
     if not isinstance(error, OSError) or error.errno is None:
         return None
     frames = [frame for frame in _frames(error) if frame.f_code is not main.__code__]

@@ -209,6 +209,21 @@ def test_what_nobody_knows_is_left_to_python(error):
     assert caught.value is error
 
 
+def test_a_mistake_found_by_a_process_that_reads_is_one_sentence(fails):
+    class Data(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, number):
+            raise BadInput("utterance 7: no such thing")
+
+    @one_sentence
+    def main():
+        list(torch.utils.data.DataLoader(Data(), num_workers=1))
+
+    assert fails(main) == "error: utterance 7: no such thing"
+
+
 def test_ctrl_c_has_the_shells_status_and_its_place_in_the_log(run_log, capfd):
     with pytest.raises(SystemExit) as ended:
         raised(KeyboardInterrupt())()

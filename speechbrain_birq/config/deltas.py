@@ -173,23 +173,28 @@ def _keep_comment(tree, changes, key):
         own[2].value = text + "\n" + own[2].value.partition("\n")[2]
 
 
-def _include_parts(tree: CommentedMap, path: Path, place: str = "") -> None:
+def _include_parts(
+    tree: CommentedMap, path: Path, place: str = "", above: tuple[Path, ...] = ()
+) -> None:
     """Put what ``!include:`` names into the tree.
 
     References inside an included file mean its own keys, which lie below the key that
-    includes it from now on.
+    includes it from now on. ``above`` are the files that include this one.
     """
     for key, node in tree.items():
         here = f"{place}[{key}]" if place else str(key)
         name = included(node)
         if name is not None:
-            tree[key] = _part(node, path, name, here)
+            tree[key] = _part(node, path, name, here, above)
         elif isinstance(node, CommentedMap):
-            _include_parts(node, path, here)
+            _include_parts(node, path, here, above)
 
 
-def _part(node, path, name, place):
+def _part(node, path, name, place, above):
     part_path = path.parent / name
+    above = (*above, path.resolve())
+    if part_path.resolve() in above:
+        raise BadInput(f"{path} includes {part_path}, which includes it: drop one")
     part = read_tree(part_path)
     arguments = dict(node) if isinstance(node, dict) else {}
     for key in arguments:
@@ -201,6 +206,6 @@ def _part(node, path, name, place):
             inner.value = REFERENCE.sub(
                 lambda m: f"<{place}[{m[1]}]" if m[1] in own else m[0], inner.value
             )
-    _include_parts(part, part_path, place)
+    _include_parts(part, part_path, place, above)
     part.update(deepcopy(arguments))
     return part

@@ -94,6 +94,11 @@ def configure(
 def plain_value(tree: CommentedMap, key: str) -> Any:
     """Return a top-level value; references are followed, a lacking key is None.
 
+    Raises
+    ------
+    BadInput
+        If a reference leads nowhere, or to itself.
+
     Example
     -------
     >>> from speechbrain_birq.config.tree import parse
@@ -103,7 +108,14 @@ def plain_value(tree: CommentedMap, key: str) -> Any:
     """
     node = tree.get(key)
     text = expression(node)
-    return node if text is None else recursive_resolve(text, [], tree)
+    if text is None:
+        return node
+    try:
+        return recursive_resolve(text, [], tree)
+    except ValueError as error:
+        raise BadInput(f"{key}: {text}: {one_line(error)}") from error
+    except RecursionError as error:
+        raise BadInput(f"{key}: {text} refers to itself: give a value") from error
 
 
 def _read(path, overrides, script):
@@ -154,7 +166,7 @@ def build(tree: CommentedMap, path: str | Path) -> Configuration:
         return Configuration(hparams, resolved, text)
     except (
         *(TypeError, ValueError, AttributeError, ImportError),
-        *(RuntimeError, MemoryError),  # sizes that no tensor has
+        *(RuntimeError, MemoryError),  # sizes that no tensor has; RecursionError
     ) as error:
         if from_user_code(error):
             raise

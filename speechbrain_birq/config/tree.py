@@ -77,10 +77,14 @@ twice (again in line 1): keep one
     try:
         constructor, _ = yaml.get_constructor_parser(StringIO(text))
         node = yaml.composer.get_single_node()
-        _refuse_key_given_twice(node, where)
+        _refuse_keys(node, where)
         return None if node is None else constructor.construct_document(node)
     except ruamel.yaml.YAMLError as error:
         raise BadInput(f"{where} is not valid YAML: {one_line(error)}") from error
+    except RecursionError as error:
+        raise BadInput(
+            f"{where}: an anchor (&) holds itself, or values are nested too deep"
+        ) from error
 
 
 def dump(tree: dict[str, Any]) -> str:
@@ -152,17 +156,22 @@ def one_line(error: Exception) -> str:
     return CPP.split(" ".join(" ".join(texts).split()))[0][:400]
 
 
-def _refuse_key_given_twice(node, where):
+def _refuse_keys(node, where):
     if isinstance(node, MappingNode):
         seen = set()
         for key, value in node.value:
+            if not isinstance(key.value, str):  # {{ lr }}
+                raise BadInput(
+                    f"{where} is not valid YAML: line {key.start_mark.line + 1} has a "
+                    f"mapping or a list as a key: write a text"
+                )
             if key.value in seen:
                 raise BadInput(
                     f"{where} is not valid YAML: the key {key.value!r} is given twice "
                     f"(again in line {key.start_mark.line + 1}): keep one"
                 )
-            seen.add(key.value if isinstance(key.value, str) else id(key))
-            _refuse_key_given_twice(value, where)
+            seen.add(key.value)
+            _refuse_keys(value, where)
     elif isinstance(node, SequenceNode):
         for value in node.value:
-            _refuse_key_given_twice(value, where)
+            _refuse_keys(value, where)

@@ -42,8 +42,8 @@ class AudioReader:
     sample_rate : int
         Hz of what is returned.
     cache_gb : float
-        Decoded audio kept in memory as 16-bit numbers, up to this much in each worker,
-        so that compressed audio is decoded once instead of once an epoch. 0 keeps none.
+        Decoded audio kept in memory as 16-bit numbers, up to this much, so that
+        compressed audio is decoded once instead of once an epoch. 0 keeps none.
     """
 
     def __init__(self, sample_rate: int, cache_gb: float = 0.0):

@@ -38,6 +38,8 @@ def places(data_folder: str | Path | None, split: str) -> list[Place]:
     -------
     >>> places("/data", "clean+other/100h")
     [Place(folder='/data', name='clean'), Place(folder='/data', name='other/100h')]
+    >>> places(None, "hf://datasets/a/b/train")  # shards; hf:a/b/train is a dataset
+    [Place(folder='hf://datasets/a/b', name='train')]
     """
     whole = "+" in split and any(map(os.path.exists, _paths(data_folder, split)))
     return [_place(data_folder, p) for p in ([split] if whole else split.split("+"))]
@@ -149,11 +151,11 @@ def _paths(data_folder: str | Path | None, part: str) -> list[Path]:
 
 
 def _place(data_folder, part):
-    if part.startswith(HUB):
-        return Place("", part)
-    if URL in part:
+    if URL in part:  # hf:// too
         folder, _, name = part.rstrip("/").rpartition("/")
         return Place(folder, name)
+    if part.startswith(HUB):
+        return Place("", part)
     if data_folder is not None and not is_path(part):
         if not part or ".." in Path(part).parts:
             raise BadInput(

@@ -22,6 +22,7 @@ from speechbrain_birq.data.split_places import (
     manifest_path,
 )
 from speechbrain_birq.data.texts import TextCleaning
+from speechbrain_birq.distributed import gathered
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -77,20 +78,19 @@ def prepare_splits(
     cleaning = TextCleaning(
         hparams.get("text_case", "keep"), hparams.get("drop_characters", "")
     )
-    held_out = [split for split in splits if split not in named]
+    held_out = list(dict.fromkeys(s for s in splits if s not in named))
     train = hparams["train_split"]
     if held_out and train not in listed:
         raise BadInput(
             f"{held_out[0]!r} can only be held out of a training split of audio files, "
             f"and {train!r} is none: give --valid_split"
         )
-    manifests = {
-        split: manifest_path(experiment.folder / "manifests", split)
-        for split in (*listed, *held_out)
-    }
+    _check_same_data(data_folder, listed, sharded)
+    folder = experiment.folder / "manifests"
+    manifests = {split: manifest_path(folder, split) for split in (*listed, *held_out)}
     run_on_main(
         _write_manifests,
-        args=[prepare, data_folder, manifests, listed, cleaning],
+        args=[prepare, data_folder, folder, manifests, listed, cleaning],
     )
     for split in held_out:
         run_on_main(hold_out, args=[manifests[train], manifests[split], split])
@@ -101,7 +101,24 @@ def prepare_splits(
     return sharded | manifests
 
 
-def _write_manifests(prepare, data_folder, manifests, listed, cleaning):
+def _check_same_data(data_folder, listed, sharded):
+    """Every machine may have a copy of shards; manifests hold the first one's paths."""
+    folders = gathered(str(data_folder))
+    others = sorted(set(folders) - {folders[0]})
+    if listed and others:
+        raise BadInput(
+            f"data_folder is {folders[0]} on the first rank, {others[0]} on another: "
+            f"give files the same path on every machine, or write shards"
+        )
+    for split, shards in sharded.items():
+        if len(set(gathered(shards.fingerprint()))) > 1:
+            raise BadInput(
+                f"the shards of {split!r} differ between the ranks: copy them to every "
+                f"machine again"
+            )
+
+
+def _write_manifests(prepare, data_folder, folder, manifests, listed, cleaning):
     paths = [
         split
         for split in listed
@@ -110,7 +127,6 @@ def _write_manifests(prepare, data_folder, manifests, listed, cleaning):
     others = [split for split in listed if split not in paths]
     for splits, write in ((paths, prepare_librispeech), (others, prepare)):
         if splits:
-            folder = manifests[splits[0]].parent
             write(data_folder=data_folder, splits=splits, manifest_folder=folder)
     for split in listed if cleaning.active else ():
         rows = read_manifest(manifests[split])
@@ -181,12 +197,14 @@ def stage_loader(
         As for ``make_dataset``.
     """
     one_frame = frontend.frame_ms / 1000
+    # Workers begin anew in every epoch, and with nothing in memory.
+    cache_gb = 0 if hparams["num_workers"] else hparams["cache_audio_gb"]
     make: Callable[..., Any] = make_dataset
     if isinstance(manifest, Shards):
         make = make_shard_dataset
     dataset = make(
         manifest,
-        reader=AudioReader(frontend.sample_rate, hparams["cache_audio_gb"]),
+        reader=AudioReader(frontend.sample_rate, cache_gb),
         min_seconds=hparams["min_seconds"] if stage == "train" else one_frame,
         max_seconds=hparams["max_seconds" if stage == "train" else "max_eval_seconds"],
         needs_text=any(takes == "text" for _, takes, _ in items),

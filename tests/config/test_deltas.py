@@ -171,6 +171,22 @@ def test_broken_yaml_is_refused_in_a_sentence(load, hparams, text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("lr: {{ lr }}\n", "not valid YAML"),
+        ("a: !include:own.yaml\n", "own.yaml includes .*own.yaml"),
+        ("a: &x {b: *x}\n", "holds itself"),
+    ],
+)
+def test_yaml_that_cannot_be_followed_is_refused_in_a_sentence(
+    load, hparams, text, words
+):
+    (hparams / "own.yaml").write_text(text)
+    with pytest.raises(BadInput, match=words):
+        load("own.yaml")
+
+
 def test_a_key_given_twice_is_refused_by_name(load, hparams):
     with (hparams / "birq_tiny.yaml").open("a", encoding="utf-8") as yaml:
         yaml.write("dropout: 0.5\ndropout: 0.5\n")

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import speechbrain_birq
+from speechbrain_birq.config import configure
 from speechbrain_birq.config.keys import KEYS, READ
+from speechbrain_birq.config.loader import plain_value
 from speechbrain_birq.errors import BadInput
 
 
@@ -93,6 +95,15 @@ def test_a_reference_to_nothing_is_refused_by_name(load, edit):
     edit("birq_tiny.yaml", "input_dim: !ref <n_mels>", "input_dim: !ref <n_meels>")
     with pytest.raises(BadInput, match="n_meels"):
         load()
+
+
+@pytest.mark.parametrize("value", ["!ref <sed>/a", "!ref <output_folder>/a"])
+def test_a_folder_that_refers_to_nothing_or_itself_is_refused(hparams, edit, value):
+    old = "output_folder: results/birq_tiny"
+    edit("birq_tiny.yaml", old, f"output_folder: {value}")
+    tree = configure(hparams / "birq_tiny.yaml", {"data_folder": "nowhere"})
+    with pytest.raises(BadInput, match=r"^output_folder: "):
+        plain_value(tree, "output_folder")
 
 
 @pytest.mark.parametrize(

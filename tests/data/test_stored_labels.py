@@ -29,6 +29,14 @@ def test_the_last_of_65536_codes_is_kept_and_more_are_refused(tmp_path):
     assert not (tmp_path / "more").exists()
 
 
+def test_an_utterance_whose_audio_cannot_be_read_has_no_labels(folder):
+    labels = StoredLabels(folder).split("train", "ab")
+    assert labels("a", torch.ones(0)).shape == (0, 2)
+    assert labels("a", torch.ones(3)).shape == (3, 2)
+    with pytest.raises(BadInput, match="a has 2 frames and 3 stored labels"):
+        labels("a", torch.ones(2))
+
+
 def sentence(folder, path):
     with pytest.raises(BadInput) as caught:
         StoredLabels(folder).split("train", "ab")

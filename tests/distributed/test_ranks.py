@@ -15,6 +15,7 @@ from small_brains import Masks, batch_of, example, no_speech, pretraining
 from speechbrain.core import Stage
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_birq import distributed
 from speechbrain_birq.brains import BiRQBrain
 from speechbrain_birq.brains.label_fitting import LabelFitting
 from speechbrain_birq.brains.schedules import Ramp
@@ -310,6 +311,26 @@ def test_a_skipped_step_names_the_utterances_of_all_ranks(found, optimizer):
         message, unmoved = found[rank][f"skipped, {optimizer}"]
         assert ", ".join(NAMES) in message
         assert unmoved
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("!name:torch.optim.AdamW {lr: 1}", "!name:torch.optim.SGD {lr: 1}"),
+        ("!name:torch.optim.AdamW", "!name:torch.optim.SGD"),
+        ("[!new:a.B {}]", "[!new:a.C {}]"),
+        ("{part: {inner: !ref <a>}}", "{part: {inner: !ref <b>}}"),
+    ],
+)
+def test_another_class_is_another_setting(one, other, monkeypatch):
+    texts = [f"part: {one}", f"part: {other}"]
+    known = []
+    monkeypatch.setattr(distributed, "gathered", lambda value: [value])
+    check_same_settings(texts[0], frozenset())
+    monkeypatch.setattr(distributed, "gathered", lambda v: known.append(v) or [*known])
+    check_same_settings(texts[0], frozenset())
+    with pytest.raises(BadInput, match="rank 1 was started with part"):
+        check_same_settings(texts[1], frozenset())
 
 
 def test_dropout_and_noise_differ_between_ranks(found):

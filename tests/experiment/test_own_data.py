@@ -10,6 +10,7 @@ import soundfile
 from small_corpus import tone
 from small_runs import finetune, log, pretrain
 
+from speechbrain_birq.data import splits
 from speechbrain_birq.data.corpora.librispeech import find_utterances
 from speechbrain_birq.data.manifest import read_manifest, write_manifest
 from speechbrain_birq.data.split_places import manifest_path
@@ -48,6 +49,31 @@ def test_a_table_is_pretrained_on_without_a_data_folder(own):
     assert len(names(own / "run", "train.csv")) == 6
     assert len(names(own / "run", "dev.jsonl")) == 3
     assert json.loads((own / "run/results.json").read_text())["steps"] == 3
+
+
+def test_files_at_another_place_on_another_machine_are_refused(own, monkeypatch, fails):
+    elsewhere = "/scratch/other"
+    monkeypatch.setattr(splits, "gathered", lambda value: [value, elsewhere])
+    fails(
+        lambda: pretrain(own / "corpus", own / "run"),
+        str(own / "corpus"),
+        f"{elsewhere} on another",
+    )
+
+
+@pytest.mark.parametrize("data_folder", [None, "."])
+def test_a_split_below_another_folder_may_come_first(own, data_folder):
+    both = dict(train_split="corpus/train", valid_split="corpus/dev")
+    pretrain(data_folder, own / "run", **both)
+    assert len(names(own / "run", both["train_split"])) == 6
+    assert len(names(own / "run", both["valid_split"])) == 3
+
+
+def test_a_share_that_is_named_twice_is_held_out_once(own):
+    both = dict(train_split="./corpus/train", valid_split="20%")
+    finetune(None, own / "run", n_mels=40, test_splits="[20%]", **both)
+    train, held = (names(own / "run", split) for split in both.values())
+    assert len(train) + len(held) == 6 and not {*train} & {*held}
 
 
 def test_splits_of_all_forms_are_mixed_and_joined(own):

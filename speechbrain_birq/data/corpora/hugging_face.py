@@ -14,6 +14,7 @@ from speechbrain_birq.checkpoints.files import check_free_space, new_folder
 from speechbrain_birq.data.audio_checks import printable
 from speechbrain_birq.data.corpora.manifests import AUDIO, SPEAKER, TEXT
 from speechbrain_birq.data.headers import cache_folder
+from speechbrain_birq.data.manifest import some_of
 from speechbrain_birq.data.split_places import HUB, has_parquet
 from speechbrain_birq.errors import BadInput
 
@@ -174,6 +175,7 @@ def _with_bytes(dataset, source):
 
 
 def _write(dataset, columns, folder):
+    silent = []
     with open(folder / METADATA[0], "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
@@ -182,6 +184,13 @@ def _write(dataset, columns, folder):
             cells["file_name"] = _file(cells["file_name"], number, folder)
             if cells["file_name"]:
                 table.writerow({name: _plain(cell) for name, cell in cells.items()})
+            else:
+                silent.append(f"{number}")
+    if silent:
+        logger.warning(
+            "%d of %d rows of the dataset have no audio and are left out: rows %s",
+            *(len(silent), len(dataset), some_of(silent)),
+        )
 
 
 def _file(audio, number, folder):

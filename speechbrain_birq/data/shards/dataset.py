@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.data_pipeline import DataPipeline
 
@@ -44,8 +45,12 @@ class ShardDataset(DynamicItemDataset):
         )
         self.shards, self.reader = shards, reader
         self.pipeline = DataPipeline(["number", "name", "audio"])
-        self.add_dynamic_item(reader, takes=["name", "audio"], provides="sig")
         self.add_dynamic_item(shards.label, takes="number", provides="label")
+        if needs_text:
+            heard = ["name", "audio", "label"]
+            self.add_dynamic_item(self._with_text, takes=heard, provides="sig")
+        else:
+            self.add_dynamic_item(reader, takes=["name", "audio"], provides="sig")
         for field, get in (("id", _id), ("speaker", _speaker), ("text", _text)):
             self.add_dynamic_item(get, takes="label", provides=field)
 
@@ -67,6 +72,13 @@ class ShardDataset(DynamicItemDataset):
     def _example(self, number, name, audio):
         static = {"number": number, "name": name, "audio": audio}
         return self.pipeline.compute_outputs(static)
+
+    def _with_text(self, name, audio, label):
+        """Nothing of an utterance whose text cleaning has emptied, or cannot be read.
+
+        The loader leaves it out: blanks only would be learned from it.
+        """
+        return self.reader(name, audio) if label.text else torch.zeros(0)
 
     def batches(
         self,

@@ -92,6 +92,15 @@ def test_a_dataset_without_audio_is_named_with_its_columns(datasets):
         rows("saved")
 
 
+def test_rows_without_audio_are_counted_and_named(dataset, datasets, caplog):
+    holes = [{"audio": None, "sentence": "X", "id": n} for n in (8, 9)]
+    more = datasets.Dataset.from_list(holes, features=dataset.features)
+    datasets.concatenate_datasets([dataset, more]).save_to_disk("saved")
+    check(rows("saved"))
+    assert "2 of 5 rows of the dataset have no audio" in caplog.text
+    assert "rows 3, 4" in caplog.text
+
+
 def test_a_corrupt_dataset_is_named(dataset, own):
     dataset.save_to_disk("saved")
     (own / "saved" / "state.json").write_text("{}")

@@ -16,6 +16,7 @@ from speechbrain_birq.brains.base import SumBrain
 from speechbrain_birq.brains.progress import Progress
 from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.cli.main import main
+from speechbrain_birq.data import splits
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset
 from speechbrain_birq.data.shards import batches as shard_batches
@@ -214,6 +215,27 @@ def test_fine_tuning_from_shards_without_transcripts_is_told(corpus, tmp_path, f
         path.unlink()
     main(["shard", str(corpus), str(tmp_path / "s")])
     fails(lambda: finetune(tmp_path / "s", tmp_path / "run"), "no transcripts")
+
+
+def test_copies_of_shards_are_compared_between_ranks(
+    corpus, tmp_path, monkeypatch, fails
+):
+    module.shard_corpus(corpus, tmp_path / "shards", splits=["train", "dev"])
+    seen = []
+
+    def other_copy(value):
+        seen.append(value)
+        return [value, value + 1 if isinstance(value, int) else value]
+
+    monkeypatch.setattr(splits, "gathered", other_copy)
+    fails(
+        lambda: pretrain(tmp_path / "shards", tmp_path / "run"),
+        "shards of 'train' differ between the ranks",
+    )
+    copies = [find_shards(tmp_path / "shards", "train") for _ in range(2)]
+    assert copies[0].fingerprint() == copies[1].fingerprint() == seen[-1]
+    copies[1].first[1] += 1
+    assert copies[0].fingerprint() != copies[1].fingerprint()
 
 
 def test_files_and_shards_may_stand_side_by_side(shards, corpus, tmp_path):

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 from bounds import bounded
-from small_shards import COUNT, dataset_of, survivors, tar, write
+from small_shards import COUNT, dataset_of, heard, loader_of, survivors, tar, write
 
 from speechbrain_birq.data.shards import index
 from speechbrain_birq.data.shards.reader import Shards, find_shards
@@ -61,6 +61,15 @@ def test_audio_without_its_cuts_is_still_heard(shards, caplog, content):
     names = survivors(shards, caplog)
     assert len(names) == COUNT
     assert names[:count] == [f"000000-{row}" for row in range(count)]
+    assert caplog.text.count("cuts of shard 000000") == 1
+
+
+def test_audio_without_its_cuts_is_left_out_where_text_is_needed(shards, caplog):
+    (shards / "train" / "shar" / "cuts.000000.jsonl.gz").unlink()
+    count = len(np.load(shards / "train" / "tables" / "000000.npy"))
+    texts = {f"s-1-{n:04d}" for n in range(count, COUNT) if n % 3}
+    dataset = dataset_of(shards, needs_text=True)
+    assert {name for name, _ in heard(loader_of(dataset))} == texts
     assert caplog.text.count("cuts of shard 000000") == 1
 
 

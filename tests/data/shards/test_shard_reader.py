@@ -18,6 +18,7 @@ from small_shards import (
 
 from speechbrain_birq.data.pipeline import MaskItem
 from speechbrain_birq.data.shards.reader import Shards, find_shards
+from speechbrain_birq.data.texts import TextCleaning
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.frontend import FrontEnd
 from speechbrain_birq.models.masking import SpanMasking
@@ -117,6 +118,15 @@ def test_short_and_long_utterances_are_left_out_and_counted(shards, caplog):
 def test_utterances_without_text_are_left_out_where_text_is_needed(shards):
     dataset = dataset_of(shards, needs_text=True)
     assert_complete(heard(loader_of(dataset)), [n for n in range(COUNT) if n % 3])
+
+
+def test_a_text_that_cleaning_empties_is_left_out_where_text_is_needed(shards):
+    dataset = dataset_of(shards, needs_text=True)
+    dataset.shards.cleaning = TextCleaning("keep", "T 1")
+    numbers = {n for n in range(COUNT) if n % 3} - {1, 11}
+    with dataset.output_keys_as(["id", "sig"]):
+        found = {item["id"] for item in dataset if len(item["sig"])}
+    assert found == {f"s-1-{n:04d}" for n in numbers}
 
 
 def test_nothing_left_is_refused(shards):
