@@ -28,6 +28,8 @@ from pathlib import Path
 import ruamel.yaml
 import table
 
+from speechbrain_birq.cli.side_by_side import add_seconds
+
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes/LibriSpeech"
 
@@ -163,7 +165,7 @@ def plan_name(options):
 def train(recipe, run, settings, common) -> float:
     """Start a recipe as a user would, unless it is finished; return its CPU seconds."""
     if (run / "results.json").exists():
-        return add_seconds(run / "cpu_seconds.txt", 0.0)
+        return round(add_seconds(run / "cpu_seconds.txt", 0.0), 1)
     settings = dict(settings)
     yaml = ROOT / "hparams" / settings.pop("yaml")
     values = common | settings | {"output_folder": run}
@@ -184,7 +186,7 @@ def train(recipe, run, settings, common) -> float:
     used = add_seconds(run / "cpu_seconds.txt", usage.ru_utime + usage.ru_stime)
     if process.returncode:
         raise SystemExit(f"error: {' '.join(command)} failed: see {run}/output.txt")
-    return used
+    return round(used, 1)
 
 
 def command_text(command) -> str:
@@ -209,13 +211,6 @@ def stored_command(run) -> str:
     """Return the command that started a run; empty if an earlier version did."""
     path = run / "command.txt"
     return path.read_text() if path.exists() else ""
-
-
-def add_seconds(path, seconds) -> float:
-    """Add the seconds of this start to those of the earlier ones."""
-    seconds += float(path.read_text()) if path.exists() else 0.0
-    path.write_text(str(seconds))
-    return round(seconds, 1)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ from speechbrain_birq.models.ctc import CTCOutput
 logger = logging.getLogger(__name__)
 
 
-RESULTS = ("seconds", "steps", "valid")  # entries of results.json of every run
+# Entries of results.json that are no split.
+RESULTS = ("seconds", "steps", "valid", "lm_weights", "layer_weights")
 
 
 class Transfer(NamedTuple):

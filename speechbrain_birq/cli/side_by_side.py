@@ -1,5 +1,6 @@
 """Several ``birq`` commands at a time, each in a process of one thread."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from speechbrain_birq.checkpoints import files
 from speechbrain_birq.cli.commands import LOADING
 from speechbrain_birq.errors import BadInput
 
@@ -56,16 +58,23 @@ class _Running:
             return None
         self.process.returncode = os.waitstatus_to_exitcode(status)
         self.bar.close()
+        seconds = self._used(usage)
         if self.process.returncode:
             raise BadInput(f"{self.job.name}: {_last_line(self.output)}")
-        return usage.ru_utime + usage.ru_stime
+        return seconds
 
     def stop(self):
         """End the process, if it runs; the signal makes it save a checkpoint."""
         self.bar.close()
         if self.process.returncode is None:
             self.process.terminate()
-            self.process.wait()
+            _, status, usage = os.wait4(self.process.pid, 0)
+            self.process.returncode = os.waitstatus_to_exitcode(status)
+            self._used(usage)
+
+    def _used(self, usage):
+        seconds = usage.ru_utime + usage.ru_stime
+        return add_seconds(self.job.folder / "cpu_seconds.txt", seconds)
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int = 2) -> dict[str, float]:
@@ -83,7 +92,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int = 2) -> dict[str, float]:
     Returns
     -------
     dict
-        Name of the job -> CPU seconds.
+        Name of the job -> CPU seconds of all its starts.
 
     Raises
     ------
@@ -109,6 +118,21 @@ def run_jobs(jobs: Sequence[Job], at_once: int = 2) -> dict[str, float]:
     finally:
         for one in running:
             one.stop()
+    return seconds
+
+
+def add_seconds(path: Path, seconds: float) -> float:
+    """Add to the CPU seconds of all starts of a run, which a file holds.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "cpu_seconds.txt"
+    >>> add_seconds(path, 1.5), add_seconds(path, 0.25)
+    (1.5, 1.75)
+    """
+    with contextlib.suppress(OSError, ValueError):  # none yet, or cut off
+        seconds += float(path.read_text())
+    files.write(path, f"{seconds:.2f}\n")
     return seconds
 
 

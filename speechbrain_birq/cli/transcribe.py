@@ -9,7 +9,8 @@ from speechbrain_birq.cli.commands import AddCommand, add_device, add_run
 from speechbrain_birq.cli.progress import end_with_status, for_each, show
 from speechbrain_birq.errors import BadInput
 
-OF_BATCHES = ("json", "nbest", "lm", "decoding")  # options that streaming has not
+# Options that streaming has not.
+OF_BATCHES = ("json", "nbest", "lm", "decoding", "alpha", "beta", "beam_size")
 
 
 def add_commands(add: AddCommand) -> None:
@@ -23,11 +24,11 @@ def add_commands(add: AddCommand) -> None:
     speech.add_argument("--decoding", choices=("greedy", "beam"), help=text)
     text = "language model of words, ARPA or kenlm's binary; needs the extra lm"
     speech.add_argument("--lm", metavar="FILE", help=text)
-    text = "weight of the language model; `birq tune-lm` finds good ones"
-    speech.add_argument("--alpha", type=float, default=0.5, help=text)
-    text = "weight of the number of words"
-    speech.add_argument("--beta", type=float, default=1.5, help=text)
-    speech.add_argument("--beam_size", type=int, default=100)
+    text = "weight of the language model (0.5); `birq tune-lm` finds good ones"
+    speech.add_argument("--alpha", type=float, help=text)
+    text = "weight of the number of words (1.5)"
+    speech.add_argument("--beta", type=float, help=text)
+    speech.add_argument("--beam_size", type=int, help="hypotheses of the beam (100)")
     text = "so many hypotheses of each file, for --json"
     speech.add_argument("--nbest", type=int, metavar="N", help=text)
     text = "an object a line: file, text, confidence, words, nbest"
@@ -55,15 +56,14 @@ def transcribe(arguments: argparse.Namespace) -> None:
 
     files = list(audio_files(arguments.files))
     searched = arguments.lm is not None or arguments.nbest is not None
+    decoding = arguments.decoding or ("beam" if searched else "greedy")
     recogniser = Recogniser(
         arguments.run,
-        arguments.decoding or ("beam" if searched else "greedy"),
+        decoding,
         tuple(arguments.trust),
         lm_path=arguments.lm,
-        alpha=arguments.alpha,
-        beta=arguments.beta,
-        beam_size=arguments.beam_size,
         num_best=1 if arguments.nbest is None else arguments.nbest,
+        **_weights(arguments, decoding),
     )
     moved(recogniser, arguments.device)
     line = _object if arguments.json else _line
@@ -73,6 +73,17 @@ def transcribe(arguments: argparse.Namespace) -> None:
         _in_order(outcomes),
         lambda file, transcript: show(line(file, transcript)),
     )
+
+
+def _weights(arguments, decoding):
+    """Settings of the search that were given; one that nothing would use is refused."""
+    needs = {"alpha": "--lm", "beta": "--lm", "beam_size": "--decoding beam"}
+    given = {name: getattr(arguments, name) for name in needs}
+    used = {"--lm": arguments.lm is not None, "--decoding beam": decoding == "beam"}
+    for name, value in given.items():
+        if value is not None and not used[needs[name]]:
+            raise BadInput(f"--{name} has no use without {needs[name]}: add that, too")
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _in_order(outcomes):
@@ -118,20 +129,22 @@ def _stream(arguments):
             raise BadInput(f"--chunk decodes greedily, to text: leave out --{name}")
 
     from speechbrain_birq.inference import StreamingRecogniser
+    from speechbrain_birq.inference.audio_files import audio_files
     from speechbrain_birq.inference.device import moved
 
+    files = list(audio_files(arguments.files))
     recogniser = StreamingRecogniser(
         arguments.run, arguments.chunk, arguments.left, tuple(arguments.trust)
     )
     moved(recogniser, arguments.device)
     started, failed = time.perf_counter(), 0
-    for file in arguments.files:
+    for file in files:
         try:
             _stream_one(recogniser, file)
         except BadInput as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
-    end_with_status(failed, len(arguments.files))
+    end_with_status(failed, len(files))
     factor = (time.perf_counter() - started) / recogniser.seconds
     print(
         f"real-time factor {factor:.3f}, latency of the method "

@@ -152,8 +152,10 @@ def make_decoder(
     ------
     BadInput
         If ``kind`` is neither, a language model or a number of hypotheses is given that
-        would not be used, or that number is below 1.
+        would not be used, or that number or the size of the beam is below 1.
     """
+    if beam_size < 1:
+        raise BadInput(f"a beam of {beam_size} hypotheses finds none: give 1 or more")
     if kind == "greedy" and lm_path is not None:
         raise BadInput(
             f"greedy decoding has no use for lm_path {lm_path}: add --decoding beam"

@@ -5,6 +5,7 @@ memory. For larger ones take kenlm's ``lmplz -o 4``, which estimates the same.
 """
 
 import csv
+import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,11 @@ def estimate(sentences: Iterable[str], order: int = 4) -> list[Table]:
     sentences : iterable of str
     order : int
         Number of words in the longest n-grams.
+
+    Raises
+    ------
+    BadInput
+        If a text holds ``<s>``, ``</s>`` or ``<unk>``.
 
     Returns
     -------
@@ -69,9 +75,17 @@ def estimate(sentences: Iterable[str], order: int = 4) -> list[Table]:
 
 
 def _count(sentences, order):
+    """Raises BadInput if a text holds a marker, which no counts would be right with."""
     counts = [Counter() for _ in range(order)]
     for sentence in sentences:
-        words = (START, *sentence.split(), END)
+        words = sentence.split()
+        for marker in (START, END, UNKNOWN):
+            if marker in words:
+                raise BadInput(
+                    f"the text {sentence[:60]!r} holds {marker}, which an n-gram model "
+                    f"adds by itself: drop it"
+                )
+        words = (START, *words, END)
         for n, table in enumerate(counts, 1):
             table.update(words[i : i + n] for i in range(len(words) - n + 1))
     return counts
@@ -161,13 +175,20 @@ def _texts(path):
     if not path.is_file():
         raise BadInput(f"no texts {path}: it does not exist")
     if path.suffix == ".csv":
-        with open(path, newline="", encoding="utf-8") as file:
-            return [row.get("text") or "" for row in csv.DictReader(file)]
+        try:
+            rows = csv.DictReader(io.StringIO(_text(path), newline=""))
+            return [row.get("text") or "" for row in rows]
+        except csv.Error as error:
+            raise BadInput(f"{path} is no table: {error}") from error
     return _lines(path)
 
 
 def _lines(path):
+    return _text(path).splitlines()
+
+
+def _text(path):
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is no text in UTF-8") from error

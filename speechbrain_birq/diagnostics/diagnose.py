@@ -91,7 +91,12 @@ def diagnose_run(
     sets.fit(label_loader(sets.model, fit.path, shuffle=True, **LOADER))
     loader = label_loader(sets.model, measured.path, shuffle=False, **LOADER)
     now, before = sets.label(loader)
-    names = [name for name in now["anchor"] if name in times]
+    names = [name for name in now.get("anchor", ()) if name in times]
+    if not names:
+        raise BadInput(
+            f"no recording of the measured half of {split} can be read and has a known "
+            f"{spoken.unit}: repair them"
+        )
     now, before = _in_order(now, names), _in_order(before, names)
     lengths = [len(codes) for codes in now["anchor"]]
     truth = frames_of(times, names, lengths, sets.model.frontend)

@@ -1,5 +1,6 @@
 """Find what is spoken in each frame: exact phones, or tokens by forced alignment."""
 
+import logging
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import NamedTuple
 
 import torch
 
+from speechbrain_birq.checkpoints.published import find_run
 from speechbrain_birq.checkpoints.recovery import read_checkpoint
-from speechbrain_birq.checkpoints.run_folder import best_checkpoint
+from speechbrain_birq.checkpoints.run_folder import best_checkpoint, read_stored
 from speechbrain_birq.data.manifest import Utterance
+from speechbrain_birq.data.texts import TextCleaning
 from speechbrain_birq.decoding.words import aligned_path
 from speechbrain_birq.diagnostics.phones import (
     Interval,
@@ -19,6 +22,8 @@ from speechbrain_birq.diagnostics.phones import (
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import Recogniser
 from speechbrain_birq.models.frontend import FrontEnd
+
+logger = logging.getLogger(__name__)
 
 
 class Truth(NamedTuple):
@@ -78,18 +83,30 @@ class AlignedTokens:
 
     def __init__(self, run_folder: str | Path, trust: Iterable[str] = ()) -> None:
         self.recogniser = Recogniser(run_folder, trust=trust)
+        path = find_run(run_folder) / "hyperparams.yaml"
+        settings = read_stored(path).scalars() if path.is_file() else {}
+        self.cleaning = TextCleaning(
+            settings.get("text_case", "keep"), settings.get("drop_characters", "")
+        )
         meta = read_checkpoint(best_checkpoint(run_folder)).meta
         self.cer = meta.get("cer")  # on the validation split of that run
         one = (len(token) == 1 for token in self.recogniser.tokens.vocabulary[1:])
         self.unit = "character" if all(one) else "subword"
 
     def __call__(self, utterance: Utterance) -> list[Interval] | None:
-        """Return the times of the tokens; None if the text is empty or too long."""
+        """Return the times of the tokens; None without a path, or of other letters."""
         tokens = self.recogniser.tokens
-        targets = tokens.encode(utterance.text)
-        path = aligned_path(
-            self.recogniser.log_probs(utterance.wav).log_probs[0], targets
-        )
+        text = self.cleaning(utterance.text)
+        unknown = tokens.unknown(text)
+        if 2 * sum(letter in unknown for letter in text) > len(text.replace(" ", "")):
+            return None  # of another alphabet
+        targets = tokens.encode(text)
+        try:
+            found = self.recogniser.log_probs(utterance.wav)
+        except BadInput as error:
+            logger.warning("left out: %s", error)
+            return None
+        path = aligned_path(found.log_probs[0], targets)
         if path is None or not len(targets):
             return None
         return token_times(path.tolist(), tokens.vocabulary, self.recogniser.frontend)

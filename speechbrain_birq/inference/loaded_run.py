@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from speechbrain_birq.checkpoints.published import find_run
 from speechbrain_birq.checkpoints.run_folder import (
     best_checkpoint,
     load_architecture,
@@ -56,7 +57,7 @@ class LoadedRun(FreezableEncoder):
         *,
         freeze: bool = True,
     ) -> None:
-        folder = Path(run_folder)
+        folder = find_run(run_folder)
         parts = load_architecture(folder, trust)
         super().__init__(**parts, freeze=freeze)
         self.folder, self.checkpoint = folder, best_checkpoint(folder)

@@ -42,11 +42,17 @@ def compare_runs(
     ------
     BadInput
         If a run has no scores of the split, if they are corrupt, or if the two runs
-        scored different utterances.
+        scored different utterances or different texts of them.
     """
     ours, theirs = (_errors(Path(run), split, unit) for run in (first, second))
     if ours.keys() != theirs.keys():
         raise BadInput(f"{first} and {second} scored different utterances of {split!r}")
+    other = next((u for u in sorted(ours) if ours[u][1] != theirs[u][1]), None)
+    if other is not None:
+        raise BadInput(
+            f"{first} and {second} scored different texts of {split!r}, for example of "
+            f"{other}: score both with the same text_case, drop_characters and texts"
+        )
     rows = [(ours[u][0], theirs[u][0], ours[u][1]) for u in sorted(ours)]
     return difference(*np.array(rows).T)
 

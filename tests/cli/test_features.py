@@ -101,6 +101,17 @@ def test_other_features_in_one_folder_are_refused(
     assert settings["layer"] == 1 and settings["frame_ms"] == 40
 
 
+def test_weights_by_their_name_are_the_same_from_any_folder(
+    audio, tmp_path, monkeypatch
+):
+    for place in ("one", "two"):  # refused if the run were another one
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        run("best_rq_tiny", tmp_path / "out", audio[0])
+    settings = json.loads((tmp_path / "out" / "features.json").read_text())
+    assert Path(settings["run"]).is_dir()
+
+
 def test_files_that_would_overwrite_each_other_are_refused(run_folder, tmp_path, fails):
     target = tmp_path / "features"
     files = ["a1/x.flac", "a1/y.flac", "a2/x.wav"]

@@ -26,6 +26,16 @@ def test_every_job_is_run_and_its_output_kept(tmp_path):
     assert "birq" in (tmp_path / "c" / "output.txt").read_text()
 
 
+def test_a_job_s_seconds_are_those_of_all_its_starts(tmp_path):
+    one = job(tmp_path, "a", VERSION)
+    first, second = (run_jobs([one])["a"] for _ in range(2))
+    assert second > first > 0
+    failing = one._replace(words=["config", str(tmp_path / "absent.yaml")])
+    with pytest.raises(BadInput):
+        run_jobs([failing])
+    assert float((one.folder / "cpu_seconds.txt").read_text()) > second
+
+
 def test_a_job_waits_for_the_one_it_needs(tmp_path, monkeypatch):
     started = []
 

@@ -178,6 +178,7 @@ def test_texts_come_from_manifests_folders_and_text_files(tmp_path):
         ("empty.txt", b"\n", "no texts in"),
         ("columns.csv", b"a,b\n1,2\n", "no texts in"),
         ("bytes.txt", b"\xff\xfe\x00", "no text in UTF-8"),
+        ("bytes.csv", b"ID,text\nu1,\xe9t\xe9\n", "no text in UTF-8"),
     ],
 )
 def test_texts_that_are_none_are_named(tmp_path, name, content, words):
@@ -185,6 +186,12 @@ def test_texts_that_are_none_are_named(tmp_path, name, content, words):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=words):
         read_sentences([tmp_path / name])
+
+
+@pytest.mark.parametrize("marker", ["<s>", "</s>", "<unk>"])
+def test_a_text_with_a_marker_is_refused(marker):
+    with pytest.raises(BadInput, match=f"holds {marker}"):
+        estimate(["A B", f"A {marker} B"], 2)
 
 
 def test_the_command_writes_a_model_and_counts(tmp_path, capsys):

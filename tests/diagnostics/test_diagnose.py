@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections import Counter
 from types import SimpleNamespace
@@ -195,6 +196,16 @@ def test_aligned_characters_are_the_text_in_its_order(run_folder, corpus):
         assert times[0].end >= 0 and times[-1].end <= utterance.duration + 0.04
 
 
+def test_texts_are_cleaned_as_those_of_the_aligning_run(run_folder, corpus):
+    (utterance, *_) = find_utterances(corpus, "test")
+    expected = AlignedTokens(run_folder)(utterance)
+    lower = utterance._replace(text=f"{utterance.text.lower()}!")
+    assert AlignedTokens(run_folder)(lower) is None  # all letters are unknown
+    with open(run_folder / "hyperparams.yaml", "a") as file:
+        file.write("text_case: upper\ndrop_characters: '!'\n")
+    assert AlignedTokens(run_folder)(lower) == expected
+
+
 def test_an_utterance_without_text_or_with_too_much_is_not_aligned(run_folder, corpus):
     aligned, (utterance, *_) = AlignedTokens(run_folder), find_utterances(corpus, "dev")
     assert aligned(utterance._replace(text="")) is None
@@ -269,6 +280,23 @@ def test_padding_has_no_label(make_model):
 def test_a_half_that_cannot_be_read_is_told(make_model):
     with pytest.raises(BadInput, match="fitting half"):
         LabelSets(make_model().eval()).fit([None])
+
+
+def test_a_measured_half_that_cannot_be_read_is_told(birq, phones, tmp_path, fails):
+    folder = shutil.copytree(phones, tmp_path / "phones")
+    for row in find_utterances(folder, "test")[1::2]:
+        os.truncate(row.wav, 200)  # its header is good
+    argv = ["diagnose", str(birq), f"--data_folder={folder}", "--split=test"]
+    fails(lambda: main(argv), "measured half of test", "repair them")
+
+
+def test_a_recording_that_cannot_be_aligned_is_named_and_left_out(
+    run_folder, corpus, caplog
+):
+    utterance = find_utterances(corpus, "dev")[0]
+    os.truncate(utterance.wav, 200)
+    assert AlignedTokens(run_folder)(utterance) is None
+    assert utterance.wav in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_told(birq, phones, tmp_path):

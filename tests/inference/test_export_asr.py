@@ -109,7 +109,8 @@ def test_every_frame_counts_and_no_padding_does(length):
     probs = TokenLogProbs(features=Frames([10, length]), head=torch.nn.Identity())
     wav_lens = torch.tensor([1.0, 0.5])
     out = probs(torch.ones(2, 10), wav_lens)
-    counted = torch.round(wav_lens * out.shape[1]).long().tolist()
+    # Greedy decoding rounds, the beam search cuts off.
+    counted = (wav_lens * out.shape[1]).long().tolist()
     assert counted[0] >= 10 and counted[1] >= length
     assert torch.allclose(out[1, :length].exp(), torch.full((length, 3), 1 / 3))
     assert (out[1, length:].argmax(-1) == 0).all()

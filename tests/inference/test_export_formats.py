@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from small_runs import finetune
 
+from speechbrain_birq.checkpoints.published import find_run
 from speechbrain_birq.cli.main import main
 from speechbrain_birq.data.manifest import Utterance, write_manifest
 from speechbrain_birq.inference import FORMATS, export_run, load_exported
@@ -69,6 +70,23 @@ def test_what_the_run_does_not_say_is_named(card):
     assert "| training data | not recorded in the run folder |" in text
     assert "They are not recorded in the run folder." in text
     assert "| license of the weights | not given" in text
+
+
+def test_tuned_weights_of_a_language_model_are_no_split(card, run_folder):
+    scores = dict(wer=20.0, cer=5.0)
+    tuned = dict(alpha=0.5, beta=1.5, wer=7.0, cer=2.0)
+    results = {"test": scores, "lm_weights": tuned}
+    (run_folder / "results.json").write_text(json.dumps(results))
+    text = card()
+    assert "| test | 20 | 5 |" in text and "lm_weights" not in text
+
+
+def test_weights_by_their_name_have_the_card_of_their_folder(tmp_path):
+    for name, run in (("a", "best_rq_tiny"), ("b", find_run("best_rq_tiny"))):
+        export_run(run, tmp_path / name, formats=["s3prl"])
+    named, by_path = ((tmp_path / name / "README.md").read_text() for name in "ab")
+    assert "with BEST-RQ" in named and "| steps | 800 |" in named
+    assert named == by_path
 
 
 def test_a_license_is_in_the_header_and_in_the_table(card):

@@ -164,6 +164,18 @@ def test_the_loss_is_ctcs_for_each_token(recogniser_folder, masked):
     torch.testing.assert_close(out.loss.double(), total / 4, rtol=1e-5, atol=1e-5)
 
 
+def test_unknown_letters_and_padding_are_no_targets(recogniser_folder, masked):
+    """The tokenizer gives both the number of the blank, which CTC has no target for."""
+    model = load(recogniser_folder, AutoModelForCTC)
+    wavs, mask = masked[0][:2, :4000], masked[1][:2, :4000]
+    with torch.no_grad():
+        blanks, none = (
+            model(wavs, attention_mask=mask, labels=torch.tensor(labels)).loss
+            for labels in ([[2, 0, 3], [4, 0, 0]], [[2, 3, -100], [4, -100, -100]])
+        )
+    assert blanks == none
+
+
 def forward_sum(log_probs, text):
     """log of the probability of a text: CTC's forward recursion, state by state."""
     states = [0]

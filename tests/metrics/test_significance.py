@@ -105,6 +105,15 @@ def test_a_run_without_scores_is_named(tmp_path):
         compare_runs(tmp_path, tmp_path, "test")
 
 
+def test_runs_with_other_texts_are_not_compared(tmp_path):
+    for run, length in (("a", 100), ("b", 50)):
+        (tmp_path / run).mkdir()
+        rows = b"".join(b"u%d,1,9,5,%d\n" % (n, length) for n in range(9))
+        (tmp_path / run / "errors_test.csv").write_bytes(HEADER + rows)
+    with pytest.raises(BadInput, match=r"different texts of 'test', .* u0"):
+        compare_runs(tmp_path / "a", tmp_path / "b", "test")
+
+
 HEADER = b"id,word_errors,words,character_errors,characters\n"
 
 

@@ -16,6 +16,7 @@ from speechbrain_birq.inference.export.finished_run import FinishedRun
 
 UNKNOWN = "not recorded in the run folder"
 PAPER = "[BiRQ](https://arxiv.org/abs/2509.15430)"
+TUNED = "lm_weights"  # entry of `birq tune-lm` in results.json: no split
 ADVICE = "delete it, the card then does without it"
 # Keys that say where files are, or how fast the machine works.
 PRIVATE = {key for key, known in KEYS.items() if known.kind == PATH or known.machine}
@@ -123,9 +124,11 @@ def _header(run, formats, license):
 
 def _summary(run, settings):
     weight = settings.get("enhanced_weight_value")
-    method = f"BEST-RQ, the anchor labels of {PAPER}" if weight == 0.0 else PAPER
+    method = f" with BEST-RQ, the anchor labels of {PAPER}" if weight == 0.0 else ""
+    if weight:
+        method = f" with {PAPER}"
     if run.head is None:
-        made = f"Speech encoder, pretrained without texts with {method}"
+        made = f"Speech encoder, pretrained without texts{method}"
     elif not settings:
         made = "Speech recogniser (CTC)"
     elif settings.get("pretrained"):
@@ -176,7 +179,9 @@ def _figures(run):
     scores = {
         split: found
         for split, found in results.items()
-        if isinstance(found, Mapping) and (run.head is None or "cer" in found)
+        if isinstance(found, Mapping)
+        and (run.head is None or "cer" in found)
+        and split != TUNED
     }
     if not scores:
         return f"They are {UNKNOWN}."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from speechbrain_birq.checkpoints.published import find_run
 from speechbrain_birq.checkpoints.run_folder import (
     architecture_text,
     best_checkpoint,
@@ -50,7 +51,7 @@ class FinishedRun:
         BadInput
             If the folder is no run or its weights do not fit.
         """
-        trust = tuple(trust)
+        trust, folder = tuple(trust), find_run(folder)
         parts, checkpoint = load_architecture(folder, trust), best_checkpoint(folder)
         load_weights(parts, folder, checkpoint)
         head = tokens = None
@@ -60,7 +61,7 @@ class FinishedRun:
             load_weights({"head": head}, folder, checkpoint)
         text = architecture_text(folder, trust)
         features = SpeechFeatures(**parts)
-        return cls(Path(folder), text, features, head, tokens, trust)
+        return cls(folder, text, features, head, tokens, trust)
 
     @property
     def sample_rate(self) -> int:

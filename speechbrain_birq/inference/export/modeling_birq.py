@@ -199,12 +199,16 @@ def relative_lengths(
 def ctc_loss(
     logits: torch.Tensor, lengths: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
-    """Return CTC's loss for each token; a text too long for its audio counts 0."""
-    valid = labels >= 0
+    """Return CTC's loss for each token; a text too long for its audio counts 0.
+
+    Labels up to 0 are no tokens: -100 is padding, and the tokenizer gives unknown
+    letters and padding the number of the blank, which torch forbids as a target.
+    """
+    valid = labels > 0
     log_probs = logits.float().log_softmax(-1).transpose(0, 1)
     losses = torch.nn.functional.ctc_loss(
         log_probs,
-        labels.clamp(min=0),
+        labels[valid],
         lengths,
         valid.sum(1),
         reduction="sum",

@@ -57,7 +57,8 @@ class TokenLogProbs(torch.nn.Module):
         blank = torch.full_like(log_probs[0, 0], -1e4)
         blank[0] = 0.0
         log_probs = torch.where(padding.unsqueeze(-1), blank, log_probs)
-        while (torch.round(wav_lens * log_probs.shape[1]) < lengths).any():
+        # Greedy decoding rounds the number of frames, the beam search cuts it off.
+        while ((wav_lens * log_probs.shape[1]).long() < lengths).any():
             more = blank.expand(len(log_probs), 1, -1)
             log_probs = torch.cat([log_probs, more], 1)
         return log_probs
