@@ -121,7 +121,7 @@ class Shards:
 
     def fingerprint(self) -> int:
         """Return a number that copies share: of all lengths, shard by shard."""
-        return zlib.crc32(self.samples, zlib.crc32(self.first))
+        return zlib.crc32(self.samples.tobytes(), zlib.crc32(self.first.tobytes()))
 
     def has_text(self) -> np.ndarray:
         """Return which utterances have a transcript: (utterances,) bool."""
