@@ -166,7 +166,7 @@ def build(tree: CommentedMap, path: str | Path) -> Configuration:
         return Configuration(hparams, resolved, text)
     except (
         *(TypeError, ValueError, AttributeError, ImportError),
-        *(RuntimeError, MemoryError),  # sizes that no tensor has; RecursionError
+        *(RuntimeError, MemoryError),  # sizes that no tensor has, circles
     ) as error:
         if from_user_code(error):
             raise
