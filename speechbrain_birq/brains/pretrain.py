@@ -51,7 +51,8 @@ class BiRQBrain(SumBrain):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.masks, self.speech = masks, speech
-        self.enhanced = self.hparams.enhanced_weight.largest > 0
+        weight = self.hparams.enhanced_weight
+        self.enhanced = max(weight.value, weight(0)) > 0  # it may fall to 0
         if not self.enhanced and len(self.model.label_terms):
             raise BadInput(
                 "enhanced_weight_value 0 (BEST-RQ) has no use for label_terms, because "

@@ -38,11 +38,6 @@ class Ramp:
         FROM_0.check("a Ramp", value=value, steps=steps, start=start)
         self.value, self.steps, self.start = value, steps, start
 
-    @property
-    def largest(self) -> float:
-        """Largest weight of all steps."""
-        return max(self.value, self.start) if self.steps else self.value
-
     def __call__(self, step: int) -> float:
         """Return the weight at an optimizer step."""
         if step >= self.steps:

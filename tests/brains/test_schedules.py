@@ -22,19 +22,6 @@ def test_a_ramp_to_zero_is_zero():
     assert [Ramp(value=0.0, steps=5)(step) for step in range(8)] == [0] * 8
 
 
-@pytest.mark.parametrize(
-    "settings, largest",
-    [
-        (dict(value=2.0, steps=4), 2.0),
-        (dict(value=0.0, steps=4, start=0.5), 0.5),
-        (dict(value=0.0, steps=0, start=0.5), 0.0),
-    ],
-)
-def test_the_largest_weight_may_be_the_first(settings, largest):
-    ramp = Ramp(**settings)
-    assert ramp.largest == max(ramp(step) for step in range(9)) == largest
-
-
 @pytest.mark.parametrize("name", ["value", "steps", "start"])
 @pytest.mark.parametrize("number", [-1, math.nan, math.inf, "abc"])
 def test_a_ramp_of_what_is_no_finite_number_from_0_is_refused(name, number):
