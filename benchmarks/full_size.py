@@ -16,6 +16,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
@@ -36,8 +37,8 @@ def main():
     print(COLUMNS.format("model", "parameters, M", "step, s", "memory, GB", "F", "G"))
     rows = []
     for name in [options.only] if options.only else NAMES:
-        with context.Pool(1) as pool:
-            row = pool.apply(measure, (name, options))
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            row = pool.submit(measure, name, options).result()
         rows.append(row)
         print(COLUMNS.format(*(shown(value) for value in row.values())), flush=True)
     if options.json:

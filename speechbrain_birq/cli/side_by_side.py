@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -67,7 +68,8 @@ class _Running:
         """End the process, if it runs; the signal makes it save a checkpoint."""
         self.bar.close()
         if self.process.returncode is None:
-            self.process.terminate()
+            # Popen.terminate would reap a process that has just ended, before wait4.
+            os.kill(self.process.pid, signal.SIGTERM)
             _, status, usage = os.wait4(self.process.pid, 0)
             self.process.returncode = os.waitstatus_to_exitcode(status)
             self._used(usage)

@@ -125,7 +125,8 @@ def _object(file, transcript):
 
 def _stream(arguments):
     for name in OF_BATCHES:
-        if getattr(arguments, name) not in (None, False, "greedy"):
+        given = getattr(arguments, name)
+        if given is not None and given is not False and given != "greedy":
             raise BadInput(f"--chunk decodes greedily, to text: leave out --{name}")
 
     from speechbrain_birq.inference import StreamingRecogniser

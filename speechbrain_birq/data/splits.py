@@ -103,9 +103,15 @@ def prepare_splits(
 
 def _check_same_data(data_folder, listed, sharded):
     """Every machine may have a copy of shards; manifests hold the first one's paths."""
+    for rank, theirs in enumerate(gathered(sorted(sharded))):
+        for split in {*sharded} ^ {*theirs}:
+            raise BadInput(
+                f"the split {split!r} is shards here or on rank {rank}, but not on "
+                f"both: copy its shards to every machine"
+            )
     folders = gathered(str(data_folder))
     others = sorted(set(folders) - {folders[0]})
-    if listed and others:
+    if others and not all(_is_elsewhere(split) for split in listed):
         raise BadInput(
             f"data_folder is {folders[0]} on the first rank, {others[0]} on another: "
             f"give files the same path on every machine, or write shards"
@@ -118,12 +124,13 @@ def _check_same_data(data_folder, listed, sharded):
             )
 
 
+def _is_elsewhere(split):
+    """Whether all parts of a split are paths, which no data folder holds."""
+    return all(map(is_path, split.split("+")))
+
+
 def _write_manifests(prepare, data_folder, folder, manifests, listed, cleaning):
-    paths = [
-        split
-        for split in listed
-        if data_folder is None or all(map(is_path, split.split("+")))
-    ]
+    paths = [split for split in listed if data_folder is None or _is_elsewhere(split)]
     others = [split for split in listed if split not in paths]
     for splits, write in ((paths, prepare_librispeech), (others, prepare)):
         if splits:

@@ -30,12 +30,15 @@ def full_precision(device: torch.device) -> Iterator[None]:
     torch.float32
     """
     matmul = torch.backends.cuda.matmul
-    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    new = hasattr(matmul, "fp32_precision")  # from torch 2.9 on; the two do not mix
+    name = "fp32_precision" if new else "allow_tf32"
+    before = getattr(matmul, name)
+    setattr(matmul, name, "ieee" if new else False)
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        matmul.allow_tf32 = before
+        setattr(matmul, name, before)
 
 
 class FullPrecision(torch.nn.Module):

@@ -61,6 +61,13 @@ def test_a_failed_job_ends_all_with_its_sentence(tmp_path):
     assert not (tmp_path / "never").exists()
 
 
+def test_two_jobs_that_fail_together_end_with_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(side_by_side, "POLL_SECONDS", 8)  # both have ended by then
+    words = ["config", str(tmp_path / "absent.yaml")]
+    with pytest.raises(BadInput, match=r"absent\.yaml"):
+        run_jobs([job(tmp_path, name, words) for name in "ab"])
+
+
 def test_a_failed_job_stops_the_one_beside_it(tmp_path, monkeypatch):
     waits = ["-c", "import time; time.sleep(60)"]
     words = {"broken": ["-c", "raise SystemExit('error: no disk')"], "long": waits}

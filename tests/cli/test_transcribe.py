@@ -65,7 +65,7 @@ def test_nbest_searches_with_a_beam(run_folder, audio, capsys):
         (["--lm", "a.arpa", "--decoding", "greedy"], "a.arpa"),
         (["--left", "2"], "--chunk"),
         (["--chunk", "4", "--json"], "--json"),
-        (["--chunk", "4", "--alpha", "1"], "--alpha"),
+        (["--chunk", "4", "--alpha", "0"], "--alpha"),
         (["--chunk", "4", "--beam_size", "7"], "--beam_size"),
         (["--alpha", "1"], "--lm"),
         (["--beta", "1", "--decoding", "beam"], "--lm"),

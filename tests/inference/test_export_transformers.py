@@ -173,7 +173,9 @@ def test_unknown_letters_and_padding_are_no_targets(recogniser_folder, masked):
             model(wavs, attention_mask=mask, labels=torch.tensor(labels)).loss
             for labels in ([[2, 0, 3], [4, 0, 0]], [[2, 3, -100], [4, -100, -100]])
         )
+        unknown = model(wavs, attention_mask=mask, labels=torch.zeros(2, 3).long())
     assert blanks == none
+    assert unknown.loss.isfinite()  # of blanks only
 
 
 def forward_sum(log_probs, text):

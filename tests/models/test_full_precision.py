@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from speechbrain_birq.models.full_precision import full_precision
 from speechbrain_birq.models.labels.k_means import nearest
 
 KEPT = ("frontend", "anchor_quantizer", "enhanced_quantizer")
@@ -23,21 +24,37 @@ def test_half_precision_does_not_round(part, move, make_model):
     assert next(model.encoder.parameters()).dtype in (torch.float16, torch.bfloat16)
 
 
+MATMUL = torch.backends.cuda.matmul
+NEW = hasattr(MATMUL, "fp32_precision")  # from torch 2.9 on
+
+
+def rounded():
+    return MATMUL.fp32_precision != "ieee" if NEW else MATMUL.allow_tf32
+
+
+@pytest.mark.parametrize("before", ["highest", "high", "medium"])
+def test_the_precision_of_other_products_is_what_it_was(before):
+    known = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    with full_precision(torch.device("cpu")):
+        assert not rounded()
+    assert torch.get_float32_matmul_precision() == before
+    torch.set_float32_matmul_precision(known)
+
+
 @pytest.fixture
 def tf32():
     """TF32 is on, as it is once SpeechBrain is imported."""
-    matmul = torch.backends.cuda.matmul  # monkeypatch would delete the attribute
-    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    before, MATMUL.allow_tf32 = MATMUL.allow_tf32, True
     yield
-    matmul.allow_tf32 = before
+    MATMUL.allow_tf32 = before
 
 
 @pytest.mark.parametrize("product", ["matmul", "einsum", "cdist"])
 def test_products_that_decide_labels_are_not_rounded_to_tf32(
     product, make_model, monkeypatch, tf32
 ):
-    model, matmul = make_model(), torch.backends.cuda.matmul
-    inputs = torch.randn(2, 8000), torch.ones(2)
+    model, inputs = make_model(), (torch.randn(2, 8000), torch.ones(2))
     call = {
         "matmul": lambda: model.frontend(*inputs),
         "einsum": lambda: model.anchor_quantizer(torch.randn(5, 40)),
@@ -46,10 +63,11 @@ def test_products_that_decide_labels_are_not_rounded_to_tf32(
     original, seen = getattr(torch, product), []
 
     def spied(*args, **kwargs):
-        seen.append(matmul.allow_tf32)
+        seen.append(rounded())
         return original(*args, **kwargs)
 
     monkeypatch.setattr(torch, product, spied)
+    assert rounded()
     call()
     assert seen and not any(seen)
-    assert matmul.allow_tf32
+    assert rounded() and MATMUL.allow_tf32

@@ -214,4 +214,4 @@ def ctc_loss(
         reduction="sum",
         zero_infinity=True,
     )
-    return losses / valid.sum()
+    return losses / valid.sum().clamp(min=1)

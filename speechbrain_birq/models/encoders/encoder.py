@@ -270,7 +270,7 @@ class SpeechBrainEncoder(torch.nn.Module):
         table = self.absolute_positions
         if states.shape[1] > table.max_len:  # SpeechBrain's ends there
             longer = PositionalEncoding(states.shape[2], states.shape[1])
-            table = longer.to(states.device)
+            table = longer.to(table.pe)
         return table(states)
 
     def last_layers(self, count: int) -> torch.nn.ModuleList:

@@ -232,6 +232,8 @@ def test_copies_of_shards_are_compared_between_ranks(
         lambda: pretrain(tmp_path / "shards", tmp_path / "run"),
         "shards of 'train' differ between the ranks",
     )
+    monkeypatch.setattr(splits, "gathered", lambda value: [value, []])
+    fails(lambda: pretrain(tmp_path / "shards", tmp_path / "run"), "but not on both")
     copies = [find_shards(tmp_path / "shards", "train") for _ in range(2)]
     assert copies[0].fingerprint() == copies[1].fingerprint() == seen[-1]
     copies[1].first[1] += 1

@@ -309,6 +309,13 @@ def test_sinusoids_go_on_beyond_those_that_speechbrain_stores(make_encoder):
     torch.testing.assert_close(added[0, position, 2], expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_long_sinusoids_have_the_encoder_s_type(dtype, make_encoder):
+    encoder = make_encoder("transformer", attention_type="regularMHA").to(dtype)
+    frames = torch.randn(1, 2510, DIM, dtype=dtype)
+    assert encoder(frames, torch.tensor([2510])).dtype == dtype
+
+
 def test_outputs_of_earlier_layers_do_not_stay_in_memory(make_encoder):
     encoder, alive = make_encoder(num_layers=6), []
 
