@@ -145,6 +145,9 @@ def _rank(rank, world, port, point, options, queue):
             rows.append(timed(lambda batch=batch: made(batch), options.device))
     row = medians(rows[2:]) | {"memory": peak_memory(options.device) - before}
     queue.put(row | {"reducing": _reducing(made) if world > 1 else 0.0})
+    if world > 1:
+        # Threads of gloo that outlive the interpreter now and then abort the process.
+        dist.destroy_process_group()
 
 
 def _reducing(made) -> float:
