@@ -75,9 +75,7 @@ def prepare_splits(
     found = {split: find_shards(data_folder, split) for split in named}
     sharded = {split: shards for split, shards in found.items() if shards is not None}
     listed = [split for split in found if split not in sharded]
-    cleaning = TextCleaning(
-        hparams.get("text_case", "keep"), hparams.get("drop_characters", "")
-    )
+    cleaning = TextCleaning.of(hparams)
     held_out = list(dict.fromkeys(s for s in splits if s not in named))
     train = hparams["train_split"]
     if held_out and train not in listed:

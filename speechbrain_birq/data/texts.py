@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,13 @@ class TextCleaning(NamedTuple):
 
     case: str = "keep"
     drop: str = ""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "TextCleaning":
+        """Return that of a run, from the keys of its YAML."""
+        return cls(
+            settings.get("text_case", "keep"), settings.get("drop_characters", "")
+        )
 
     def __call__(self, text: str) -> str:
         """Return the text as it is trained on."""

@@ -85,9 +85,7 @@ class AlignedTokens:
         self.recogniser = Recogniser(run_folder, trust=trust)
         path = find_run(run_folder) / "hyperparams.yaml"
         settings = read_stored(path).scalars() if path.is_file() else {}
-        self.cleaning = TextCleaning(
-            settings.get("text_case", "keep"), settings.get("drop_characters", "")
-        )
+        self.cleaning = TextCleaning.of(settings)
         meta = read_checkpoint(best_checkpoint(run_folder)).meta
         self.cer = meta.get("cer")  # on the validation split of that run
         one = (len(token) == 1 for token in self.recogniser.tokens.vocabulary[1:])
