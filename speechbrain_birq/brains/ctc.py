@@ -17,6 +17,7 @@ from speechbrain_birq.brains.memory import memory_told
 from speechbrain_birq.brains.opt_class import opt_class_named
 from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.brains.skipped_steps import refuse_divergence
+from speechbrain_birq.checkpoints.run_folder import TUNED
 from speechbrain_birq.decoding.decoders import (
     WORTHLESS_CER,
     ErrorCounter,
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 # Entries of results.json that are no split.
-RESULTS = ("seconds", "steps", "valid", "lm_weights", "layer_weights")
+RESULTS = ("seconds", "steps", "valid", TUNED, "layer_weights")
 
 
 class Transfer(NamedTuple):

@@ -38,6 +38,7 @@ from speechbrain_birq.checkpoints.stored_values import StoredValues
 from speechbrain_birq.errors import BadInput, from_user_code
 
 ARCHITECTURE = ("frontend", "encoder")
+TUNED = "lm_weights"  # entry of `birq tune-lm` in results.json, which is no split
 
 
 def has_checkpoint(folder: str | Path) -> bool:

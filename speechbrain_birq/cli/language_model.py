@@ -53,6 +53,7 @@ def tune_lm(arguments: argparse.Namespace) -> None:
             raise BadInput(f"--{name} {getattr(arguments, name)}: give 1 or more")
 
     from speechbrain_birq.brains.run_log import add_result
+    from speechbrain_birq.checkpoints.run_folder import TUNED
     from speechbrain_birq.diagnostics.lm_weights import tune_weights
 
     options = vars(arguments) | {"trust": tuple(arguments.trust), "show": _show_weights}
@@ -61,7 +62,7 @@ def tune_lm(arguments: argparse.Namespace) -> None:
     grid = tune_weights(options.pop("run"), options.pop("lm_path"), **options)
     best = min(grid, key=lambda weighed: weighed.wer)
     entry = {"split": arguments.split, "lm_path": arguments.lm_path, **best._asdict()}
-    add_result(arguments.run, "lm_weights", entry)
+    add_result(arguments.run, TUNED, entry)
     print(f"best: --lm_alpha {best.alpha:g} --lm_beta {best.beta:g}")
 
 

@@ -57,6 +57,11 @@ def is_path(part: str) -> bool:
     return part.startswith(marks) or URL in part or part.lower().endswith(TABLES)
 
 
+def is_elsewhere(split: str) -> bool:
+    """Return whether all parts of a split are paths, which no data folder holds."""
+    return all(map(is_path, split.split("+")))
+
+
 def manifest_path(folder: str | Path, split: str) -> Path:
     """Return the file of a split's manifest."""
     return Path(folder) / f"{split_name(split)}.csv"

@@ -1,8 +1,6 @@
 """What a training reads: the splits that it names, batches of them, a sample."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,23 +9,20 @@ import torch.distributed as dist
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
+from speechbrain_birq.data.held_out import hold_out
 from speechbrain_birq.data.loaders import make_loader
 from speechbrain_birq.data.manifest import read_manifest, write_manifest
 from speechbrain_birq.data.pipeline import AudioReader, Item, make_dataset
+from speechbrain_birq.data.same_data import check_same_data
 from speechbrain_birq.data.shards.dataset import make_shard_dataset
 from speechbrain_birq.data.shards.reader import Shards, find_shards
 from speechbrain_birq.data.split_places import (
     held_out_share,
-    is_path,
+    is_elsewhere,
     manifest_path,
 )
 from speechbrain_birq.data.texts import TextCleaning
-from speechbrain_birq.distributed import gathered
 from speechbrain_birq.errors import BadInput
-
-logger = logging.getLogger(__name__)
-
-MOST_HELD_OUT = 500  # utterances: an hour or so, validated after each epoch
 
 
 class _Experiment(Protocol):
@@ -83,7 +78,7 @@ def prepare_splits(
             f"{held_out[0]!r} can only be held out of a training split of audio files, "
             f"and {train!r} is none: give --valid_split"
         )
-    _check_same_data(data_folder, listed, sharded)
+    check_same_data(data_folder, listed, sharded)
     folder = experiment.folder / "manifests"
     manifests = {split: manifest_path(folder, split) for split in (*listed, *held_out)}
     run_on_main(
@@ -99,36 +94,8 @@ def prepare_splits(
     return sharded | manifests
 
 
-def _check_same_data(data_folder, listed, sharded):
-    """Every machine may have a copy of shards; manifests hold the first one's paths."""
-    for rank, theirs in enumerate(gathered(sorted(sharded))):
-        for split in {*sharded} ^ {*theirs}:
-            raise BadInput(
-                f"the split {split!r} is shards here or on rank {rank}, but not on "
-                f"both: copy its shards to every machine"
-            )
-    folders = gathered(str(data_folder))
-    others = sorted(set(folders) - {folders[0]})
-    if others and not all(_is_elsewhere(split) for split in listed):
-        raise BadInput(
-            f"data_folder is {folders[0]} on the first rank, {others[0]} on another: "
-            f"give files the same path on every machine, or write shards"
-        )
-    for split, shards in sharded.items():
-        if len(set(gathered(shards.fingerprint()))) > 1:
-            raise BadInput(
-                f"the shards of {split!r} differ between the ranks: copy them to every "
-                f"machine again"
-            )
-
-
-def _is_elsewhere(split):
-    """Whether all parts of a split are paths, which no data folder holds."""
-    return all(map(is_path, split.split("+")))
-
-
 def _write_manifests(prepare, data_folder, folder, manifests, listed, cleaning):
-    paths = [split for split in listed if data_folder is None or _is_elsewhere(split)]
+    paths = [split for split in listed if data_folder is None or is_elsewhere(split)]
     others = [split for split in listed if split not in paths]
     for splits, write in ((paths, prepare_librispeech), (others, prepare)):
         if splits:
@@ -138,45 +105,6 @@ def _write_manifests(prepare, data_folder, folder, manifests, listed, cleaning):
         cleaning.report(split, [row.text for row in rows if row.text])
         clean = (row._replace(text=cleaning(row.text)) for row in rows)
         write_manifest(manifests[split], clean)
-
-
-def hold_out(train: Path, valid: Path, split: str) -> None:
-    """Move a share of a training manifest to one for validation.
-
-    The share is of the utterances that have a text, if there are any. Which they are
-    depends on their names only, so that a resumed run has the same.
-
-    Arguments
-    ---------
-    train, valid : Path
-        The manifests.
-    split : str
-        Such as "5%".
-
-    Raises
-    ------
-    BadInput
-        If there are fewer than two utterances.
-    """
-    rows = read_manifest(train)
-    usable = [row for row in rows if row.text] or rows
-    if len(usable) < 2:
-        raise BadInput(
-            f"{split} of one utterance cannot be held out of training: give "
-            f"--valid_split"
-        )
-    share = held_out_share(split) or 0.0
-    count = min(max(1, round(share * len(usable))), MOST_HELD_OUT, len(usable) - 1)
-    ordered = sorted(usable, key=lambda row: sha256(row.ID.encode()).digest())
-    held = {row.ID for row in ordered[:count]}
-    write_manifest(valid, (row for row in rows if row.ID in held))
-    write_manifest(train, (row for row in rows if row.ID not in held))
-    logger.warning(
-        "validation takes %d of the %d utterances of training (%s, at most %d), which "
-        "are not trained on: its speakers are those of training; give --valid_split "
-        "to choose others",
-        *(count, len(rows), split, MOST_HELD_OUT),
-    )
 
 
 def stage_loader(

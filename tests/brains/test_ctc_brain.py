@@ -17,8 +17,9 @@ from small_brains import (
     validate,
 )
 
-from speechbrain_birq.brains.ctc import Transfer
+from speechbrain_birq.brains.ctc import Transfer, check_test_splits
 from speechbrain_birq.checkpoints.checkpointer import AtomicCheckpointer
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.metrics import compare_runs
 
 
@@ -176,3 +177,11 @@ def test_ctc_reaches_no_errors_on_three_utterances(make_ctc):
         if row["cer"] == 0:
             break
     assert row["cer"] == row["wer"] == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["seconds", "steps", "valid", "lm_weights", "layer_weights"]
+)
+def test_a_test_split_cannot_be_called_like_a_figure_of_the_run(name):
+    with pytest.raises(BadInput, match=f"a figure '{name}'"):
+        check_test_splits(["test", name])

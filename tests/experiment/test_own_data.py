@@ -10,11 +10,11 @@ import soundfile
 from small_corpus import tone
 from small_runs import finetune, log, pretrain
 
-from speechbrain_birq.data import splits
+from speechbrain_birq.data import same_data
 from speechbrain_birq.data.corpora.librispeech import find_utterances
+from speechbrain_birq.data.held_out import hold_out
 from speechbrain_birq.data.manifest import read_manifest, write_manifest
 from speechbrain_birq.data.split_places import manifest_path
-from speechbrain_birq.data.splits import hold_out
 from speechbrain_birq.errors import BadInput
 
 
@@ -57,7 +57,7 @@ def test_files_at_another_place_on_another_machine_are_refused(own, monkeypatch,
     def two_machines(value):
         return [value, elsewhere if isinstance(value, str) else value]
 
-    monkeypatch.setattr(splits, "gathered", two_machines)
+    monkeypatch.setattr(same_data, "gathered", two_machines)
     paths = dict(train_split="./corpus/train", valid_split="./corpus/dev")
     pretrain(own / "corpus", own / "paths", **paths)  # they need no data folder
     fails(

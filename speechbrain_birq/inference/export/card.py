@@ -7,7 +7,7 @@ from typing import Any
 
 from speechbrain_birq import __version__
 from speechbrain_birq.checkpoints.plain_files import read_json
-from speechbrain_birq.checkpoints.run_folder import read_stored
+from speechbrain_birq.checkpoints.run_folder import TUNED, read_stored
 from speechbrain_birq.config.keys import KEYS, PATH
 from speechbrain_birq.data.manifest import read_manifest
 from speechbrain_birq.errors import BadInput
@@ -16,7 +16,6 @@ from speechbrain_birq.inference.export.finished_run import FinishedRun
 
 UNKNOWN = "not recorded in the run folder"
 PAPER = "[BiRQ](https://arxiv.org/abs/2509.15430)"
-TUNED = "lm_weights"  # entry of `birq tune-lm` in results.json: no split
 ADVICE = "delete it, the card then does without it"
 # Keys that say where files are, or how fast the machine works.
 PRIVATE = {key for key, known in KEYS.items() if known.kind == PATH or known.machine}
