@@ -50,7 +50,8 @@ setup(
         # torch 2.11.0 (undefined symbol), a newer torch breaks `import speechbrain`.
         "torch>=2.7.1,<2.12",
         "torchaudio>=2.7.1,<2.11.1",
-        "speechbrain>=1.1.2",
+        "speechbrain>=1.1.2,<1.2",  # private hooks of its Brain are overridden
+        "fsspec>=2023.5",
         "hyperpyyaml>=1.2.2",
         "scipy>=1.10",
         "safetensors>=0.4",
