@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import one_hot
 from torch.utils.checkpoint import checkpoint
 
 from speechbrain_birq.models.full_precision import full_precision
@@ -219,4 +218,5 @@ def code_counts(codes: torch.Tensor, num_codes: int) -> torch.Tensor:
     >>> code_counts(torch.tensor([[0], [2], [2]]), 3).tolist()
     [[1, 0, 2]]
     """
-    return one_hot(codes, num_codes).sum(0)
+    counts = [torch.bincount(c, minlength=num_codes) for c in codes.unbind(1)]
+    return torch.stack(counts)

@@ -82,6 +82,14 @@ def test_mutual_information_is_that_of_a_loop():
     assert mutual_information(first, second) == pytest.approx(expected)
 
 
+def test_mutual_information_of_many_codes_is_that_of_few():
+    first, second = draw(seed=0), draw(seed=1)
+    second[::2] = first[::2]
+    assert mutual_information(1_000_003 * first, second) == pytest.approx(
+        mutual_information(first, second)
+    )
+
+
 def test_mutual_information_with_itself_is_the_entropy():
     codes = draw(groups=1)
     assert mutual_information(codes, codes) == pytest.approx(entropy(columns(codes)[0]))

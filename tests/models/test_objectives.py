@@ -270,6 +270,12 @@ def test_codes_are_counted_for_each_codebook():
     assert code_counts(codes, N).tolist() == expected
 
 
+def test_memory_of_counting_does_not_grow_with_frames_times_codes():
+    codes = torch.full((100_000, 1), 3)
+    # A one-hot of these would have 800 GB.
+    assert code_counts(codes, 10**6)[0, 3] == 100_000
+
+
 def test_no_codes_count_zero():
     empty = torch.zeros(0, 2, dtype=torch.long)
     assert code_counts(empty, 3).tolist() == [[0, 0, 0], [0, 0, 0]]
