@@ -5,6 +5,7 @@ python benchmarks/gpu_checks.py precisions --json figures.json
 
 import argparse
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -25,6 +26,7 @@ STEPS = 20
 FORMS = {"printed": BIRQ, "shipped": SHIPPED}
 PIECE = 2048  # frames
 TIES = 1e-4  # share of the codes; with TF32 it would be ten times as many
+LEARNT = 0.97  # of the first loss; on a CPU the tiny size falls to 0.92 in 20 steps
 TOLERANCE = 0.02  # of the loss, after 20 steps in another precision
 
 
@@ -42,7 +44,11 @@ def main():
 
 
 def precisions(options, folder) -> dict:
-    """Train 20 steps in each precision; losses must be near those in float32."""
+    """Train 20 steps in each precision; losses must be near those in float32.
+
+    In fp16 the first steps are skipped until the scale of the loss is found, so its
+    last loss is compared with that after as many steps.
+    """
     kinds = {"fp32": {}, "bf16": {"precision": "bf16"}, "fp16": {"precision": "fp16"}}
     if options.device == "cpu":
         del kinds["fp16"]  # SpeechBrain's GradScaler wants a GPU
@@ -59,12 +65,24 @@ def precisions(options, folder) -> dict:
             "losses": losses,
             "seconds": (time.perf_counter() - started) / STEPS,
             "memory": peak_memory(options.device),
-            "skipped": step.brain.nonfinite_count,
+            "skipped": skipped_steps(step.brain),
         }
-        last, exact = (found[kind]["losses"][-1] for kind in (name, "fp32"))
-        if not abs(last / exact - 1) < TOLERANCE:
-            raise SystemExit(f"{name}: loss {last} after {STEPS} steps, fp32 {exact}")
+        made = STEPS - found[name]["skipped"]
+        exact = found["fp32"]["losses"][:made]
+        if not (made > STEPS / 2 and abs(losses[-1] / exact[-1] - 1) < TOLERANCE):
+            raise SystemExit(f"{name}: {losses} ({made} steps made), fp32 {exact}")
+        if not losses[-1] < losses[0] * LEARNT:
+            raise SystemExit(f"{name}: nothing was learned, losses {losses}")
     return found
+
+
+def skipped_steps(brain) -> int:
+    """Return how many steps were not made, because a gradient was not finite."""
+    if brain.scaler.is_enabled():
+        return round(
+            math.log2(torch.amp.GradScaler().get_scale() / brain.scaler.get_scale())
+        )
+    return brain.nonfinite_count
 
 
 def labels(options, folder) -> dict:
@@ -88,6 +106,7 @@ def waits(options, folder) -> dict:
         step(step.batch(audio))
         batch = step.batch(audio)
         if found["watched"]:
+            batch = batch.pin_memory()  # as the loader does
             torch.cuda.set_sync_debug_mode("error")
         loss = step(batch)
         if found["watched"]:

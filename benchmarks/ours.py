@@ -44,7 +44,8 @@ def settings(arm, size, folder) -> dict:
     overrides |= dict(num_codes=arm.num_codes, num_codebooks=arm.num_codebooks)
     overrides |= dict(label_layer=arm.label_layer(size), label_gradient=arm.gradient)
     overrides |= size._asdict()
-    overrides |= dict(enhanced_ramp_steps=0)  # or F would weigh nothing in few steps
+    # In few steps F would weigh nothing, and the rate be 0.
+    overrides |= dict(enhanced_ramp_steps=0, warmup_steps=1)
     if arm.system == "best_rq":
         overrides |= dict(enhanced_weight_value=0.0)
     return load_configuration(HPARAMS / f"{arm.file}.yaml", overrides).hparams

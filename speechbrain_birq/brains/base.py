@@ -28,10 +28,17 @@ from speechbrain_birq.checkpoints.rank_states import (
 )
 from speechbrain_birq.distributed import check_same, total
 from speechbrain_birq.errors import BadInput
-from speechbrain_birq.models.encoders.valid_batch_norm import Statistics, statistics
+from speechbrain_birq.models.encoders.valid_batch_norm import (
+    Statistics,
+    has_batch_norm,
+    statistics,
+)
 
 logger = logging.getLogger(__name__)
 
+# Of the loss in fp16: 30 overflows in a row. After 149 more it would be 0, and the
+# weights NaN.
+SMALLEST_SCALE = 2**-14
 NOTHING_READ = (
     "no utterance of the %s split could be read: log.txt names the files, replace them "
     "or take another split"
@@ -130,13 +137,21 @@ class SumBrain(sb.Brain):
             super().init_optimizers()
 
     def _compile(self):
-        """``--compile``: the encoder, for every length; it is one graph.
+        """``--compile``: the encoder, for every length.
 
+        It is one graph, but for ``block_conformer``, which is cut at its batch norms.
         The rest has shapes that depend on the masks, and draws from a generator: it
         would be cut into pieces that are compiled again and again.
         """
-        if self.compile:
-            self.model.encoder.compile(mode=self.compile_mode, dynamic=True)
+        if not self.compile:
+            return
+        encoder = self.model.encoder
+        if getattr(encoder, "activation_checkpointing", 0) and has_batch_norm(encoder):
+            raise BadInput(
+                "torch cannot compile activation_checkpointing of an encoder with "
+                "batch norm (block_conformer): leave out one of the two"
+            )
+        encoder.compile(mode=self.compile_mode, dynamic=True)
 
     def rank_state(self) -> dict[str, Any]:
         """Return what a checkpoint holds of every rank."""
@@ -325,8 +340,14 @@ class SumBrain(sb.Brain):
         Raises
         ------
         BadInput
-            If more than ``nonfinite_patience`` steps of this epoch were skipped.
+            If more than ``nonfinite_patience`` steps of this epoch were skipped, or, in
+            fp16, so many that the scale of the loss has become tiny.
         """
+        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
+            raise BadInput(
+                "fp16 finds no scale with which the gradient is finite: give "
+                "--precision bf16 or fp32, or a lower learning rate"
+            )
         for step, ids in self.skipped_steps.read():
             self.nonfinite_count += 1 + self.nonfinite_before
             self.nonfinite_before = 0

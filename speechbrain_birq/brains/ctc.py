@@ -164,7 +164,7 @@ class CTCBrain(SumBrain):
 
     def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> CTCOutput:
         """Return log probabilities and lengths."""
-        batch = batch.to(self.device)
+        batch = batch.to(self.device, non_blocking=True)
         if stage == sb.Stage.TRAIN:
             return self.modules.model(*batch.sig)
         # DDP would wait, because in evaluation ranks have different numbers of batches.

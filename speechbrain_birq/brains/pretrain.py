@@ -113,7 +113,7 @@ class BiRQBrain(SumBrain):
         """Return the objective of a batch: F, G and what the labels were."""
         # Counted on the CPU: the model would synchronize with the GPU to count them.
         num_masked = int(batch.mask.data.sum())
-        batch = batch.to(self.device)
+        batch = batch.to(self.device, non_blocking=True)
         stored = batch.targets.data if hasattr(batch, "targets") else None
         inputs = (*batch.sig, batch.mask.data, self.enhanced, stored, num_masked)
         if stage == sb.Stage.TRAIN:

@@ -124,6 +124,8 @@ def make_loader(
         num_workers=num_workers,
         worker_init_fn=outlive_signals,
         generator=torch.Generator().manual_seed(seed),
+        # Only from pinned memory a copy to the GPU does not wait for the step before.
+        pin_memory=torch.cuda.is_available(),
     )
 
 

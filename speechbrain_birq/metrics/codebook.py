@@ -8,7 +8,6 @@ import torch
 from speechbrain_birq.metrics.units import joint_counts, shared_information
 from speechbrain_birq.models.objectives import code_counts
 
-
 # Counting millions of frames is hundreds of times faster than sorting them; it needs 8
 # bytes for each pair of codes.
 MOST_COUNTED = 2**24

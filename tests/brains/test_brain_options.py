@@ -7,6 +7,7 @@ import torch
 from small_brains import Nowhere
 from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 
 OPTIONS = dict(
@@ -44,6 +45,13 @@ def test_compile_takes_the_encoder_for_every_length(make_brain, monkeypatch):
     assert not isinstance(brain.modules.model, torch._dynamo.OptimizedModule)
     make_brain()
     assert len(compiled) == 1
+
+
+def test_batch_norm_that_is_computed_again_cannot_be_compiled(make_brain):
+    brain = make_brain({"kind": "block_conformer"})
+    brain.compile, brain.model.encoder.activation_checkpointing = True, True
+    with pytest.raises(BadInput, match="leave out one of the two"):
+        brain._compile()
 
 
 def test_a_clock_that_is_set_back_delays_no_checkpoint(make_brain, monkeypatch):

@@ -139,6 +139,16 @@ def test_fp16_keeps_its_own_count_of_overflows(make_brain, name):
     assert moved(start, parameters(brain))
 
 
+def test_fp16_without_a_finite_gradient_is_refused(make_brain):
+    brain = make_brain(opt_class=FUSED, log_interval=10)
+    brain.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-10)
+    feed(brain, *[batch_of(broken(5))] * 4)
+    brain.check_skipped_steps()
+    feed(brain, batch_of(broken(5)))
+    with pytest.raises(BadInput, match="fp16 finds no scale"):
+        brain.check_skipped_steps()
+
+
 @pytest.fixture
 def averages(make_brain, monkeypatch):
     """averages(log_interval): those shown, that of the epoch, and the losses."""

@@ -52,6 +52,15 @@ def test_a_batch_without_readable_utterances_is_none(examples):
     assert Collate(2)(examples) is None
 
 
+def test_batches_are_pinned_where_there_is_a_gpu(manifest, monkeypatch):
+    for available in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=available: found)
+        loader = make_loader(
+            dataset_of(manifest), batch_seconds=5, shuffle=False, seed=0, min_samples=1
+        )
+        assert loader.pin_memory is available
+
+
 # Ranks
 
 

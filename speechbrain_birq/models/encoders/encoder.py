@@ -17,7 +17,10 @@ from speechbrain_birq.models.encoders.chunking import chunk_arguments
 from speechbrain_birq.models.encoders.inputs import LinearInput
 from speechbrain_birq.models.encoders.layers import build_layers, default_attention
 from speechbrain_birq.models.encoders.padded_layers import make_padding_exact
-from speechbrain_birq.models.encoders.valid_batch_norm import checkpoint_contexts
+from speechbrain_birq.models.encoders.valid_batch_norm import (
+    checkpoint_contexts,
+    has_batch_norm,
+)
 from speechbrain_birq.models.encoders.windowed_attention import make_rotations
 from speechbrain_birq.models.frontend import valid_frames
 
@@ -309,13 +312,10 @@ class SpeechBrainEncoder(torch.nn.Module):
 
     def _run(self, layer, states, arguments, again):
         if again:
-            states, _ = checkpoint(
-                layer,
-                states,
-                use_reentrant=False,
-                context_fn=checkpoint_contexts,
-                **arguments,
-            )
+            # Contexts only where they are needed: they cannot be compiled.
+            contexts = {"context_fn": checkpoint_contexts}
+            arguments = arguments | (contexts if has_batch_norm(layer) else {})
+            states, _ = checkpoint(layer, states, use_reentrant=False, **arguments)
         else:
             states, _ = layer(states, **arguments)
         return states

@@ -99,6 +99,11 @@ class ValidBatchNorm(torch.nn.Module):
         self.num_batches_tracked += taken
 
 
+def has_batch_norm(module: torch.nn.Module) -> bool:
+    """Return whether a module, such as a layer, holds a ``ValidBatchNorm``."""
+    return any(isinstance(part, ValidBatchNorm) for part in module.modules())
+
+
 def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
     """Return contexts of two passes: a ``context_fn`` of ``torch.utils.checkpoint``.
 

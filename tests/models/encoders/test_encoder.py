@@ -387,3 +387,18 @@ def test_a_compiled_encoder_has_one_graph_for_all_lengths(make_encoder, attentio
             found = encoder(frames, lengths, num_layers=num_layers)
             torch.testing.assert_close(found, plain(frames, lengths, num_layers))
     assert counters["stats"]["unique_graphs"] == 2
+
+
+@pytest.mark.slow
+def test_layers_that_are_computed_again_can_be_compiled(make_encoder):
+    frames, lengths = torch.randn(2, 30, 40), torch.tensor([30, 15])
+    gradients = []
+    for backend in (None, "aot_eager"):
+        encoder = make_encoder(activation_checkpointing=True).train()
+        if backend is not None:
+            torch._dynamo.reset()
+            encoder.compile(dynamic=True, backend=backend)
+        encoder(frames, lengths).square().sum().backward()
+        gradients.append([p.grad for p in encoder.parameters()])
+    for expected, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
