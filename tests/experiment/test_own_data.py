@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from small_corpus import tone
-from small_runs import finetune, log, pretrain
+from small_runs import finetune, log, pretrain, process_wide_settings_restored
 
 from speechbrain_birq.data import same_data
 from speechbrain_birq.data.corpora.librispeech import find_utterances
@@ -16,6 +16,7 @@ from speechbrain_birq.data.held_out import hold_out
 from speechbrain_birq.data.manifest import read_manifest, write_manifest
 from speechbrain_birq.data.split_places import manifest_path
 from speechbrain_birq.errors import BadInput
+from speechbrain_birq.inference.relabel import relabel
 
 
 @pytest.fixture
@@ -173,6 +174,44 @@ def test_fine_tuning_needs_texts(own, fails):
         "no transcripts in the split 'train.csv'",
         "column text",
     )
+
+
+@pytest.fixture
+def one_name(own):
+    """A folder whose four speakers have recordings of the same three names."""
+    for speaker in "abcd":
+        Path("names", speaker).mkdir(parents=True)
+        for number in range(3):
+            signal = tone(1, 16000, seed=ord(speaker) + number)
+            soundfile.write(f"names/{speaker}/{number}.wav", signal, 16000)
+            with open(f"names/{speaker}/all.trans.txt", "a") as file:
+                file.write(f"{number} ONE {speaker}\n")
+    return own
+
+
+def test_names_that_are_paths_are_held_out_resumed_and_relabelled(one_name):
+    splits = dict(train_split="./names", valid_split="20%")
+    best_rq = dict(enhanced_weight_value=0.0, anchor_weight_value=1.0)
+    settings = splits | best_rq
+    pretrain(None, "run", **settings)
+    train, held = (names(Path("run"), split) for split in splits.values())
+    assert len(train) == 10 and sorted(train + held) == [
+        f"{speaker}/{number}" for speaker in "abcd" for number in range(3)
+    ]
+    pretrain(None, "run", **settings, optimizer_step_limit=4)
+    assert "has changed since" not in log(Path("run"))
+    with process_wide_settings_restored():
+        relabel(["run", "--layer=2", "--output_folder=labels"])
+    pretrain(None, "again", **settings, stored_labels="labels")
+    assert json.loads(Path("again/results.json").read_text())["steps"] == 3
+
+
+def test_errors_of_names_that_are_paths_are_counted_one_by_one(one_name):
+    splits = dict(train_split="./names", valid_split="dev.jsonl")
+    finetune(None, "ctc", **splits, test_splits="./names", n_mels=40)
+    (path,) = Path("ctc").glob("errors_*.csv")
+    with open(path, newline="") as file:
+        assert len({row["id"] for row in csv.DictReader(file)}) == 12
 
 
 @pytest.mark.parametrize(

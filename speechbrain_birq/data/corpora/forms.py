@@ -56,7 +56,7 @@ def write_manifests(
     Raises
     ------
     BadInput
-        If a part is missing or cannot be read, or two tables have one id for different
+        If a part is missing or cannot be read, or two parts have one id for different
         recordings.
     """
     return {
@@ -91,8 +91,8 @@ def table_of(place: Place) -> Path | None:
 
 
 def _joined(data_folder, split, find):
-    """Join the utterances of the parts; if two have one name, take the first."""
-    found: dict[str, Utterance] = {}
+    """Join the utterances of the parts; a recording of two parts is taken once."""
+    found: dict[str, tuple[Utterance, str]] = {}
     for place in places(data_folder, split):
         table = table_of(place)
         if table is None:
@@ -100,16 +100,17 @@ def _joined(data_folder, split, find):
         else:
             utterances = table_utterances(table, data_folder)
         for utterance in utterances:
-            first = found.setdefault(utterance.ID, utterance)
-            if table is not None and first.wav != utterance.wav:
+            first, part = found.setdefault(utterance.ID, (utterance, place.name))
+            if first.wav != utterance.wav:
                 raise BadInput(
                     f"the split {split!r} joins two recordings of one id, "
-                    f"{printable(first.wav)} and {printable(utterance.wav)}: give each "
-                    f"another in a column id"
+                    f"{printable(utterance.ID)}: {printable(first.wav)} of {part} and "
+                    f"{printable(utterance.wav)} of {place.name}: rename one, or list "
+                    f"them in a table with a column id"
                 )
             if first is not utterance:
                 log_same_name(utterance.wav, first.wav)
-    return list(found.values())
+    return [utterance for utterance, _ in found.values()]
 
 
 def log_same_name(path: str | Path, first: str | Path) -> None:

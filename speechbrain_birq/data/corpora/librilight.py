@@ -80,9 +80,9 @@ def _utterances(data_folder: Path, split: str) -> list[Utterance]:
 
 def _complete(folder):
     found = Found.below(folder)
-    if not found.paths:
+    if not found.audio:
         raise BadInput(f"no audio in {folder}: unpack {URL} again")
     if not found.texts:
         raise BadInput(f"no transcripts in {folder}: unpack {URL} again")
-    check_transcripts(folder, found.names, found.texts)
+    check_transcripts(folder, found.audio, found.texts)
     return found

@@ -1,7 +1,10 @@
 """LibriSpeech's layout: <split>/<speaker>/<chapter>/<speaker>-<chapter>-<number>."""
 
 import logging
+import os
 from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,6 +65,9 @@ def prepare_librispeech(
 def find_utterances(data_folder: str | Path, split: str) -> list[Utterance]:
     """Find all readable utterances of one split, sorted by path.
 
+    An utterance is called as its file; one whose name is in several folders, as its
+    path below the split, without suffix.
+
     Raises
     ------
     BadInput
@@ -73,7 +79,7 @@ def find_utterances(data_folder: str | Path, split: str) -> list[Utterance]:
     check_speakers(data_folder, split)
     found = Found.below(folder)
     if is_published(data_folder):
-        check_transcripts(folder, found.names, found.texts)
+        check_transcripts(folder, found.audio, found.texts)
     return measured(found)
 
 
@@ -81,7 +87,7 @@ class Found(NamedTuple):
     """What lies below a folder, not yet opened."""
 
     folder: Path
-    paths: list[Path]  # of audio, one for each name
+    audio: dict[str, Path]  # utterance -> its file, in the order of paths
     texts: dict[str, str]  # utterance -> transcript
 
     @classmethod
@@ -90,12 +96,8 @@ class Found(NamedTuple):
         found = files_below(folder, (*AUDIO_SUFFIXES, TRANSCRIPTS))
         texts = [path for path in found if path.name.lower().endswith(TRANSCRIPTS)]
         audio = [path for path in found if path.suffix.lower() in AUDIO_SUFFIXES]
-        return cls(folder, _one_per_name(audio), _transcripts(texts))
-
-    @property
-    def names(self) -> set[str]:
-        """Return the names of the utterances that have audio."""
-        return {path.stem for path in self.paths}
+        named = _named(folder, audio)
+        return cls(folder, named, _transcripts(folder, texts, named))
 
 
 def measured(found: Found) -> list[Utterance]:
@@ -106,7 +108,7 @@ def measured(found: Found) -> list[Utterance]:
     BadInput
         If no audio is readable.
     """
-    durations = measure_all(found.paths)
+    durations = measure_all(list(found.audio.values()))
     if not durations:
         raise BadInput(
             f"no readable audio ({', '.join(AUDIO_SUFFIXES)}) in {found.folder}: "
@@ -115,23 +117,42 @@ def measured(found: Found) -> list[Utterance]:
     _log_unmatched(found)
     return [
         Utterance(
-            path.stem,
-            round(duration, 4),
+            name,
+            round(durations[path], 4),
             str(path.absolute()),
-            path.stem.split("-")[0],
-            found.texts.get(path.stem, ""),
+            _speaker(name),
+            found.texts.get(name, ""),
         )
-        for path, duration in durations.items()
+        for name, path in found.audio.items()
+        if path in durations
     ]
 
 
-def _one_per_name(paths):
-    """Take audio files by name; if there are a.flac and a.wav, take a.flac."""
-    named: dict[str, Path] = {}
+def _speaker(name):
+    """What is before the first "-"; equal names in two folders are two speakers."""
+    folder, stem = os.path.split(name)
+    return os.path.join(folder, stem.split("-")[0])
+
+
+def _named(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    """Name audio files; if a folder has a.flac and a.wav, take a.flac.
+
+    A name that several folders have is told apart by the path. It is the same whatever
+    else can be read, because a resumed run and stored labels need it again.
+    """
+    first: dict[Path, Path] = {}
     for path in paths:
-        if named.setdefault(path.stem, path) != path:
-            log_same_name(path, named[path.stem])
-    return list(named.values())
+        if first.setdefault(path.with_suffix(""), path) != path:
+            log_same_name(path, first[path.with_suffix("")])
+    count = Counter(place.name for place in first)
+    return {
+        place.name if count[place.name] == 1 else _below(folder, place): path
+        for place, path in first.items()
+    }
+
+
+def _below(folder, place):
+    return os.path.relpath(place, folder)
 
 
 def _missing(data_folder, split):
@@ -145,11 +166,23 @@ def _missing(data_folder, split):
     )
 
 
-def _transcripts(paths):
+def _transcripts(
+    folder: Path, paths: Sequence[Path], audio: Mapping[str, Path]
+) -> dict[str, str]:
+    """Utterance -> text; a text without audio keeps the name in its line.
+
+    A name that several folders have means the recording in the transcript's folder. A
+    path means one below that folder.
+    """
+    places = {path.with_suffix(""): name for name, path in audio.items()}
+    several = {place.name for place, name in places.items() if place.name != name}
     texts: dict[str, str] = {}
     for path in paths:
         for line in _lines(path):
             utterance, *words = line.split()
+            if utterance in several or "/" in utterance:
+                place = path.parent / utterance
+                utterance = places.get(place) or _below(folder, place)
             text = " ".join(words)
             if texts.setdefault(utterance, text) != text:
                 logger.warning(
@@ -176,8 +209,8 @@ def _lines(path):
 
 
 def _log_unmatched(found):
-    without_audio = sorted(found.texts.keys() - found.names)
-    without_text = sorted(name for name in found.names if not found.texts.get(name))
+    without_audio = sorted(found.texts.keys() - found.audio.keys())
+    without_text = sorted(name for name in found.audio if not found.texts.get(name))
     for names, what in (
         (without_audio, "transcripts without audio"),
         (without_text, "recordings without a transcript"),

@@ -187,6 +187,89 @@ def test_of_two_files_with_one_name_the_first_is_taken_and_the_other_named(
     assert f"skipped {flac.with_suffix('.wav')}" in caplog.text
 
 
+def add_folders(split, places, suffix="wav"):
+    """Recordings at some paths below a split, each with a text of its own."""
+    for place in places:
+        folder, name = (split / place).parent, (split / place).name
+        add_audio(folder, f"{name}.{suffix}")
+        with open(folder / "all.trans.txt", "a") as file:
+            file.write(f"{name} TEXT OF {place}\n")
+
+
+def test_one_name_in_several_folders_is_several_recordings(tmp_path, caplog):
+    places = [f"{folder}/{number:03d}" for folder in "abc" for number in range(3)]
+    add_folders(tmp_path / "split", places)
+    found = find_utterances(tmp_path, "split")
+    assert [u.ID for u in found] == places
+    assert [u.text for u in found] == [f"TEXT OF {place}" for place in places]
+    assert len({u.speaker for u in found}) == 9
+    assert caplog.text == ""
+
+
+def test_only_names_that_several_folders_have_become_paths(tmp_path):
+    add_folders(tmp_path / "split", ["11/1/11-1-0000", "a/x", "b/c/x", "x"])
+    found = find_utterances(tmp_path, "split")
+    assert [(u.ID, u.text) for u in found] == [
+        ("11-1-0000", "TEXT OF 11/1/11-1-0000"),
+        ("a/x", "TEXT OF a/x"),
+        ("b/c/x", "TEXT OF b/c/x"),
+        ("x", "TEXT OF x"),
+    ]
+    assert found[0].speaker == "11"
+
+
+def test_names_are_the_same_if_another_recording_cannot_be_read(tmp_path):
+    add_folders(tmp_path / "split", ["a/x", "b/x"])
+    (tmp_path / "split/a/x.wav").write_text("no audio")
+    (found,) = find_utterances(tmp_path, "split")
+    assert found.ID == "b/x"
+
+
+def test_a_folder_with_one_name_in_two_formats_gives_one_recording(tmp_path, caplog):
+    for suffix in ("flac", "wav"):
+        add_folders(tmp_path / "split", ["a/x", "b/x"], suffix)
+    found = find_utterances(tmp_path, "split")
+    assert [u.wav for u in found] == [
+        str(tmp_path / f"split/{folder}/x.flac") for folder in "ab"
+    ]
+    assert f"skipped {tmp_path}/split/b/x.wav" in caplog.text
+
+
+def test_a_transcript_may_name_recordings_by_path(tmp_path, caplog):
+    for place in ("a", "b"):
+        add_audio(tmp_path / "split" / place, "x.wav")
+    add_audio(tmp_path / "split" / "a", "y.wav")
+    lines = "a/x ONE\nb/x TWO\na/y THREE\n"
+    (tmp_path / "split" / "all.trans.txt").write_text(lines)
+    found = {u.ID: u.text for u in find_utterances(tmp_path, "split")}
+    assert found == {"a/x": "ONE", "y": "THREE", "b/x": "TWO"}
+    assert caplog.text == ""
+
+
+def test_a_text_of_a_name_in_several_other_folders_is_nobody_s(tmp_path, caplog):
+    for place in ("", "b"):
+        add_audio(tmp_path / "split" / place, "x.wav")
+    (tmp_path / "split" / "c").mkdir()
+    (tmp_path / "split" / "c" / "c.trans.txt").write_text("x ONE\n")
+    assert [u.text for u in find_utterances(tmp_path, "split")] == ["", ""]
+    assert "1 transcripts without audio: c/x" in caplog.text
+
+
+def test_joined_folders_with_one_name_are_refused_with_both(tmp_path):
+    for split in ("t1", "t2"):
+        add_audio(tmp_path / split, "000.wav")
+    with pytest.raises(BadInput) as caught:
+        prepare_librispeech(tmp_path, ["t1+t2"], tmp_path / "manifests")
+    message = str(caught.value)
+    for words in ("one id, 000: ", "t1/000.wav of t1", "t2/000.wav of t2", "rename"):
+        assert words in message
+
+
+def test_a_recording_of_two_joined_folders_is_taken_once(corpus, tmp_path):
+    paths = prepare_librispeech(corpus, ["dev+dev/21"], tmp_path / "manifests")
+    assert len(read_manifest(paths["dev+dev/21"])) == 3
+
+
 @pytest.mark.faults
 def test_speakers_and_chapters_that_are_links_are_read(corpus, tmp_path, caplog):
     (corpus / "train" / "11").rename(tmp_path / "11")

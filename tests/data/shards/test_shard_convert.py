@@ -67,6 +67,15 @@ def test_shards_of_a_manifest_have_its_name(corpus, tmp_path):
     assert_same(from_shards(tmp_path / "shards", "dev"), expected)
 
 
+def test_shards_of_names_that_are_paths_hold_what_their_files_hold(corpus, tmp_path):
+    for folder in ("a", "b"):  # "b/21/1/21-1-0000" and so on
+        shutil.copytree(corpus / "dev", tmp_path / "two" / "both" / folder)
+    main(["shard", str(tmp_path / "two"), str(tmp_path / "shards")])
+    expected = from_files(tmp_path / "two", "both", tmp_path)
+    assert len(expected) == 6 and all("/" in name for name in expected)
+    assert_same(from_shards(tmp_path / "shards", "both"), expected)
+
+
 def test_one_split_is_taken_where_it_is_named(corpus, tmp_path):
     main(["shard", str(corpus), str(tmp_path / "shards"), "--split", "dev"])
     assert [path.name for path in (tmp_path / "shards").iterdir()] == ["dev"]
