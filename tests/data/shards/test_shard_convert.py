@@ -16,7 +16,7 @@ from speechbrain_birq.brains.base import SumBrain
 from speechbrain_birq.brains.progress import Progress
 from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.cli.main import main
-from speechbrain_birq.data import splits
+from speechbrain_birq.data import same_data
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset
 from speechbrain_birq.data.shards import batches as shard_batches
@@ -227,12 +227,12 @@ def test_copies_of_shards_are_compared_between_ranks(
         seen.append(value)
         return [value, value + 1 if isinstance(value, int) else value]
 
-    monkeypatch.setattr(splits, "gathered", other_copy)
+    monkeypatch.setattr(same_data, "gathered", other_copy)
     fails(
         lambda: pretrain(tmp_path / "shards", tmp_path / "run"),
         "shards of 'train' differ between the ranks",
     )
-    monkeypatch.setattr(splits, "gathered", lambda value: [value, []])
+    monkeypatch.setattr(same_data, "gathered", lambda value: [value, []])
     fails(lambda: pretrain(tmp_path / "shards", tmp_path / "run"), "but not on both")
     copies = [find_shards(tmp_path / "shards", "train") for _ in range(2)]
     assert copies[0].fingerprint() == copies[1].fingerprint() == seen[-1]
