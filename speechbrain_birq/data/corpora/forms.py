@@ -61,7 +61,7 @@ def write_manifests(
     """
     return {
         split: write_manifest(
-            manifest_path(manifest_folder, split), _joined(data_folder, split, find)
+            manifest_path(manifest_folder, split), utterances(data_folder, split, find)
         )
         for split in splits
     }
@@ -90,16 +90,21 @@ def table_of(place: Place) -> Path | None:
     return unpacked(path.parent, path.name) if has_parquet(path.parent) else None
 
 
-def _joined(data_folder, split, find):
-    """Join the utterances of the parts; if two have one name, take the first."""
+def utterances(
+    data_folder: str | Path | None, split: str, find: Find
+) -> list[Utterance]:
+    """Join the utterances of a split's parts; if two have one name, take the first.
+
+    Arguments and errors are those of ``write_manifests``.
+    """
     found: dict[str, Utterance] = {}
     for place in places(data_folder, split):
         table = table_of(place)
         if table is None:
-            utterances = find(Path(place.folder), place.name)
+            part = find(Path(place.folder), place.name)
         else:
-            utterances = table_utterances(table, data_folder)
-        for utterance in utterances:
+            part = table_utterances(table, data_folder)
+        for utterance in part:
             first = found.setdefault(utterance.ID, utterance)
             if table is not None and first.wav != utterance.wav:
                 raise BadInput(

@@ -19,6 +19,7 @@ from speechbrain_birq.data.corpora.ami import prepare as ami
 from speechbrain_birq.data.corpora.ami import segments as ami_segments
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.data.shards.convert import shard_corpus
 from speechbrain_birq.decoding.ngram import read_sentences
 from speechbrain_birq.errors import BadInput
 
@@ -118,7 +119,20 @@ def test_a_folder_of_annotations_serves_as_well_as_the_archive(raw, tmp_path):
     shutil.unpack_archive(f"{folder}.zip", folder)
     (raw / "ami_public_manual_1.6.2.zip").unlink()
     ami.prepare_ami(raw, tmp_path / "again")
-    assert names(first) - {"ami_public_manual_1.6.2"} == names(tmp_path / "again")
+    assert names(first) == names(tmp_path / "again")
+
+
+def test_all_folders_of_the_output_are_splits(raw, tmp_path):
+    """`birq shard` takes every one that is not hidden."""
+    left = tmp_path / "cut" / ".ami_public_manual_1.6.2"  # by a call that was killed
+    (left / "words").mkdir(parents=True)
+    (left / "words" / "ES2011a.B.words.xml").write_text("<w")
+    folder, counts = cut(raw, tmp_path)
+    assert {path.name for path in folder.iterdir()} == {*counts, ".lock"}
+    summaries = shard_corpus(folder, tmp_path / "shards")
+    assert {split: found.utterances for split, found in summaries.items()} == {
+        split: found.segments for split, found in counts.items()
+    }
 
 
 def names(folder):

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import struct
 import tempfile
 import xml.etree.ElementTree as ET
@@ -112,8 +113,16 @@ def _check_wav(path):
         )
 
 
-def find_annotations(data_folder: Path, output_folder: Path) -> Path:
-    """Find the folder of the manual annotations; unpack their archive below the output.
+@contextmanager
+def find_annotations(data_folder: Path, output_folder: Path) -> Iterator[Path]:
+    """Find the folder of the manual annotations.
+
+    If there is only their archive, it is unpacked to a hidden folder below the output
+    for as long as the block lasts, because every other folder there is a split.
+
+    Yields
+    ------
+    Path
 
     Raises
     ------
@@ -122,22 +131,33 @@ def find_annotations(data_folder: Path, output_folder: Path) -> Path:
     """
     folder, archive = data_folder / VERSION, data_folder / f"{VERSION}.zip"
     if folder.is_dir():
-        return folder
-    if archive.is_file():
-        unpacked = output_folder / VERSION
+        yield folder
+    elif archive.is_file():
+        with _unpacked(archive, output_folder / f".{VERSION}") as folder:
+            yield folder
+    else:
+        others = sorted(data_folder.glob("ami_*manual*"))
+        there = f" (there is {others[0].name}, another version)" if others else ""
+        raise BadInput(
+            f"no annotations {VERSION}.zip in {data_folder}{there}: download {URL}"
+        )
+
+
+@contextmanager
+def _unpacked(archive, folder):
+    # A killed call may have left it.
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
         try:
             with zipfile.ZipFile(archive) as file:
-                file.extractall(unpacked)
+                file.extractall(folder)
         except (zipfile.BadZipFile, EOFError) as error:
             raise BadInput(
                 f"{archive} is corrupt ({error}): download {URL} again"
             ) from error
-        return unpacked
-    others = sorted(data_folder.glob("ami_*manual*"))
-    there = f" (there is {others[0].name}, another version)" if others else ""
-    raise BadInput(
-        f"no annotations {VERSION}.zip in {data_folder}{there}: download {URL}"
-    )
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_annotations(folder: Path, meetings: Sequence[str]) -> None:

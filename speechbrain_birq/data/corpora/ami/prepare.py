@@ -95,9 +95,9 @@ def prepare_ami(
         mic: find_audio(data_folder, mic, wanted, downloaded=download) for mic in mics
     }
     with locked(output_folder):
-        annotations = find_annotations(data_folder, output_folder)
-        check_annotations(annotations, wanted)
-        segments = _segments(lhotse_ami, annotations)
+        with find_annotations(data_folder, output_folder) as annotations:
+            check_annotations(annotations, wanted)
+            segments = _segments(lhotse_ami, annotations)
         _check_headsets(audio.get("ihm", {}), segments, downloaded=download)
         return _cut(output_folder, meetings, audio, segments)
 
