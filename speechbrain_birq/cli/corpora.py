@@ -18,9 +18,11 @@ def add_commands(add: AddCommand) -> None:
     corpus.add_argument("--shares", nargs="+", type=_share, default=[], help=text)
 
     shards = add("shard", shard, "write a corpus as shards, which are few large files")
-    shards.add_argument("source", help="manifest (CSV), or the folder of the splits")
+    text = "table (CSV, TSV, JSONL), dataset, or the folder of the splits"
+    shards.add_argument("source", help=text)
     shards.add_argument("folder", help="for <split>/index.json and the shards")
     shards.add_argument("--split", nargs="+", help="splits; default: all in the folder")
+    shards.add_argument("--data_folder", help="of a table's files, if elsewhere")
     shards.add_argument("--shard_hours", type=float, default=1.0)
 
 
@@ -64,6 +66,7 @@ def shard(arguments: argparse.Namespace) -> None:
             arguments.source,
             arguments.folder,
             splits=arguments.split,
+            data_folder=arguments.data_folder,
             shard_hours=arguments.shard_hours,
         )
     except OSError as error:

@@ -61,7 +61,7 @@ def write_manifests(
     """
     return {
         split: write_manifest(
-            manifest_path(manifest_folder, split), _joined(data_folder, split, find)
+            manifest_path(manifest_folder, split), utterances(data_folder, split, find)
         )
         for split in splits
     }
@@ -90,21 +90,26 @@ def table_of(place: Place) -> Path | None:
     return unpacked(path.parent, path.name) if has_parquet(path.parent) else None
 
 
-def _joined(data_folder, split, find):
-    """Join the utterances of the parts; a recording of two parts is taken once."""
+def utterances(
+    data_folder: str | Path | None, split: str, find: Find
+) -> list[Utterance]:
+    """Join the utterances of a split's parts; a recording of two parts once.
+
+    Arguments and errors are those of ``write_manifests``.
+    """
     found: dict[str, tuple[Utterance, str]] = {}
     for place in places(data_folder, split):
         table = table_of(place)
         if table is None:
-            utterances = find(Path(place.folder), place.name)
+            part = find(Path(place.folder), place.name)
         else:
-            utterances = table_utterances(table, data_folder)
-        for utterance in utterances:
-            first, part = found.setdefault(utterance.ID, (utterance, place.name))
+            part = table_utterances(table, data_folder)
+        for utterance in part:
+            first, name = found.setdefault(utterance.ID, (utterance, place.name))
             if first.wav != utterance.wav:
                 raise BadInput(
                     f"the split {split!r} joins two recordings of one id, "
-                    f"{printable(utterance.ID)}: {printable(first.wav)} of {part} and "
+                    f"{printable(utterance.ID)}: {printable(first.wav)} of {name} and "
                     f"{printable(utterance.wav)} of {place.name}: rename one, or list "
                     f"them in a table with a column id"
                 )

@@ -1,5 +1,7 @@
-"""Shards of a manifest, or of a folder in LibriSpeech's layout."""
+"""Shards of a corpus in any form that a training reads: tables, folders, datasets."""
 
+import logging
+import os
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,8 +11,12 @@ from tqdm import tqdm
 
 from speechbrain_birq.checkpoints.files import check_free_space
 from speechbrain_birq.checkpoints.run_lock import locked
+from speechbrain_birq.data.corpora import forms
+from speechbrain_birq.data.corpora.hugging_face import is_dataset, metadata_table
 from speechbrain_birq.data.corpora.librispeech import find_utterances
-from speechbrain_birq.data.manifest import Utterance, read_manifest
+from speechbrain_birq.data.corpora.tables import TABLES
+from speechbrain_birq.data.files_below import files_below
+from speechbrain_birq.data.manifest import AUDIO_SUFFIXES, Utterance, some_of
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.data.shards.writer import (
     Recording,
@@ -19,7 +25,10 @@ from speechbrain_birq.data.shards.writer import (
     write_shards,
     written_names,
 )
+from speechbrain_birq.data.split_places import HUB, has_parquet, is_path
 from speechbrain_birq.errors import BadInput
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16000
 BYTES_PER_SECOND = 20_000  # of FLAC at 16 kHz; LibriSpeech takes 17,500
@@ -30,6 +39,7 @@ def shard_corpus(
     folder: str | Path,
     *,
     splits: Sequence[str] | None = None,
+    data_folder: str | Path | None = None,
     shard_hours: float = 1.0,
 ) -> dict[str, ShardSummary]:
     """Make ``<folder>/<split>`` of every split, at 16 kHz.
@@ -41,11 +51,13 @@ def shard_corpus(
     Arguments
     ---------
     source : str or Path
-        A manifest (CSV) or the folder above the splits.
+        A table, a Hugging Face dataset, or the folder above the splits.
     folder : str or Path
         Where the shards go.
     splits : sequence of str, optional
-        Folders below the source; default: all that are in it.
+        Splits of the folder, in any form; default: all folders in it that hold audio.
+    data_folder : str or Path, optional
+        Where files of a table are that are not below the table's folder.
     shard_hours : float
         Hours of audio in a shard.
 
@@ -57,12 +69,12 @@ def shard_corpus(
     Raises
     ------
     BadInput
-        If there is no such source or split, lhotse is missing, the disk is too small,
-        or another process writes the same split.
+        If there is no such source or split, two splits have one name, lhotse is
+        missing, the disk is too small, or another process writes the same split.
     """
     find_lhotse()
     summaries = {}
-    for split, rows in _rows(Path(source), splits).items():
+    for split, rows in _rows(str(source), splits, data_folder).items():
         with locked(Path(folder) / split):
             summaries[split] = _shard_split(
                 split, rows, Path(folder) / split, shard_hours
@@ -70,19 +82,75 @@ def shard_corpus(
     return summaries
 
 
-def _rows(source: Path, splits: Sequence[str] | None) -> dict[str, list[Utterance]]:
-    """split -> utterances"""
-    if source.is_file():
-        if splits:
-            raise BadInput(f"{source} is one split: leave out --split")
-        return {source.stem: read_manifest(source)}
+def _rows(
+    source: str, splits: Sequence[str] | None, data_folder: str | Path | None
+) -> dict[str, list[Utterance]]:
+    """name of a split -> utterances"""
+    alone = os.path.isfile(source) or source.startswith(HUB)
+    if alone and splits:
+        raise BadInput(f"{source} is one split: leave out --split")
+    if not splits and (alone or _is_dataset(Path(source))):
+        # A path, whatever the data folder is.
+        path = source if source.startswith(HUB) else os.path.abspath(source)
+        return {_name(path): forms.utterances(data_folder, path, find_utterances)}
+    if not os.path.isdir(source):
+        raise BadInput(
+            f"{source} does not exist: give a table (CSV, TSV, JSONL), a dataset, or "
+            f"the folder above the splits"
+        )
+    if data_folder is not None:
+        raise BadInput(
+            f"--data_folder is for the files of a table, and {source} is none: leave "
+            f"it out"
+        )
+    return _rows_below(source, list(splits or _folders(Path(source))))
+
+
+def _rows_below(source: str, named: list[str]) -> dict[str, list[Utterance]]:
+    names = [_name(split) for split in named]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BadInput(f"two splits are called {twice[0]!r}: give them one by one")
+    return {
+        name: forms.utterances(source, split, find_utterances)
+        for name, split in zip(names, named, strict=True)
+    }
+
+
+def _is_dataset(source: Path) -> bool:
+    """Whether it is an audiofolder, a Hugging Face dataset or a split of one."""
     if not source.is_dir():
-        raise BadInput(f"{source} does not exist: give a manifest (CSV) or a folder")
-    folders = [path.name for path in source.iterdir() if path.is_dir()]
-    splits = splits or sorted(name for name in folders if not name.startswith("."))
-    if not splits:
-        raise BadInput(f"{source} holds no folder: give the folder above the splits")
-    return {split: find_utterances(source, split) for split in splits}
+        return has_parquet(source.parent)
+    return metadata_table(source) is not None or is_dataset(source)
+
+
+def _name(split: str) -> str:
+    """What a split is called below ``--data_folder`` of a training from shards."""
+    name = Path(split).name if is_path(split) else split
+    return Path(name).stem if name.lower().endswith(TABLES) else name
+
+
+def _folders(source: Path) -> list[str]:
+    """Folders of the source that hold audio, or a dataset; the others are logged."""
+    folders = sorted(path for path in source.iterdir() if path.is_dir())
+    folders = [path for path in folders if not path.name.startswith(".")]
+    found = [
+        path.name
+        for path in folders
+        if files_below(path, AUDIO_SUFFIXES) or _is_dataset(path)
+    ]
+    others = [path.name for path in folders if path.name not in found]
+    if not found:
+        raise BadInput(
+            f"{source} holds no folder of audio: give the folder above the splits, or "
+            f"a table of recordings"
+        )
+    if others:
+        logger.warning(
+            "%s: no audio (%s) in %s: no splits",
+            *(source, ", ".join(AUDIO_SUFFIXES), some_of(others)),
+        )
+    return found
 
 
 def _shard_split(

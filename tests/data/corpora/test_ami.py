@@ -14,10 +14,12 @@ import soundfile
 from ami_corpus import MEETINGS, RATE, signal, write_ami
 
 from speechbrain_birq.checkpoints.run_lock import locked
+from speechbrain_birq.data.corpora.ami import files as ami_files
 from speechbrain_birq.data.corpora.ami import prepare as ami
 from speechbrain_birq.data.corpora.ami import segments as ami_segments
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.data.shards.convert import shard_corpus
 from speechbrain_birq.decoding.ngram import read_sentences
 from speechbrain_birq.errors import BadInput
 
@@ -52,6 +54,8 @@ def test_the_partition_is_the_standard_one_and_real(monkeypatch):
     parts = lhotse_ami.PARTITIONS[ami.PARTITION]
     assert [len(parts[part]) for part in ami.PARTS] == [136, 18, 16]
     assert all(MEETINGS[part][0] in parts[part] for part in ami.PARTS)
+    # recipes/AMI/README.md: 134 meetings of sdm are for training.
+    assert [m in parts["train"] for m in ami_files.WITHOUT_ARRAY] == [True, True]
 
 
 @pytest.mark.parametrize("mic", ["ihm", "sdm"])
@@ -115,7 +119,20 @@ def test_a_folder_of_annotations_serves_as_well_as_the_archive(raw, tmp_path):
     shutil.unpack_archive(f"{folder}.zip", folder)
     (raw / "ami_public_manual_1.6.2.zip").unlink()
     ami.prepare_ami(raw, tmp_path / "again")
-    assert names(first) - {"ami_public_manual_1.6.2"} == names(tmp_path / "again")
+    assert names(first) == names(tmp_path / "again")
+
+
+def test_all_folders_of_the_output_are_splits(raw, tmp_path):
+    """`birq shard` takes every one that is not hidden."""
+    left = tmp_path / "cut" / ".ami_public_manual_1.6.2"  # by a call that was killed
+    (left / "words").mkdir(parents=True)
+    (left / "words" / "ES2011a.B.words.xml").write_text("<w")
+    folder, counts = cut(raw, tmp_path)
+    assert {path.name for path in folder.iterdir()} == {*counts, ".lock"}
+    summaries = shard_corpus(folder, tmp_path / "shards")
+    assert {split: found.utterances for split, found in summaries.items()} == {
+        split: found.segments for split, found in counts.items()
+    }
 
 
 def names(folder):
@@ -258,6 +275,59 @@ def test_a_meeting_can_be_left_out(raw, tmp_path):
         ami.prepare_ami(raw, folder, without=("ES9999z",))
 
 
+@pytest.fixture
+def gaps(raw, monkeypatch):
+    """The corpus's own gaps, where the made-up meetings are."""
+    monkeypatch.setattr(ami_files, "WITHOUT_ARRAY", ("ES2002a", "ES2011a"))
+    array(raw, "ES2002a").unlink()
+    array(raw, "ES2011a").unlink()
+
+
+def array(raw, meeting):
+    return raw / "wav_db" / meeting / "audio" / f"{meeting}.Array1-01.wav"
+
+
+def test_a_meeting_that_ami_has_no_array_of_is_left_out_of_sdm_alone(
+    raw, gaps, tmp_path, caplog
+):
+    with caplog.at_level(logging.WARNING):
+        folder, counts = cut(raw, tmp_path)
+    found = {split: count.segments for split, count in counts.items()}
+    ihm = {f"ihm-{part}": 3 for part in ami.PARTS}
+    assert found == ihm | {"sdm-train": 0, "sdm-dev": 0, "sdm-test": 3}
+    assert not (folder / "sdm-train").exists()
+    told = [message for message in caplog.messages if "Array1-01" in message]
+    assert told == [
+        "sdm: left out ES2002a and ES2011a, because AMI has no Array1-01.wav of them"
+    ]
+
+
+def test_a_gap_that_the_user_has_filled_is_cut(raw, gaps, tmp_path, caplog):
+    shutil.copy(array(raw, "ES2004a"), array(raw, "ES2002a"))
+    with caplog.at_level(logging.WARNING):
+        _, counts = cut(raw, tmp_path, mics=("sdm",))
+    assert counts["sdm-train"].segments == 3 and counts["sdm-dev"].segments == 0
+    assert "left out ES2011a, because" in caplog.text
+
+
+def test_another_meeting_without_its_array_is_refused(raw, gaps, tmp_path):
+    array(raw, "ES2004a").unlink()
+    with pytest.raises(BadInput, match=r"Array1-01.wav of 1 of 3 .* ES2004a: add"):
+        cut(raw, tmp_path)
+
+
+@pytest.mark.parametrize("fault", [lose_audio, lose_a_headset])
+def test_what_was_downloaded_is_not_to_be_downloaded_again(
+    raw, tmp_path, monkeypatch, fault
+):
+    monkeypatch.setattr(lhotse_ami, "download_ami", lambda *_, **__: None)
+    fault(raw)
+    with pytest.raises(BadInput, match=r": leave it out with --without ES2011a$"):
+        cut(raw, tmp_path, download=True)
+    with pytest.raises(BadInput, match="add --download, or leave it out with --with"):
+        cut(raw, tmp_path)
+
+
 def test_a_disk_that_is_too_small_is_told(raw, tmp_path, monkeypatch):
     Usage = collections.namedtuple("Usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1, 1, 1000))
@@ -277,8 +347,8 @@ def test_training_finds_both_microphones(raw, tmp_path):
     assert len(found) == len({row.ID for row in found}) == 6
 
 
-def test_what_is_missing_is_downloaded(raw, tmp_path, monkeypatch):
-    """From a server on this machine, by lhotse."""
+def test_what_is_missing_is_downloaded(raw, gaps, tmp_path, monkeypatch):
+    """From a server on this machine, by lhotse; as AMI's, it lacks two files of sdm."""
     web = tmp_path / "web"
     shutil.copytree(raw / "wav_db", web / "AMICorpusMirror" / "amicorpus")
     annotations = web / "AMICorpusAnnotations"
@@ -301,7 +371,8 @@ def test_what_is_missing_is_downloaded(raw, tmp_path, monkeypatch):
         new = tmp_path / "new"
         counts = ami.prepare_ami(new, tmp_path / "cut", download=True)
         server.shutdown()
-    assert all(found.segments == 3 for found in counts.values())
+    without = {split for split, found in counts.items() if not found.segments}
+    assert without == {"sdm-train", "sdm-dev"}
     with pytest.raises(BadInput, match="cannot download AMI"):
         ami.prepare_ami(tmp_path / "newer", tmp_path / "cut", download=True)
 

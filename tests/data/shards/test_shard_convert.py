@@ -1,5 +1,6 @@
 """`birq shard`, and training from what it made."""
 
+import json
 import logging
 import os
 import shutil
@@ -16,8 +17,12 @@ from speechbrain_birq.brains.base import SumBrain
 from speechbrain_birq.brains.progress import Progress
 from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.cli.main import main
-from speechbrain_birq.data import splits
-from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
+from speechbrain_birq.data import same_data
+from speechbrain_birq.data.corpora import forms
+from speechbrain_birq.data.corpora.librispeech import (
+    find_utterances,
+    prepare_librispeech,
+)
 from speechbrain_birq.data.pipeline import AudioReader, make_dataset
 from speechbrain_birq.data.shards import batches as shard_batches
 from speechbrain_birq.data.shards import convert as module
@@ -74,6 +79,106 @@ def test_shards_of_names_that_are_paths_hold_what_their_files_hold(corpus, tmp_p
     expected = from_files(tmp_path / "two", "both", tmp_path)
     assert len(expected) == 6 and all("/" in name for name in expected)
     assert_same(from_shards(tmp_path / "shards", "both"), expected)
+
+
+@pytest.fixture
+def table(corpus, tmp_path):
+    """table(name): a table of dev, whose paths are relative to it."""
+
+    def table(name):
+        rows = [
+            {"path": os.path.relpath(row.wav, tmp_path), "sentence": row.text}
+            for row in find_utterances(corpus, "dev")
+        ]
+        path = tmp_path / name
+        if path.suffix == ".jsonl":
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        else:
+            mark = "\t" if path.suffix == ".tsv" else ";"
+            lines = [rows[0].keys(), *(row.values() for row in rows)]
+            path.write_text("".join(mark.join(line) + "\n" for line in lines))
+        return path
+
+    return table
+
+
+@pytest.mark.parametrize("name", ["own.csv", "own.tsv", "own.jsonl"])
+def test_shards_of_a_table_hold_what_a_training_reads_of_it(
+    corpus, table, tmp_path, name
+):
+    main(["shard", str(table(name)), str(tmp_path / "shards")])
+    expected = from_files(corpus, "dev", tmp_path)
+    assert_same(from_shards(tmp_path / "shards", "own"), expected)
+
+
+def test_a_table_may_be_a_split_of_a_folder(corpus, table, tmp_path, monkeypatch):
+    """The folder stands where a training has its --data_folder."""
+    table("own.csv")
+    monkeypatch.chdir(corpus)
+    command = ["shard", str(tmp_path), str(tmp_path / "s"), "--split", "own.csv"]
+    main([*command, "corpus/test"])
+    assert len(from_shards(tmp_path / "s", "own")) == 3
+    assert len(from_shards(tmp_path / "s", "corpus/test")) == 3
+
+
+def test_files_of_a_table_may_be_elsewhere(corpus, table, tmp_path, fails):
+    elsewhere = tmp_path / "elsewhere" / "own.csv"
+    elsewhere.parent.mkdir()
+    shutil.move(table("own.csv"), elsewhere)
+    command = ["shard", str(elsewhere), str(tmp_path / "shards")]
+    fails(lambda: main(command), "none of its 3 files exists", "--data_folder")
+    main([*command, "--data_folder", str(tmp_path)])
+    expected = from_files(corpus, "dev", tmp_path)
+    assert_same(from_shards(tmp_path / "shards", "own"), expected)
+
+
+def test_shards_of_an_audiofolder_have_its_name_and_texts(corpus, tmp_path):
+    rows = find_utterances(corpus, "dev")
+    lines = [f"{os.path.relpath(row.wav, corpus / 'dev')},{row.text}" for row in rows]
+    text = "\n".join(["file_name,transcription", *lines])
+    (corpus / "dev" / "metadata.csv").write_text(text)
+    for path in (corpus / "dev").rglob("*.trans.txt"):
+        path.unlink()
+    main(["shard", str(corpus / "dev"), str(tmp_path / "shards")])
+    expected = {row.ID: row.text for row in rows}
+    found = from_shards(tmp_path / "shards", "dev")
+    assert {name: text for name, (_, text) in found.items()} == expected
+
+
+def test_shards_of_a_dataset_have_the_name_of_its_split(
+    tmp_path, monkeypatch, corpus, table
+):
+    asked = []
+
+    def unpacked(source, split=None):
+        asked.append(source)
+        return table("metadata.csv")
+
+    monkeypatch.setattr(forms, "unpacked", unpacked)
+    main(["shard", "hf:owner/name/train.100", str(tmp_path / "shards")])
+    assert asked == ["hf:owner/name/train.100"]
+    assert len(from_shards(tmp_path / "shards", "train.100")) == 3
+
+
+def test_folders_without_audio_are_no_splits(corpus, tmp_path, caplog):
+    for name in ("annotations", "other"):
+        (corpus / name).mkdir()
+        (corpus / name / "a.xml").touch()
+    with caplog.at_level(logging.WARNING):
+        main(["shard", str(corpus), str(tmp_path / "s")])
+    found = sorted(path.name for path in (tmp_path / "s").iterdir())
+    assert found == ["dev", "test", "train"]
+    told = [message for message in caplog.messages if "no splits" in message]
+    kinds = "(.flac, .wav, .opus, .ogg)"
+    assert told == [f"{corpus}: no audio {kinds} in annotations, other: no splits"]
+
+
+def test_folders_whose_audio_is_corrupt_are_named(corpus, tmp_path, fails):
+    for path in (corpus / "dev").rglob("*.*"):
+        path.write_bytes(b"")
+    command = ["shard", str(corpus), str(tmp_path / "s")]
+    fails(lambda: main(command), "no readable audio", "dev")
+    assert not (tmp_path / "s").exists()
 
 
 def test_one_split_is_taken_where_it_is_named(corpus, tmp_path):
@@ -163,7 +268,10 @@ def test_a_split_that_another_process_writes_is_refused(corpus, tmp_path, fails)
     ("arguments", "words"),
     [
         (["nowhere"], ["does not exist", "CSV"]),
-        (["."], ["holds no folder"]),
+        (["."], ["holds no folder of audio", "table"]),
+        (["hf:owner/name", "--split", "dev"], ["leave out --split"]),
+        (["corpus", "--data_folder", "corpus"], ["corpus is none: leave it out"]),
+        (["corpus", "--split", "dev", "./corpus/dev"], ["two splits are called 'dev'"]),
         (["corpus", "--split", "trian"], ["no split 'trian'", "train"]),
         (["corpus/a.csv", "--split", "dev"], ["leave out --split"]),
         (["corpus", "--shard_hours", "0"], ["above 0"]),
@@ -236,12 +344,12 @@ def test_copies_of_shards_are_compared_between_ranks(
         seen.append(value)
         return [value, value + 1 if isinstance(value, int) else value]
 
-    monkeypatch.setattr(splits, "gathered", other_copy)
+    monkeypatch.setattr(same_data, "gathered", other_copy)
     fails(
         lambda: pretrain(tmp_path / "shards", tmp_path / "run"),
         "shards of 'train' differ between the ranks",
     )
-    monkeypatch.setattr(splits, "gathered", lambda value: [value, []])
+    monkeypatch.setattr(same_data, "gathered", lambda value: [value, []])
     fails(lambda: pretrain(tmp_path / "shards", tmp_path / "run"), "but not on both")
     copies = [find_shards(tmp_path / "shards", "train") for _ in range(2)]
     assert copies[0].fingerprint() == copies[1].fingerprint() == seen[-1]

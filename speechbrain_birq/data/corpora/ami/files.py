@@ -1,6 +1,8 @@
 """AMI as it was published: which files must be there, and whether they are complete."""
 
+import logging
 import re
+import shutil
 import struct
 import tempfile
 import xml.etree.ElementTree as ET
@@ -14,10 +16,14 @@ from speechbrain_birq.errors import BadInput
 
 VERSION = "ami_public_manual_1.6.2"
 URL = f"http://groups.inf.ed.ac.uk/ami/AMICorpusAnnotations/{VERSION}.zip"
+# The corpus has no Array1-01.wav of these; Kaldi's recipe leaves them out of sdm, too.
+WITHOUT_ARRAY = ("IS1003b", "IS1007d")
+
+logger = logging.getLogger(__name__)
 
 
 def find_audio(
-    data_folder: Path, mic: str, meetings: Sequence[str]
+    data_folder: Path, mic: str, meetings: Sequence[str], *, downloaded: bool = False
 ) -> dict[str, dict[int, Path]]:
     """Find the recordings of each meeting.
 
@@ -27,6 +33,9 @@ def find_audio(
     mic : str
         ihm (a headset for each speaker) or sdm (channel 0).
     meetings : sequence of str
+        Those of ``WITHOUT_ARRAY`` may lack the recording of sdm.
+    downloaded : bool
+        Whether what was missing has been fetched, as far as the server has it.
 
     Returns
     -------
@@ -49,17 +58,47 @@ def find_audio(
         match = re.fullmatch(name, path.name)
         if match and match[1] in found:
             found[match[1]][int(match[2]) if mic == "ihm" else 0] = path
+    if mic == "sdm":
+        _leave_out_known_gaps(found)
     missing = [meeting for meeting, channels in found.items() if not channels]
     if missing:
         raise BadInput(
             f"{data_folder} lacks {pattern} of {len(missing)} of {len(meetings)} "
-            f"meetings, for example of {missing[0]}: add --download, or leave them out "
-            f"with --without {' '.join(missing[:3])}{' ...' if missing[3:] else ''}"
+            f"meetings, for example of {missing[0]}: "
+            f"{advice(missing, downloaded=downloaded)}"
         )
     for channels in found.values():
         for path in channels.values():
             _check_wav(path)
     return found
+
+
+def _leave_out_known_gaps(found):
+    gaps = [m for m in WITHOUT_ARRAY if m in found and not found[m]]
+    for meeting in gaps:
+        del found[meeting]
+    if gaps:
+        logger.warning(
+            "sdm: left out %s, because AMI has no Array1-01.wav of them",
+            " and ".join(gaps),
+        )
+
+
+def advice(missing: Sequence[str], *, downloaded: bool) -> str:
+    """Return what to do about meetings whose recordings are missing.
+
+    Example
+    -------
+    >>> advice(["ES2002a"], downloaded=False)
+    'add --download, or leave it out with --without ES2002a'
+    """
+    them = "it" if len(missing) == 1 else "them"
+    leave_out = (
+        f"leave {them} out with --without {' '.join(missing[:3])}"
+        f"{' ...' if missing[3:] else ''}"
+    )
+    # The same download would end in the same way.
+    return f"{'' if downloaded else 'add --download, or '}{leave_out}"
 
 
 def _check_wav(path):
@@ -74,8 +113,16 @@ def _check_wav(path):
         )
 
 
-def find_annotations(data_folder: Path, output_folder: Path) -> Path:
-    """Find the folder of the manual annotations; unpack their archive below the output.
+@contextmanager
+def find_annotations(data_folder: Path, output_folder: Path) -> Iterator[Path]:
+    """Find the folder of the manual annotations.
+
+    If there is only their archive, it is unpacked to a hidden folder below the output
+    for as long as the block lasts, because every other folder there is a split.
+
+    Yields
+    ------
+    Path
 
     Raises
     ------
@@ -84,22 +131,33 @@ def find_annotations(data_folder: Path, output_folder: Path) -> Path:
     """
     folder, archive = data_folder / VERSION, data_folder / f"{VERSION}.zip"
     if folder.is_dir():
-        return folder
-    if archive.is_file():
-        unpacked = output_folder / VERSION
+        yield folder
+    elif archive.is_file():
+        with _unpacked(archive, output_folder / f".{VERSION}") as folder:
+            yield folder
+    else:
+        others = sorted(data_folder.glob("ami_*manual*"))
+        there = f" (there is {others[0].name}, another version)" if others else ""
+        raise BadInput(
+            f"no annotations {VERSION}.zip in {data_folder}{there}: download {URL}"
+        )
+
+
+@contextmanager
+def _unpacked(archive, folder):
+    # A killed call may have left it.
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
         try:
             with zipfile.ZipFile(archive) as file:
-                file.extractall(unpacked)
+                file.extractall(folder)
         except (zipfile.BadZipFile, EOFError) as error:
             raise BadInput(
                 f"{archive} is corrupt ({error}): download {URL} again"
             ) from error
-        return unpacked
-    others = sorted(data_folder.glob("ami_*manual*"))
-    there = f" (there is {others[0].name}, another version)" if others else ""
-    raise BadInput(
-        f"no annotations {VERSION}.zip in {data_folder}{there}: download {URL}"
-    )
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_annotations(folder: Path, meetings: Sequence[str]) -> None:

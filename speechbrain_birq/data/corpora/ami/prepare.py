@@ -20,6 +20,7 @@ from speechbrain_birq.checkpoints.files import check_free_space
 from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.corpora.ami.files import (
     URL,
+    advice,
     check_annotations,
     find_annotations,
     find_audio,
@@ -49,7 +50,8 @@ def prepare_ami(
 
     Called again after a kill, it keeps the meetings that are done. Overlapping speech
     stays: each speaker's segment is cut from the own headset (ihm), or from the one
-    distant microphone, where all speakers are heard (sdm).
+    distant microphone, where all speakers are heard (sdm). Two meetings that AMI has
+    no such recording of are left out of sdm (``WITHOUT_ARRAY``).
 
     Arguments
     ---------
@@ -89,12 +91,14 @@ def prepare_ami(
         part: [m for m in partitions[part] if m not in without] for part in parts
     }
     wanted = [m for part in meetings.values() for m in part]
-    audio = {mic: find_audio(data_folder, mic, wanted) for mic in mics}
+    audio = {
+        mic: find_audio(data_folder, mic, wanted, downloaded=download) for mic in mics
+    }
     with locked(output_folder):
-        annotations = find_annotations(data_folder, output_folder)
-        check_annotations(annotations, wanted)
-        segments = _segments(lhotse_ami, annotations)
-        _check_headsets(audio.get("ihm", {}), segments)
+        with find_annotations(data_folder, output_folder) as annotations:
+            check_annotations(annotations, wanted)
+            segments = _segments(lhotse_ami, annotations)
+        _check_headsets(audio.get("ihm", {}), segments, downloaded=download)
         return _cut(output_folder, meetings, audio, segments)
 
 
@@ -104,7 +108,8 @@ def _cut(output_folder, meetings, audio, segments):
         for mic in audio
         for part in meetings
         for meeting in meetings[part]
-        if not (output_folder / f"{mic}-{part}" / meeting).is_dir()
+        if meeting in audio[mic]
+        and not (output_folder / f"{mic}-{part}" / meeting).is_dir()
     ]
     seconds = sum(s.end - s.start for *_, meeting in to_cut for s in segments[meeting])
     check_free_space(
@@ -162,13 +167,13 @@ def _segments(lhotse_ami, annotations):
     return segments
 
 
-def _check_headsets(audio, segments):
+def _check_headsets(audio, segments, *, downloaded):
     for meeting, channels in audio.items():
         missing = {s.channel for s in segments[meeting]} - channels.keys()
         if missing:
             raise BadInput(
                 f"{meeting} has no Headset-{min(missing)}.wav, but someone speaks "
-                f"there: add --download, or leave it out with --without {meeting}"
+                f"there: {advice([meeting], downloaded=downloaded)}"
             )
 
 
