@@ -42,6 +42,7 @@ from speechbrain_birq.checkpoints.same_run import check_same_run
 from speechbrain_birq.config import build, configure, parse_arguments
 from speechbrain_birq.config.keys import PER_MACHINE
 from speechbrain_birq.config.loader import plain_value
+from speechbrain_birq.config.tree import one_line
 from speechbrain_birq.data.corpus_record import CorpusRecord
 from speechbrain_birq.data.pipeline import Item, MaskItem
 from speechbrain_birq.data.split_places import stand_ins
@@ -170,12 +171,7 @@ def _finetune(prepare, experiment):
         refuse_long(hparams["max_eval_seconds"], split, manifests[split])
     tokens = run_tokens(hparams, experiment.folder, manifests, frontend)
     decoder = _decoder(hparams, tokens)
-    model = hparams["model"](
-        frontend=frontend,
-        encoder=encoder,
-        num_tokens=len(tokens),
-        augment=hparams["augment"](stack=frontend.stack),
-    )
+    model = _model(hparams, frontend, encoder, tokens)
     load_output_layer(hparams, model, tokens, experiment.folder)
     hparams["checkpointer"].add_recoverable("model", model)
     items = [(tokens.encode, "text", "tokens"), (str, "text", "reference")]
@@ -313,10 +309,21 @@ def _estimate_statistics(hparams, frontend, speech):
         estimate_statistics(frontend, speech, hparams["normalize_seconds"])
 
 
+def _model(hparams, frontend, encoder, tokens):
+    """Make the recogniser that the YAML names."""
+    with _refusal_in_a_sentence():
+        return hparams["model"](
+            frontend=frontend,
+            encoder=encoder,
+            num_tokens=len(tokens),
+            augment=hparams["augment"](stack=frontend.stack),
+        )
+
+
 def _brain(experiment, modules, **parts):
     """Make the Brain that the YAML names; ``parts`` were made after loading it."""
     hparams = experiment.hparams
-    try:
+    with _refusal_in_a_sentence():  # such as a device or precision not to be had
         return hparams["brain_class"](
             modules=modules,
             opt_class=hparams["opt_class"],
@@ -325,10 +332,17 @@ def _brain(experiment, modules, **parts):
             checkpointer=hparams["checkpointer"],
             **parts,
         )
-    except (ValueError, RuntimeError) as error:  # a device or precision not to be had
+
+
+@contextmanager
+def _refusal_in_a_sentence():
+    """Raise as ``BadInput`` what a part refuses; errors of the user's own code stay."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
         if from_user_code(error):
             raise
-        raise BadInput(" ".join(str(error).split())[:400]) from error
+        raise BadInput(one_line(error)) from error
 
 
 def _fit(experiment, brain, train, valid):
@@ -379,16 +393,12 @@ def _finish(experiment, brain):
 
 def _test_chunk(hparams, frontend, encoder):
     """Return the chunk to score with, if any; refuse parts that need whole audio."""
-    try:
+    with _refusal_in_a_sentence():
         hparams["chunking"].check(frontend, encoder)
         if hparams["test_chunk_size"] is None:
             return None
         check_chunks(frontend, encoder)
         return make_chunk(hparams["test_chunk_size"], hparams["test_left_chunks"])
-    except ValueError as error:
-        if from_user_code(error):
-            raise
-        raise BadInput(str(error)) from error
 
 
 def _decoder(hparams, tokens):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from speechbrain_birq.decoding.decoders import WORTHLESS_CER, worthless
+from speechbrain_birq.decoding.decoders import WORTHLESS_CER
 
 if TYPE_CHECKING:
     from speechbrain_birq.diagnostics.diagnose import Diagnosis
@@ -50,7 +50,8 @@ def table(diagnosis: "Diagnosis") -> str:
     cer = diagnosis.alignment_cer
     if cer is not None and cer > WORTHLESS_CER:
         lines.append(
-            f"The texts were aligned by a run with {worthless(cer)}: nor do PNMI and "
-            f"purity.\nGive a better run with --alignment."
+            f"The texts were aligned by a run with CER {cer:.1f} %: most characters "
+            f"are wrong, so PNMI and\npurity say little. Give a better run with "
+            f"--alignment."
         )
     return "\n".join(lines)

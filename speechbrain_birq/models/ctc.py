@@ -6,7 +6,7 @@ import torch
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_birq.models.encoders.chunking import ChunkSampler
-from speechbrain_birq.models.encoders.interface import Encoder
+from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
 from speechbrain_birq.models.frontend import FrontEnd
 
 
@@ -39,8 +39,8 @@ class CTCModel(torch.nn.Module):
     Raises
     ------
     ValueError
-        If the front end or the encoder cannot work in chunks and ``chunking`` draws
-        some.
+        If the encoder lacks a needed method, or front end or encoder cannot work in
+        chunks and ``chunking`` draws some.
 
     Example
     -------
@@ -66,6 +66,7 @@ class CTCModel(torch.nn.Module):
         chunking: ChunkSampler | None = None,
     ) -> None:
         super().__init__()
+        check_encoder(encoder)
         if chunking is not None:
             chunking.check(frontend, encoder)
         self.chunking = chunking

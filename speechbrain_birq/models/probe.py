@@ -66,6 +66,11 @@ class ProbeModel(CTCModel):
         Dropout of the layers' outputs.
     chunking : ChunkSampler, optional
         As for ``CTCModel``.
+
+    Raises
+    ------
+    ValueError
+        As for ``CTCModel``.
     """
 
     def __init__(

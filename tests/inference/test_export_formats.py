@@ -10,6 +10,7 @@ from small_runs import finetune
 from speechbrain_birq.checkpoints.published import find_run
 from speechbrain_birq.cli.main import main
 from speechbrain_birq.data.manifest import Utterance, write_manifest
+from speechbrain_birq.data.split_places import manifest_path
 from speechbrain_birq.inference import FORMATS, export_run, load_exported
 
 FILES = {
@@ -132,6 +133,48 @@ def test_paths_of_the_machine_are_not_on_the_card(card, run_folder):
     text = card()
     assert "/home/me" not in text
     assert "fine-tuned from the run `base`" in text
+
+
+OWN_PATHS = {
+    "/home/alice/clients/corpus.csv": r"corpus-\w{8}",
+    "~/clients/corpus.csv": r"corpus-\w{8}",
+    "../clients/corpus.csv": r"corpus-\w{8}",
+    "clients/corpus.csv": r"corpus-\w{8}",
+    "s3://alice/clients/train": r"train-\w{8}",
+    "/home/alice/clients+more/corpus": r"clients-\w{8}\+corpus",
+    "dev-clean+/home/alice/clients/corpus.csv": r"dev-clean\+corpus-\w{8}",
+    "other/100h": "other/100h",
+    "a+b": r"a\+b",
+    "hf:owner/name/train": "hf:owner/name/train",
+    "5%": "5%",
+}
+
+
+@pytest.mark.parametrize(("split", "name"), OWN_PATHS.items())
+def test_a_split_has_its_name_and_hours_and_no_path(card, run_folder, split, name):
+    settings = json.dumps({"train_split": split, "valid_split": split})
+    (run_folder / "hyperparams.yaml").write_text(settings)
+    scores = dict(wer=20.0, cer=5.0)
+    results = {split: scores, f"{split}@chunk8": scores}
+    (run_folder / "results.json").write_text(json.dumps(results))
+    rows = [Utterance(str(n), 900.0, f"{n}.wav", "s", "") for n in range(6)]
+    write_manifest(manifest_path(run_folder / "manifests", split), rows)
+    text = card()
+    assert not re.search(r"alice|clients/|/clients|~", text)
+    for stage in ("training", "validation"):
+        hours = r"1\.5 h in 6 utterances"
+        assert re.search(rf"^\| {stage} data \| {name}, {hours} \|$", text, re.M)
+    assert re.search(rf"^\| {name} \| 20 \| 5 \|$", text, re.M)
+    assert re.search(rf"^\| {name}@chunk8 \| 20 \| 5 \|$", text, re.M)
+    assert len(re.findall(rf"^(?:train|valid)_split: {name}$", text, re.M)) == 2
+
+
+def test_hours_are_of_manifests_of_the_run(card, run_folder):
+    (run_folder / "hyperparams.yaml").write_text("train_split: a/../../other\n")
+    rows = [Utterance("a", 900.0, "a.wav", "s", "")]
+    write_manifest(run_folder / "other.csv", rows)
+    (run_folder / "manifests/a").mkdir(parents=True)
+    assert "hours not recorded" in card()
 
 
 @pytest.mark.parametrize("split", ["a`|<b>\\n# x", "../../etc"])

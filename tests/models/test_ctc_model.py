@@ -7,6 +7,7 @@ from speechbrain.augment.freq_domain import SpectrogramDrop
 from speechbrain_birq.checkpoints.run_folder import load_architecture, save_architecture
 from speechbrain_birq.models.ctc import CTCModel, SpecAugment
 from speechbrain_birq.models.frontend import FrontEnd
+from speechbrain_birq.models.probe import ProbeModel
 
 TOKENS = 7
 
@@ -46,6 +47,13 @@ def test_log_probabilities_have_frames_and_tokens(make_ctc_model, wavs):
     assert log_probs.shape == (2, 15, TOKENS)
     assert lengths.tolist() == [15, 10]
     assert torch.allclose(log_probs.exp().sum(-1), torch.ones(2, 15))
+
+
+@pytest.mark.parametrize("model", [CTCModel, ProbeModel])
+def test_an_encoder_that_lacks_something_is_refused_by_name(model):
+    words = "LSTM lacks output_dim, hidden_states, set_dropout: see"
+    with pytest.raises(ValueError, match=words):
+        model(frontend=FrontEnd(), encoder=torch.nn.LSTM(8, 8), num_tokens=TOKENS)
 
 
 def test_an_utterance_is_recognised_the_same_alone_and_in_a_batch(make_ctc_model, wavs):

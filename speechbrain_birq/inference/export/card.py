@@ -10,6 +10,7 @@ from speechbrain_birq.checkpoints.plain_files import read_json
 from speechbrain_birq.checkpoints.run_folder import TUNED, read_stored
 from speechbrain_birq.config.keys import KEYS, PATH
 from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.data.split_places import HUB, is_path, manifest_path, split_name
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference.export.card_examples import examples
 from speechbrain_birq.inference.export.finished_run import FinishedRun
@@ -19,6 +20,7 @@ PAPER = "[BiRQ](https://arxiv.org/abs/2509.15430)"
 ADVICE = "delete it, the card then does without it"
 # Keys that say where files are, or how fast the machine works.
 PRIVATE = {key for key, known in KEYS.items() if known.kind == PATH or known.machine}
+SPLITS = (("training", "train_split"), ("validation", "valid_split"))
 CARD = """\
 ---
 {header}
@@ -88,6 +90,9 @@ def model_card(run: FinishedRun, formats: Sequence[str], license: str | None) ->
         "license of the weights": license or "not given by whoever exported them",
     }
     public = {k: v for k, v in settings.items() if k not in PRIVATE}
+    for _, key in SPLITS:
+        if key in public:
+            public[key] = _named(public[key])
     return CARD.format(
         header=_header(run, formats, license),
         name=_plain(run.folder.resolve().name),
@@ -155,19 +160,35 @@ def _output(run):
 def _data(folder, settings):
     """Rows of the splits: their names, hours and numbers of utterances."""
     rows = {}
-    for title, key in (("training", "train_split"), ("validation", "valid_split")):
+    for title, key in SPLITS:
         split = settings.get(key)
         rows[f"{title} data"] = (
             UNKNOWN
             if split is None
-            else f"{_plain(split)}, {_hours(folder, str(split))}"
+            else f"{_plain(_named(split))}, {_hours(folder, str(split))}"
         )
     return rows
 
 
+def _named(split: object) -> str:
+    """Return a name for a split that does not say where it lies on the machine."""
+    # Decoding in chunks has figures of its own, of test@chunk8.
+    whole, mark, chunk = str(split).partition("@chunk")
+    parts = whole.split("+")
+    hidden = any(is_path(part) and not part.startswith(HUB) for part in parts)
+    return "+".join(map(_name_of_part, parts)) + mark + chunk if hidden else str(split)
+
+
+def _name_of_part(part):
+    if part.startswith(HUB):
+        return part
+    # What follows a "+" may be the rest of a path.
+    return split_name(part) if is_path(part) else Path(part).name
+
+
 def _hours(folder, split):
-    path = folder / "manifests" / f"{split}.csv"
-    if Path(split).name != split or not path.is_file():
+    path = manifest_path(folder / "manifests", split)
+    if ".." in Path(split_name(split)).parts or not path.is_file():
         return f"hours {UNKNOWN}"
     seconds = [row.duration for row in read_manifest(path)]
     return f"{sum(seconds) / 3600:.3g} h in {len(seconds):,} utterances"
@@ -187,13 +208,14 @@ def _figures(run):
     if run.head is not None:
         rows = ["| split | WER | CER |", "|---|---|---|"]
         rows += [
-            f"| {_plain(split)} | {_number(s.get('wer'))} | {_number(s.get('cer'))} |"
+            f"| {_plain(_named(split))} | {_number(s.get('wer'))} | "
+            f"{_number(s.get('cer'))} |"
             for split, s in scores.items()
         ]
         return "\n".join([*rows, "", "In percent; the settings below say how decoded."])
     rows = ["| figure | split | value |", "|---|---|---|"]
     rows += [
-        f"| {_plain(name)} | {_plain(split)} | {_number(value)} |"
+        f"| {_plain(name)} | {_plain(_named(split))} | {_number(value)} |"
         for split, found in scores.items()
         for name, value in found.items()
         if isinstance(value, float)
@@ -215,7 +237,7 @@ def _command(run, settings):
 
 def _plain(text: Any) -> str:
     """Return a text without signs that Markdown, HTML or YAML would read."""
-    return re.sub(r"[^\w .,+:=/-]", "?", str(text), flags=re.ASCII)[:100]
+    return re.sub(r"[^\w .,+:=/%@-]", "?", str(text), flags=re.ASCII)[:100]
 
 
 def _number(value):

@@ -126,6 +126,21 @@ def test_an_encoder_that_lacks_something_is_refused_by_name(
         load_configuration(yaml, overrides)
 
 
+@pytest.mark.parametrize("name", ["output_dim", "hidden_states"])
+def test_fine_tuning_refuses_such_an_encoder_in_one_sentence(
+    _corpus_template, tmp_path, module, yaml, fails, name
+):
+    text = module.read_text(encoding="utf-8")
+    module.write_text(re.sub(rf"(self\.|def ){name}\b", rf"\1{name}_", text))
+    delta = yaml.with_name("lstm.yaml")
+    delta.write_text(f"!include:ctc_tiny.yaml\n{LINE}\n", encoding="utf-8")
+    folders = dict(data_folder=_corpus_template, output_folder=tmp_path / "run")
+    fails(
+        lambda: run(experiment.finetune, delta, FINETUNE, **folders),
+        f"LSTMs lacks {name}: see docs/encoders.md",
+    )
+
+
 def table():
     """Kind, attention types and parameters of every row of the page."""
     pattern = r"^\| `(\w+)` \| (`[^|]*)\|[^|]*\| ([\d.]+) M \|$"
