@@ -57,7 +57,10 @@ class Columns(NamedTuple):
 
 
 def table_utterances(
-    path: str | Path, data_folder: str | Path | None = None
+    path: str | Path,
+    data_folder: str | Path | None = None,
+    *,
+    below: Path | None = None,
 ) -> list[Utterance]:
     """Find the readable utterances of a table, in its order.
 
@@ -73,6 +76,8 @@ def table_utterances(
         table's folder; ``TEXT``, ``SPEAKER``, ``duration`` and ``id`` are optional.
     data_folder : str or Path, optional
         Where files are that are not below the table's folder.
+    below : Path, optional
+        A folder beside the table; rows of other files are not used.
 
     Raises
     ------
@@ -83,6 +88,8 @@ def table_utterances(
     path = Path(path).absolute()
     rows = read_table(path)
     columns = Columns.of(path, {name for row in rows for name in row.cells})
+    if below is not None:
+        rows = _rows_below(path, rows, columns, below)
     _refuse_segments(path, rows)
     files = [_file(path.parent, data_folder, row.cells, columns) for row in rows]
     names = _names(path, rows, files)
@@ -99,6 +106,31 @@ def table_utterances(
         f"texts from {columns.text!r}" if columns.text else "no texts",
     )
     return [utterance for _, utterance in found]
+
+
+def is_below(path: str | Path, folder: str | Path) -> bool:
+    """Return whether a path is within a folder, at any depth.
+
+    Example
+    -------
+    >>> is_below("hf/./train/a.flac", "hf/train"), is_below("hf/training", "hf/train")
+    (True, False)
+    """
+    return os.path.abspath(path).startswith(os.path.join(os.path.abspath(folder), ""))
+
+
+def _rows_below(path, rows, columns, folder):
+    found = [
+        row
+        for row in rows
+        if is_below(path.parent / row.cells.get(columns.audio, ""), folder)
+    ]
+    if not found:
+        raise BadInput(
+            f"{printable(path)} lists nothing below {printable(folder)} in its column "
+            f"{columns.audio!r}: write paths relative to the table there"
+        )
+    return found
 
 
 def _utterance(row, columns, name, wav, seconds):
