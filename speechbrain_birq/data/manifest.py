@@ -13,7 +13,6 @@ from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
-AUDIO_SUFFIXES = (".flac", ".wav", ".opus", ".ogg")
 FIELDS = ("ID", "duration", "wav", "speaker", "text")
 # csv refuses texts of more than 131,072 letters otherwise.
 csv.field_size_limit(2**31 - 1)

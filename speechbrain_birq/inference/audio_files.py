@@ -4,10 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from speechbrain_birq.data.files_below import files_below
-from speechbrain_birq.data.manifest import AUDIO_SUFFIXES
+from speechbrain_birq.data.formats import AUDIO_SUFFIXES, OTHER_SUFFIXES, recordings
 from speechbrain_birq.errors import BadInput
-
-ENDINGS = (*AUDIO_SUFFIXES, ".mp3", ".aiff", ".au")
 
 
 def audio_files(inputs: Iterable[str]) -> dict[str, Path]:
@@ -41,11 +39,12 @@ def audio_files(inputs: Iterable[str]) -> dict[str, Path]:
         if not Path(given).is_dir():
             found.setdefault(given, Path(Path(given).name))
             continue
-        files = files_below(given, ENDINGS)
+        below = files_below(given, (*AUDIO_SUFFIXES, *OTHER_SUFFIXES))
+        files = recordings(given, below)
         if not files:
             raise BadInput(
-                f"no audio ({', '.join(ENDINGS)}) in {given}: give another folder, or "
-                f"files"
+                f"no audio ({', '.join(AUDIO_SUFFIXES)}) in {given}: give another "
+                f"folder, or files"
             )
         for file in files:
             found.setdefault(str(file), file.relative_to(given))

@@ -40,7 +40,7 @@ sys.path.append(str(ROOT / "tests"))  # the faulty files that the tests have, to
 
 from broken_files import REFUSED, UNUSABLE  # noqa: E402
 
-from speechbrain_birq.data.manifest import AUDIO_SUFFIXES  # noqa: E402
+from speechbrain_birq.data.formats import AUDIO_SUFFIXES  # noqa: E402
 
 RATE = 16000
 MIN_SECONDS, MAX_SECONDS = 0.5, 12

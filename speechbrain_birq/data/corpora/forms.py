@@ -6,11 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from speechbrain_birq.data.audio_checks import printable
-from speechbrain_birq.data.corpora.hugging_face import (
-    is_dataset,
-    metadata_table,
-    unpacked,
-)
+from speechbrain_birq.data.corpora.audiofolder import Listed, listed, refuse_parts
+from speechbrain_birq.data.corpora.hugging_face import is_dataset, unpacked
 from speechbrain_birq.data.corpora.manifests import table_utterances
 from speechbrain_birq.data.corpora.tables import TABLES
 from speechbrain_birq.data.manifest import Utterance, write_manifest
@@ -67,27 +64,39 @@ def write_manifests(
     }
 
 
-def table_of(place: Place) -> Path | None:
+def table_of(place: Place) -> Listed | None:
     """Return the table of a part of a split; None if it is a folder of audio.
 
     Raises
     ------
     BadInput
-        If it is another kind of file, or a dataset that cannot be read.
+        If it is another kind of file, or a dataset that cannot be read, or whose split
+        is not clear.
     """
     if place.name.startswith(HUB):
-        return unpacked(place.name)
+        return Listed(unpacked(place.name))
     path = Path(place.folder, place.name)
     if path.is_dir():
-        return metadata_table(path) or (unpacked(path) if is_dataset(path) else None)
+        return _table_of_folder(path)
     if path.suffix.lower() in TABLES:
-        return path
+        return Listed(path)
     if os.path.exists(path):
         raise BadInput(
             f"{printable(path)} is neither a folder nor a table: tables end in "
             f"{', '.join(TABLES)}"
         )
-    return unpacked(path.parent, path.name) if has_parquet(path.parent) else None
+    if has_parquet(path.parent):
+        return Listed(unpacked(path.parent, path.name))
+    return None
+
+
+def _table_of_folder(path):
+    found = listed(path)
+    if found is None and is_dataset(path):
+        return Listed(unpacked(path))
+    if found is None:
+        refuse_parts(path)
+    return found
 
 
 def utterances(
@@ -103,7 +112,7 @@ def utterances(
         if table is None:
             part = find(Path(place.folder), place.name)
         else:
-            part = table_utterances(table, data_folder)
+            part = table_utterances(table.table, data_folder, below=table.below)
         for utterance in part:
             first, name = found.setdefault(utterance.ID, (utterance, place.name))
             if first.wav != utterance.wav:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from speechbrain_birq.checkpoints.files import check_free_space, new_folder
 from speechbrain_birq.data.audio_checks import printable
+from speechbrain_birq.data.corpora.audiofolder import METADATA
 from speechbrain_birq.data.corpora.manifests import AUDIO, SPEAKER, TEXT
 from speechbrain_birq.data.headers import cache_folder
 from speechbrain_birq.data.manifest import some_of
@@ -20,20 +21,8 @@ from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
-METADATA = ("metadata.csv", "metadata.jsonl")
 SAVED = ("state.json", "dataset_dict.json")  # what save_to_disk writes
 IN_FOLDER = 1000  # files of one folder
-
-
-def metadata_table(folder: Path) -> Path | None:
-    """Return the table of an audiofolder: metadata with a column ``file_name``."""
-    for name in METADATA:
-        path = folder / name
-        if path.is_file():
-            with open(path, encoding="utf-8-sig", errors="replace") as file:
-                if "file_name" in file.readline():
-                    return path
-    return None
 
 
 def is_dataset(folder: Path) -> bool:

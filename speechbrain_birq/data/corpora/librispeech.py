@@ -16,12 +16,9 @@ from speechbrain_birq.data.corpora.completeness import (
 )
 from speechbrain_birq.data.corpora.forms import log_same_name, write_manifests
 from speechbrain_birq.data.files_below import files_below
+from speechbrain_birq.data.formats import AUDIO_SUFFIXES, OTHER_SUFFIXES, recordings
 from speechbrain_birq.data.headers import measure_all
-from speechbrain_birq.data.manifest import (
-    AUDIO_SUFFIXES,
-    Utterance,
-    some_of,
-)
+from speechbrain_birq.data.manifest import Utterance, some_of
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -32,7 +29,7 @@ TRANSCRIPTS = ".trans.txt"
 def prepare_librispeech(
     data_folder: str | Path | None, splits: list[str], manifest_folder: str | Path
 ) -> dict[str, Path]:
-    """Write one manifest for each split; audio is any of flac, wav, opus, ogg.
+    """Write one manifest for each split; audio is any of ``AUDIO_SUFFIXES``.
 
     Unreadable files, transcripts without audio and audio without a transcript are
     counted and named in the log. Audio without a transcript keeps an empty text:
@@ -93,10 +90,10 @@ class Found(NamedTuple):
     @classmethod
     def below(cls, folder: Path) -> "Found":
         """Look for audio and transcripts at any depth."""
-        found = files_below(folder, (*AUDIO_SUFFIXES, TRANSCRIPTS))
+        endings = (*AUDIO_SUFFIXES, *OTHER_SUFFIXES, TRANSCRIPTS)
+        found = files_below(folder, endings)
         texts = [path for path in found if path.name.lower().endswith(TRANSCRIPTS)]
-        audio = [path for path in found if path.suffix.lower() in AUDIO_SUFFIXES]
-        named = _named(folder, audio)
+        named = _named(folder, recordings(folder, found))
         return cls(folder, named, _transcripts(folder, texts, named))
 
 
@@ -142,13 +139,20 @@ def _named(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
     """
     first: dict[Path, Path] = {}
     for path in paths:
-        if first.setdefault(path.with_suffix(""), path) != path:
-            log_same_name(path, first[path.with_suffix("")])
+        place = path.with_suffix("")
+        other = first.setdefault(place, path)
+        if other != path:
+            first[place], worse = sorted((other, path), key=_preference)
+            log_same_name(worse, first[place])
     count = Counter(place.name for place in first)
     return {
         place.name if count[place.name] == 1 else _below(folder, place): path
         for place, path in first.items()
     }
+
+
+def _preference(path):
+    return AUDIO_SUFFIXES.index(path.suffix.lower())
 
 
 def _below(folder, place):

@@ -1,14 +1,14 @@
 """Own corpora as tables: CSV, TSV and JSONL files that list recordings."""
 
 import logging
-import math
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain_birq.data.audio_checks import printable
-from speechbrain_birq.data.corpora.tables import Row, read_table
+from speechbrain_birq.data.corpora.segments import refuse_segments, refuse_two_texts
+from speechbrain_birq.data.corpora.tables import Row, as_number, read_table
 from speechbrain_birq.data.headers import measure_all
 from speechbrain_birq.data.manifest import Utterance, some_of
 from speechbrain_birq.errors import BadInput
@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 AUDIO = ("wav", "path", "audio_filepath", "file_name", "audio")
 TEXT = ("text", "transcription", "sentence", "wrd")
 SPEAKER = ("speaker", "spk_id", "speaker_id", "client_id")
-START = ("offset", "start")  # of a segment, in seconds or samples
 CLOSE = 0.5  # seconds by which a duration may differ from the header's
 
 
@@ -57,7 +56,10 @@ class Columns(NamedTuple):
 
 
 def table_utterances(
-    path: str | Path, data_folder: str | Path | None = None
+    path: str | Path,
+    data_folder: str | Path | None = None,
+    *,
+    below: Path | None = None,
 ) -> list[Utterance]:
     """Find the readable utterances of a table, in its order.
 
@@ -73,18 +75,23 @@ def table_utterances(
         table's folder; ``TEXT``, ``SPEAKER``, ``duration`` and ``id`` are optional.
     data_folder : str or Path, optional
         Where files are that are not below the table's folder.
+    below : Path, optional
+        A folder beside the table; rows of other files are not used.
 
     Raises
     ------
     BadInput
-        If the table cannot be read, lacks the column of the audio, has an id twice, or
-        if no file can be read.
+        If the table cannot be read, lacks the column of the audio, has an id twice or
+        segments of recordings, or if no file can be read.
     """
     path = Path(path).absolute()
     rows = read_table(path)
     columns = Columns.of(path, {name for row in rows for name in row.cells})
-    _refuse_segments(path, rows)
+    if below is not None:
+        rows = _rows_below(path, rows, columns, below)
+    refuse_segments(path, rows)
     files = [_file(path.parent, data_folder, row.cells, columns) for row in rows]
+    refuse_two_texts(path, rows, files, columns.text)
     names = _names(path, rows, files)
     seconds = _measured(path, files)
     found = [
@@ -99,6 +106,31 @@ def table_utterances(
         f"texts from {columns.text!r}" if columns.text else "no texts",
     )
     return [utterance for _, utterance in found]
+
+
+def is_below(path: str | Path, folder: str | Path) -> bool:
+    """Return whether a path is within a folder, at any depth.
+
+    Example
+    -------
+    >>> is_below("hf/./train/a.flac", "hf/train"), is_below("hf/training", "hf/train")
+    (True, False)
+    """
+    return os.path.abspath(path).startswith(os.path.join(os.path.abspath(folder), ""))
+
+
+def _rows_below(path, rows, columns, folder):
+    found = [
+        row
+        for row in rows
+        if is_below(path.parent / row.cells.get(columns.audio, ""), folder)
+    ]
+    if not found:
+        raise BadInput(
+            f"{printable(path)} lists nothing below {printable(folder)} in its column "
+            f"{columns.audio!r}: write paths relative to the table there"
+        )
+    return found
 
 
 def _utterance(row, columns, name, wav, seconds):
@@ -167,24 +199,13 @@ def _measured(path, files):
     return seconds
 
 
-def _refuse_segments(path, rows):
-    for row in rows:
-        for name in START:
-            if _number(row.cells.get(name, "")) > 0:
-                raise BadInput(
-                    f"{printable(path)} line {row.line}: {name} "
-                    f"{row.cells[name][:20]} is within a recording: cut recordings "
-                    f"into one file an utterance"
-                )
-
-
 def _compare_durations(path, found):
     """Name the rows whose column ``duration`` the headers contradict."""
     differing = [
         utterance.ID
         for row, utterance in found
         if row.cells.get("duration")
-        and not abs(_number(row.cells["duration"]) - utterance.duration) <= CLOSE
+        and not abs(as_number(row.cells["duration"]) - utterance.duration) <= CLOSE
     ]
     if differing:
         logger.warning(
@@ -192,10 +213,3 @@ def _compare_durations(path, found):
             "files in seconds; the files' lengths are used: %s",
             *(printable(path), len(differing), len(found), some_of(differing)),
         )
-
-
-def _number(text):
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

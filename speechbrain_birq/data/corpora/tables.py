@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +51,14 @@ def read_table(path: str | Path) -> list[Row]:
     if not rows:
         raise BadInput(f"{printable(path)} has no rows: give a table of recordings")
     return rows
+
+
+def as_number(cell: str) -> float:
+    """Read a cell; NaN if it is no number."""
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
 
 
 def _text(path):

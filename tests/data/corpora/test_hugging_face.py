@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechbrain_birq.data.corpora.audiofolder import metadata_table
 from speechbrain_birq.data.corpora.forms import write_manifests
-from speechbrain_birq.data.corpora.hugging_face import hub_name, metadata_table
+from speechbrain_birq.data.corpora.hugging_face import hub_name
 from speechbrain_birq.data.corpora.librispeech import find_utterances
 from speechbrain_birq.data.manifest import read_manifest
 from speechbrain_birq.errors import BadInput
@@ -145,3 +146,75 @@ def test_metadata_of_another_kind_is_no_table(own):
     (own / "metadata.csv").write_text("0|One\n1|Two\n")
     assert metadata_table(own) is None
     assert len(rows(str(own))) == 3
+
+
+@pytest.fixture
+def parted(own):
+    """A folder of two splits, whose root lists both."""
+    (own / "hf" / "train").mkdir(parents=True)
+    (own / "hf" / "test").mkdir()
+    (own / "0.flac").rename("hf/train/a.flac")
+    (own / "1.flac").rename("hf/train/b.flac")
+    (own / "2.flac").rename("hf/test/b.flac")
+    files = {"train/a.flac": "ONE", "./train/b.flac": "TWO", "test/b.flac": "THREE"}
+    lines = [f"{name},{text}\n" for name, text in files.items()]
+    (own / "hf/metadata.csv").write_text("file_name,text\n" + "".join(lines))
+    return own
+
+
+@pytest.mark.parametrize(
+    ("split", "data_folder"),
+    [("hf/train", None), ("train", "hf"), ("./hf/train", "."), ("hf/train/", None)],
+)
+def test_a_split_of_an_audiofolder_is_what_the_root_lists_of_it(
+    parted, split, data_folder
+):
+    found = [(u.ID, u.text) for u in rows(split, data_folder)]
+    assert found == [("a", "ONE"), ("b", "TWO")]
+
+
+def test_metadata_of_several_splits_is_refused_with_the_right_one(parted):
+    words = f"lists the splits test, train: give {parted}/hf/train as split"
+    with pytest.raises(BadInput, match=words):
+        rows("hf")
+    assert len(rows("./hf/metadata.csv")) == 3
+
+
+def test_one_split_or_folders_that_are_none_may_be_listed(parted):
+    text = (parted / "hf/metadata.csv").read_text()
+    (parted / "hf/metadata.csv").write_text(text.replace("test/b", "gone/b"))
+    assert [u.text for u in rows("hf")] == ["ONE", "TWO"]
+
+
+def test_a_folder_that_the_parent_s_metadata_leaves_out_is_audio(parted):
+    (parted / "hf/more").mkdir()
+    (parted / "hf/test/b.flac").rename(parted / "hf/more/c.flac")
+    assert [(u.ID, u.text) for u in rows("hf/more")] == [("c", "")]
+
+
+def test_metadata_of_its_own_comes_before_the_parent_s(parted):
+    row = {"file_name": "b.flac", "text": "OWN"}
+    (parted / "hf/train/metadata.jsonl").write_text(json.dumps(row))
+    assert [(u.ID, u.text) for u in rows("hf/train")] == [("b", "OWN")]
+
+
+@pytest.mark.parametrize("place", ["train", "data/train"])
+def test_metadata_in_folders_below_is_refused_with_the_right_split(own, place):
+    for folder in ("dev", place):
+        (own / "hf" / folder).mkdir(parents=True)
+        soundfile.write(own / "hf" / folder / "a.flac", np.full(8000, 0.1), 16000)
+        row = {"file_name": "a.flac", "text": "ONE"}
+        (own / "hf" / folder / "metadata.jsonl").write_text(json.dumps(row))
+    with pytest.raises(BadInput) as caught:
+        rows("hf")
+    assert f"folders below it have ({', '.join(sorted(['dev', place]))})" in str(
+        caught.value
+    )
+    assert f"give {own}/hf/{place} as split" in str(caught.value)
+    assert [u.text for u in rows(f"hf/{place}")] == ["ONE"]
+
+
+def test_a_parent_s_metadata_whose_paths_are_in_another_column_is_named(parted):
+    (parted / "hf/metadata.csv").write_text("file_name,path\ntrain/a.flac,x/a.flac\n")
+    with pytest.raises(BadInput, match=r"lists nothing below .*'path'"):
+        rows("hf/train")

@@ -51,6 +51,10 @@ def test_paths_are_absolute_and_exist(corpus, monkeypatch):
         ("FLAC", {"format": "FLAC"}),
         ("opus", {"format": "OGG", "subtype": "OPUS"}),
         ("ogg", {"format": "OGG", "subtype": "VORBIS"}),
+        ("mp3", {"format": "MP3"}),
+        ("aiff", {"format": "AIFF"}),
+        ("aif", {"format": "AIFF"}),
+        ("au", {"format": "AU"}),
     ],
 )
 def test_every_format_is_found(tmp_path, suffix, options):
@@ -233,6 +237,24 @@ def test_a_folder_with_one_name_in_two_formats_gives_one_recording(tmp_path, cap
         str(tmp_path / f"split/{folder}/x.flac") for folder in "ab"
     ]
     assert f"skipped {tmp_path}/split/b/x.wav" in caplog.text
+
+
+def test_the_copy_without_loss_is_taken(tmp_path, caplog):
+    for suffix in ("mp3", "wav", "ogg"):
+        add_audio(tmp_path / "split", f"x.{suffix}", format=suffix.upper())
+    (found,) = find_utterances(tmp_path, "split")
+    assert found.wav == str(tmp_path / "split" / "x.wav")
+    for suffix in ("mp3", "ogg"):
+        assert f"skipped {tmp_path}/split/x.{suffix}: " in caplog.text
+
+
+def test_files_in_formats_that_are_not_read_are_counted(tmp_path, caplog):
+    add_audio(tmp_path / "split", "x.flac")
+    for name in ("a.m4a", "b.AAC", "c.txt"):
+        (tmp_path / "split" / name).touch()
+    assert [u.ID for u in find_utterances(tmp_path, "split")] == ["x"]
+    assert "skipped 2 files in formats that libsndfile does not read" in caplog.text
+    assert f"for example {tmp_path}/split/a.m4a" in caplog.text
 
 
 def test_a_transcript_may_name_recordings_by_path(tmp_path, caplog):

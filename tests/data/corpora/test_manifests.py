@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechbrain_birq.data.corpora.manifests import AUDIO, TEXT, table_utterances
+from speechbrain_birq.data.corpora.segments import START
 from speechbrain_birq.data.manifest import read_manifest, write_manifest
 from speechbrain_birq.errors import BadInput
 
@@ -128,6 +129,40 @@ def test_an_offset_of_zero_is_no_segment(table):
     assert len(table_utterances(table({"wav": "a.wav", "offset": 0}))) == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["offset", "start", "start_time", "begin", "Begin_Time", "segment_start"]
+)
+def test_a_column_that_says_where_a_segment_begins_is_known(table, name):
+    rows = [
+        {"wav": "a.wav", "id": number, name: start, "end": start + 0.2, "text": text}
+        for number, (start, text) in enumerate([(0, "ONE"), (0.2, "TWO")])
+    ]
+    with pytest.raises(BadInput, match=f"line 2: {name.lower()} 0.2 is within"):
+        table_utterances(table(*rows))
+
+
+@pytest.mark.parametrize("more", [{}, {"from": 0.2}, {"start": "0:00:00.2"}])
+def test_two_texts_of_one_file_are_refused_with_the_columns_that_are_known(
+    table, tmp_path, more
+):
+    rows = [
+        {"wav": "b.wav", "id": 1, "text": "ZERO"},
+        {"wav": "a.wav", "id": 2, "text": "ONE"},
+        {"wav": "./a.wav", "id": 3, "text": "TWO", **more},
+    ]
+    with pytest.raises(BadInput) as caught:
+        table_utterances(table(*rows))
+    message = str(caught.value)
+    assert f"lines 2 and 3 have different texts for one file, {tmp_path}" in message
+    assert f"({', '.join(START)})" in message
+
+
+def test_one_text_of_a_file_may_stand_in_several_rows(table):
+    texts = ["ONE  TWO", "ONE TWO", ""]
+    rows = [{"wav": "a.wav", "id": n, "text": t} for n, t in enumerate(texts)]
+    assert len(table_utterances(table(*rows))) == 3
+
+
 LETTERS = st.characters(codec="utf-8", exclude_characters="\0")
 CELL = st.text(LETTERS, max_size=9)
 
@@ -137,12 +172,15 @@ CELL = st.text(LETTERS, max_size=9)
 def test_a_table_s_rows_are_the_manifest_s(tmp_path_factory, rows):
     """Whatever ids and texts are: in the table's order, with single spaces."""
     folder = tmp_path_factory.mktemp("table")
-    wav = add_audio(folder / "a.wav")
     rows = [(f"{number}{name}", text) for number, (name, text) in enumerate(rows)]
+    wavs = [str(add_audio(folder / f"{number}.wav")) for number in range(len(rows))]
     with open(folder / "corpus.jsonl", "w") as file:
-        for name, text in rows:
-            print(json.dumps({"id": name, "path": "a.wav", "text": text}), file=file)
+        for wav, (name, text) in zip(wavs, rows, strict=True):
+            print(json.dumps({"id": name, "path": wav, "text": text}), file=file)
     utterances = table_utterances(folder / "corpus.jsonl")
     manifest = write_manifest(folder / "manifest.csv", utterances)
-    expected = [(n.strip(), 0.5, str(wav), "", " ".join(t.split())) for n, t in rows]
+    expected = [
+        (name.strip(), 0.5, wav, "", " ".join(text.split()))
+        for wav, (name, text) in zip(wavs, rows, strict=True)
+    ]
     assert read_manifest(manifest) == expected
