@@ -22,7 +22,7 @@ from speechbrain_birq.data.corpora.ami import segments as ami_segments
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.manifest import read_manifest
 from speechbrain_birq.data.shards.convert import shard_corpus
-from speechbrain_birq.decoding.ngram import read_sentences
+from speechbrain_birq.decoding.sentences import read_sentences
 from speechbrain_birq.errors import BadInput
 
 lhotse_ami = pytest.importorskip("lhotse.recipes.ami")
