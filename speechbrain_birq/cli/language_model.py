@@ -10,7 +10,8 @@ def add_commands(add: AddCommand) -> None:
     """Declare the commands and their arguments."""
     model = add("ngram", ngram, "transcripts to a language model")
     model.add_argument("arpa", help="file to write")
-    model.add_argument("texts", nargs="+", help="manifests, folders, text files")
+    text = "tables, folders, text files; text_case and drop_characters are not applied"
+    model.add_argument("texts", nargs="+", help=text)
     model.add_argument("--order", type=int, default=4)
 
     weights = add("tune-lm", tune_lm, "the language model's best weights")
@@ -34,7 +35,8 @@ def ngram(arguments: argparse.Namespace) -> None:
     if not 2 <= arguments.order <= 6:
         raise BadInput(f"--order {arguments.order}: kenlm takes 2 to 6")
 
-    from speechbrain_birq.decoding.ngram import estimate, read_sentences, write_arpa
+    from speechbrain_birq.decoding.ngram import estimate, write_arpa
+    from speechbrain_birq.decoding.sentences import read_sentences
 
     sentences = read_sentences(arguments.texts)
     tables = estimate(sentences, arguments.order)

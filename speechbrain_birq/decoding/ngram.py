@@ -4,15 +4,12 @@ It suits the texts of a corpus like AMI: a million words take seconds and some 1
 memory. For larger ones take kenlm's ``lmplz -o 4``, which estimates the same.
 """
 
-import csv
-import io
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speechbrain_birq.checkpoints import files
-from speechbrain_birq.data.files_below import files_below
 from speechbrain_birq.errors import BadInput
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
@@ -146,49 +143,3 @@ def write_arpa(path: str | Path, tables: Sequence[Table]) -> None:
 
 def _log10(value):
     return f"{math.log10(value):.7f}" if value > 0 else "-99"
-
-
-def read_sentences(paths: Iterable[str | Path]) -> list[str]:
-    """Read the texts of manifests (CSV), LibriSpeech-like folders and text files.
-
-    Raises
-    ------
-    BadInput
-        If a path does not exist or holds no text.
-    """
-    sentences: list[str] = []
-    for path in map(Path, paths):
-        texts = [" ".join(text.split()) for text in _texts(path)]
-        if not any(texts):
-            raise BadInput(
-                f"no texts in {path}: give a manifest (CSV), a folder with "
-                f"*.trans.txt files, or a text file with a sentence a line"
-            )
-        sentences += filter(None, texts)
-    return sentences
-
-
-def _texts(path):
-    if path.is_dir():
-        files = files_below(path, ".trans.txt")
-        return [line.partition(" ")[2] for file in files for line in _lines(file)]
-    if not path.is_file():
-        raise BadInput(f"no texts {path}: it does not exist")
-    if path.suffix == ".csv":
-        try:
-            rows = csv.DictReader(io.StringIO(_text(path), newline=""))
-            return [row.get("text") or "" for row in rows]
-        except csv.Error as error:
-            raise BadInput(f"{path} is no table: {error}") from error
-    return _lines(path)
-
-
-def _lines(path):
-    return _text(path).splitlines()
-
-
-def _text(path):
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is no text in UTF-8") from error

@@ -11,7 +11,6 @@ from speechbrain_birq.decoding.ngram import (
     FALLBACK,
     _discounts,
     estimate,
-    read_sentences,
     write_arpa,
 )
 from speechbrain_birq.errors import BadInput
@@ -161,31 +160,6 @@ def test_seen_texts_are_more_probable_than_shuffled_ones(texts, model):
         " ".join(random.Random(0).sample(t.split(), len(t.split()))) for t in texts
     ]
     assert sum(map(model.score, texts)) > sum(map(model.score, shuffled)) + 100
-
-
-def test_texts_come_from_manifests_folders_and_text_files(tmp_path):
-    (tmp_path / "a.csv").write_text("ID,text\nu1,ONE  TWO\nu2,\n")
-    (tmp_path / "1-2.trans.txt").write_text("1-2-3 THREE FOUR\n1-2-4\n")
-    (tmp_path / "b.txt").write_text("FIVE\n\nSIX\n")
-    found = read_sentences([tmp_path / "a.csv", tmp_path, tmp_path / "b.txt"])
-    assert found == ["ONE TWO", "THREE FOUR", "FIVE", "SIX"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("none.txt", None, "does not exist"),
-        ("empty.txt", b"\n", "no texts in"),
-        ("columns.csv", b"a,b\n1,2\n", "no texts in"),
-        ("bytes.txt", b"\xff\xfe\x00", "no text in UTF-8"),
-        ("bytes.csv", b"ID,text\nu1,\xe9t\xe9\n", "no text in UTF-8"),
-    ],
-)
-def test_texts_that_are_none_are_named(tmp_path, name, content, words):
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadInput, match=words):
-        read_sentences([tmp_path / name])
 
 
 @pytest.mark.parametrize("marker", ["<s>", "</s>", "<unk>"])

@@ -38,21 +38,46 @@ class Columns(NamedTuple):
         BadInput
             If no column names the audio.
         """
-        kinds = (AUDIO, TEXT, SPEAKER)
-        found = [[name for name in kind if name in names] for kind in kinds]
-        if not found[0]:
-            there = some_of(sorted(names), most=12)
-            raise BadInput(
-                f"{printable(path)} has no column {', '.join(AUDIO[:-1])} or "
-                f"{AUDIO[-1]} (it has {there}): name the audio files in one"
-            )
-        for taken, *others in filter(None, found):
-            if others:
-                logger.warning(
-                    "%s: takes the column %r, not %s",
-                    *(printable(path), taken, " or ".join(map(repr, others))),
-                )
-        return cls(*(names[0] if names else "" for names in found))
+        return cls(
+            _named(path, AUDIO, names, "name the audio files in one"),
+            _column(path, TEXT, names),
+            _column(path, SPEAKER, names),
+        )
+
+
+def _named(path, kind, names, advice):
+    """The column of a kind; a table without any is refused."""
+    if not any(name in names for name in kind):
+        raise BadInput(
+            f"{printable(path)} has no column {', '.join(kind[:-1])} or {kind[-1]} "
+            f"(it has {some_of(sorted(names), most=12)}): {advice}"
+        )
+    return _column(path, kind, names)
+
+
+def _column(path, kind, names):
+    """The first name of a kind that a table has, or ""; others are logged."""
+    taken, *others = [name for name in kind if name in names] or [""]
+    if others:
+        logger.warning(
+            "%s: takes the column %r, not %s",
+            *(printable(path), taken, " or ".join(map(repr, others))),
+        )
+    return taken
+
+
+def table_texts(path: str | Path) -> list[str]:
+    """Read the texts of a table, in its order; its audio may be anywhere, or nowhere.
+
+    Raises
+    ------
+    BadInput
+        If the table cannot be read, or none of the columns ``TEXT`` is in it.
+    """
+    rows = read_table(path)
+    names = {name for row in rows for name in row.cells}
+    column = _named(path, TEXT, names, "put the texts in one")
+    return [row.cells.get(column, "") for row in rows]
 
 
 def table_utterances(

@@ -2,16 +2,18 @@
 
 import collections
 import http.server
+import itertools
 import logging
 import os
 import shutil
 import threading
+import zipfile
 from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
-from ami_corpus import MEETINGS, RATE, signal, write_ami
+from ami_corpus import MEETINGS, RATE, ROOT, signal, write_ami
 
 from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.corpora.ami import files as ami_files
@@ -20,7 +22,7 @@ from speechbrain_birq.data.corpora.ami import segments as ami_segments
 from speechbrain_birq.data.corpora.librispeech import prepare_librispeech
 from speechbrain_birq.data.manifest import read_manifest
 from speechbrain_birq.data.shards.convert import shard_corpus
-from speechbrain_birq.decoding.ngram import read_sentences
+from speechbrain_birq.decoding.sentences import read_sentences
 from speechbrain_birq.errors import BadInput
 
 lhotse_ami = pytest.importorskip("lhotse.recipes.ami")
@@ -87,6 +89,25 @@ def test_audio_is_the_right_piece_of_the_right_microphone(raw, tmp_path, mic, ch
         whole = signal(channels[row.speaker] if channels else 2)
         piece = whole[round(starts[row.text] * RATE) : round(ends[row.text] * RATE)]
         assert np.array_equal(samples, piece), row.ID
+
+
+def test_segments_are_split_at_full_stops_before_a_pause_and_long_ones_at_commas(raw):
+    """As recipes/AMI/README.md says; sentences that follow each other are joined."""
+    folder = unpacked(raw)
+    short = [("Mm-hmm", 0.1), (".", 0), ("", 0.1), ("it's", 0.1), (".", 0), ("so", 0.1)]
+    parts = [[(word, 0.01)] * 12 + [(",", 0)] for word in ("one", "two", "three")]
+    long = [(".", 0), ("", 0.1), *itertools.chain(*parts)]
+    words, time = [], 0.3
+    for text, length in [*short, *long]:
+        if text:
+            words.append(f'<w starttime="{time}" endtime="{time + length}">{text}</w>')
+        time += length
+    path = folder / "words" / "ES2011a.A.words.xml"
+    path.write_text(f"{ROOT}{''.join(words)}</nite:root>")
+    found = ami._segments(lhotse_ami, folder)["ES2011a"]
+    texts = [s.text for s in found if s.channel == 0]
+    both = " ".join(["ONE"] * 12 + ["TWO"] * 12)
+    assert texts == ["MM-HMM", "IT'S SO", both, " ".join(["THREE"] * 12)]
 
 
 def test_what_is_left_out_is_counted(raw, tmp_path):
@@ -224,6 +245,19 @@ def damage_words(raw):
     (unpacked(raw) / "words" / "ES2011a.B.words.xml").write_text("<w")
 
 
+def empty_a_word(raw):
+    path = unpacked(raw) / "words" / "ES2011a.B.words.xml"
+    path.write_text(path.read_text().replace(">one<", "><"))
+
+
+def damage_compressed_annotations(raw):
+    path = raw / "ami_public_manual_1.6.2.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("words/a.xml", "".join(map(str, range(2000))))
+    data = path.read_bytes()
+    path.write_bytes(data[:200] + b"\xff" * 60 + data[260:])
+
+
 def lose_segments(raw):
     shutil.rmtree(unpacked(raw) / "segments")
 
@@ -243,6 +277,8 @@ def lose_segments(raw):
         (lose_the_list, "no .*corpusResources/meetings.xml: unpack"),
         (damage_the_list, "meetings.xml is corrupt"),
         (damage_words, "is corrupt"),
+        (empty_a_word, r"is corrupt \(a word has no text\): unpack"),
+        (damage_compressed_annotations, "is corrupt .*: download http"),
         (lose_segments, "no folder .*segments: unpack"),
     ],
 )

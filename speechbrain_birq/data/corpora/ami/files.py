@@ -7,6 +7,7 @@ import struct
 import tempfile
 import xml.etree.ElementTree as ET
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,7 +152,7 @@ def _unpacked(archive, folder):
         try:
             with zipfile.ZipFile(archive) as file:
                 file.extractall(folder)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise BadInput(
                 f"{archive} is corrupt ({error}): download {URL} again"
             ) from error

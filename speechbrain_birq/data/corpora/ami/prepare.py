@@ -33,7 +33,9 @@ from speechbrain_birq.errors import BadInput
 MICS = ("ihm", "sdm")
 PARTS = ("train", "dev", "test")
 PARTITION = "full-corpus-asr"  # as Kaldi, ESPnet and icefall have it
-MAX_WORDS = 30  # longer segments are split at full stops and commas, as in Kaldi
+# lhotse splits every segment at full stops before a pause, joins sentences without a
+# pause up to so many words, and splits what is longer at commas.
+MAX_WORDS = 30
 BYTES_PER_SECOND = 20_000  # of FLAC at 16 kHz, generously
 
 
@@ -147,17 +149,20 @@ def find_ami(
 
 def _segments(lhotse_ami, annotations):
     """meeting -> segments"""
+    parse = lhotse_ami.parse_ami_annotations
     try:
         with without_hidden_files(annotations) as shown:
-            found = lhotse_ami.parse_ami_annotations(
+            found = parse(
                 shown,
                 normalize="kaldi",  # upper case, no punctuation
                 max_words_per_segment=MAX_WORDS,
                 merge_consecutive=True,
             )
-    except (ET.ParseError, KeyError, TypeError, ValueError) as error:
+    except (ET.ParseError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # No word of the corpus is empty; to lhotse such a word is None.
+        why = "a word has no text" if isinstance(error, AttributeError) else error
         raise BadInput(
-            f"an annotation in {annotations} is corrupt ({error}): unpack {URL} again"
+            f"an annotation in {annotations} is corrupt ({why}): unpack {URL} again"
         ) from error
     segments: dict[str, list[Segment]] = {}
     for (meeting, speaker, channel), spoken in found.items():

@@ -1,0 +1,100 @@
+"""Texts of a language model: from every form that a corpus may have."""
+
+import json
+import logging
+
+import pytest
+
+from speechbrain_birq.cli.main import main
+from speechbrain_birq.decoding.sentences import read_sentences
+from speechbrain_birq.errors import BadInput
+
+
+def test_texts_come_from_manifests_folders_and_text_files(tmp_path):
+    (tmp_path / "a.csv").write_text("ID,text\nu1,ONE  TWO\nu2,\n")
+    (tmp_path / "1-2.trans.txt").write_text("1-2-3 THREE FOUR\n1-2-4\n")
+    (tmp_path / "b.txt").write_text("FIVE\n\nSIX\n")
+    found = read_sentences([tmp_path / "a.csv", tmp_path, tmp_path / "b.txt"])
+    assert found == ["ONE TWO", "THREE FOUR", "FIVE", "SIX"]
+
+
+OBJECTS = [{"audio_filepath": f"{n}.wav", "text": text} for n, text in enumerate("AB")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "path,sentence\n1.wav,A\n2.wav,B\n"),
+        ("A.CSV", "path,text\n1.wav,A\n2.wav,B\n"),
+        ("a.csv", "path;transcription\n1.wav;A\n2.wav;B\n"),
+        ("a.csv", "\ufefftext,path\nA,1.wav\nB,2.wav\n"),
+        ("a.csv", "text\nA\nB\n"),
+        ("a.tsv", "client_id\tpath\tsentence\nx\t1.mp3\tA\ny\t2.mp3\tB\n"),
+        ("a.jsonl", "".join(f"{json.dumps(row)}\n" for row in OBJECTS)),
+        ("a.json", "\n".join(map(json.dumps, OBJECTS))),
+        ("a.trans.txt", "\ufeff1-1-1 A\n\n1-1-2 B\n"),
+        ("a.trans.txt", "1-1-1\tA\r\n1-1-2  \t B\r\n"),
+        ("a.txt", "\ufeffA\r\nB"),
+    ],
+)
+def test_every_form_of_a_corpus_has_its_texts_alone(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    assert read_sentences([tmp_path / name]) == ["A", "B"]
+
+
+@pytest.mark.parametrize("mark", [" ", "\t", " \t ", "\u3000"])
+def test_any_white_space_separates_a_name_from_its_text(tmp_path, mark):
+    (tmp_path / "a.trans.txt").write_text(f"u1{mark}ONE TWO\n", encoding="utf-8")
+    assert read_sentences([tmp_path]) == ["ONE TWO"]
+
+
+def test_texts_of_an_audiofolder_are_those_of_its_metadata(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file_name,transcription\n1.flac,ONE\n")
+    assert read_sentences([tmp_path]) == ["ONE"]
+
+
+def test_texts_are_taken_as_they_are(tmp_path):
+    (tmp_path / "a.csv").write_text('path,text\n1.wav,"No, it isn\'t."\n')
+    assert read_sentences([tmp_path / "a.csv"]) == ["No, it isn't."]
+
+
+def test_of_two_columns_of_texts_the_one_of_training_is_taken(tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("path,sentence,text\n1.wav,RAW,CLEAN\n")
+    with caplog.at_level(logging.WARNING):
+        assert read_sentences([tmp_path / "a.csv"]) == ["CLEAN"]
+    assert "takes the column 'text', not 'sentence'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.txt", None, "does not exist"),
+        ("empty.txt", b"\n", "no texts in"),
+        ("empty.csv", b"path,text\n1.wav,\n", "no texts in"),
+        ("rows.csv", b"path,text\n", "has no rows"),
+        (
+            "columns.csv",
+            b"a,b\n1,2\n",
+            r"no column text, .* or wrd \(it has a, b\): put",
+        ),
+        ("columns.jsonl", b'{"path": "1.wav"}\n', r"no column text, .*it has path"),
+        ("array.json", b'[{"text": "A"}]\n', "line 1 is no JSON object"),
+        ("bytes.txt", b"\xff\xfe\x00", "no text in UTF-8"),
+        ("bytes.csv", b"ID,text\nu1,\xe9t\xe9\n", "line 2 is not UTF-8"),
+    ],
+)
+def test_texts_that_are_none_are_named(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=words) as caught:
+        read_sentences([tmp_path / name])
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_a_table_knows_its_texts_alone(tmp_path):
+    (tmp_path / "a.tsv").write_text("path\tsentence\n1.mp3\tONE TWO\n2.mp3\tTWO\n")
+    main(["ngram", str(tmp_path / "a.arpa"), str(tmp_path / "a.tsv"), "--order", "2"])
+    unigrams = (tmp_path / "a.arpa").read_text().split("-grams:\n")[1].split("\n\n")[0]
+    words = {line.split("\t")[1] for line in unigrams.splitlines()}
+    assert words == {"<s>", "</s>", "<unk>", "ONE", "TWO"}
