@@ -11,7 +11,6 @@ from typing import Any
 import ruamel.yaml
 
 from speechbrain_birq.config.keys import (
-    CASE,
     FLAG,
     KEYS,
     NUMBER,
@@ -127,7 +126,8 @@ def _kind(key: str, old: Any) -> tuple[Kind | None, bool]:
 def _read(key, text, kind, null):
     if null and text == "null":
         return None
-    if kind in (CASE, PATH, TEXT) or (kind == TEXTS and not text.startswith("[")):
+    literal = kind is not None and kind.literal
+    if literal or (kind == TEXTS and not text.startswith("[")):
         return str(text)
     try:
         value = ruamel.yaml.YAML(typ="safe", pure=True).load(str(text))

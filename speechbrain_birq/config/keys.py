@@ -10,6 +10,7 @@ class Kind(NamedTuple):
 
     words: str  # for messages and the page of keys
     fits: Callable[[Any], bool]
+    literal: bool = False  # a text, which the command line gives to the letter
 
     def check(self, part: str, **arguments: Any) -> None:
         """Refuse arguments of a part that do not fit.
@@ -64,6 +65,11 @@ def _whole(words: str, accepts: Callable[[Any], bool] = lambda v: True) -> Kind:
     return Kind(words, lambda v: is_number(v) and isinstance(v, int) and accepts(v))
 
 
+def _one_of(*texts: str) -> Kind:
+    words = f"{', '.join(texts[:-1])} or {texts[-1]}"
+    return Kind(words, lambda v: isinstance(v, str) and v in texts, literal=True)
+
+
 COUNT = _whole("a whole number above 0", lambda v: v > 0)
 COUNT_OR_0 = _whole("a whole number from 0", lambda v: v >= 0)
 WORKERS = _whole("a whole number from 0 to 256", lambda v: 0 <= v <= 256)
@@ -74,6 +80,7 @@ ABOVE_0 = _number("a number above 0", lambda v: v > 0)
 FROM_0 = _number("a number from 0", lambda v: v >= 0)
 # Beyond, float32 overflows: every step would be skipped.
 WEIGHT = _number("a number from 0 to 1000000", lambda v: 0 <= v <= 10**6)
+PART_OF_1 = _number("a number above 0, at most 1", lambda v: 0 < v <= 1)
 SHARE = _number("a number from 0 to 1", lambda v: 0 <= v <= 1)
 DROPOUT = _number("a number from 0, below 1", lambda v: 0 <= v < 1)
 NUMBER = _number("a number")
@@ -82,9 +89,13 @@ LAYERS_AGAIN = Kind(
     "True, False, or a whole number from 0",
     lambda v: isinstance(v, bool) or COUNT_OR_0.fits(v),
 )
-TEXT = Kind("a text", lambda v: isinstance(v, str))
-CASE = Kind("upper, lower or keep", lambda v: v in ("upper", "lower", "keep"))
-PATH = Kind("a path", lambda v: isinstance(v, str))
+TEXT = Kind("a text", lambda v: isinstance(v, str), literal=True)
+CASE = _one_of("upper", "lower", "keep")
+TOKENS = _one_of("characters", "sentencepiece")
+DECODING = _one_of("greedy", "beam")
+PROJECTION = _one_of("random", "pca", "whitened_pca")
+CODES = _one_of("random", "centroids")
+PATH = Kind("a path", lambda v: isinstance(v, str), literal=True)
 TEXTS = Kind(
     "a list of texts",
     lambda v: isinstance(v, list) and all(isinstance(text, str) for text in v),
@@ -115,9 +126,9 @@ KEYS = {
     # Tokens and decoding
     "text_case": Key(CASE, FINETUNE, optional=True),
     "drop_characters": Key(TEXT, FINETUNE, optional=True),
-    "tokens": Key(TEXT, FINETUNE),
+    "tokens": Key(TOKENS, FINETUNE),
     "num_tokens": Key(COUNT, FINETUNE),
-    "decoding": Key(TEXT, FINETUNE, resume=True),
+    "decoding": Key(DECODING, FINETUNE, resume=True),
     "beam_size": Key(COUNT, FINETUNE, resume=True),
     "lm_path": Key(PATH, FINETUNE, null=True, resume=True),
     "lm_alpha": Key(FROM_0, FINETUNE, resume=True),
@@ -159,15 +170,15 @@ KEYS = {
     "code_dim": Key(COUNT),
     "l2_normalize": Key(FLAG),
     "shared_head": Key(FLAG),
-    "anchor_projection": Key(TEXT),
-    "anchor_codes": Key(TEXT),
-    "enhanced_projection": Key(TEXT),
-    "enhanced_codes": Key(TEXT),
+    "anchor_projection": Key(PROJECTION),
+    "anchor_codes": Key(CODES),
+    "enhanced_projection": Key(PROJECTION),
+    "enhanced_codes": Key(CODES),
     "fit_seconds": Key(ABOVE_0),
     "refit_steps": Key(COUNT_OR_0),
     "stored_labels": Key(PATH, PRETRAIN, optional=True, null=True),
     # Masks
-    "mask_prob": Key(FROM_0),
+    "mask_prob": Key(PART_OF_1),
     "mask_length_ms": Key(ABOVE_0),
     "mask_noise_std": Key(FROM_0),
     # SpecAugment

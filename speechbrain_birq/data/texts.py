@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
 
-CASES = ("upper", "lower", "keep")
-
 
 class TextCleaning(NamedTuple):
     """What happens to every transcript of a run.

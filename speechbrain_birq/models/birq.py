@@ -1,11 +1,11 @@
 """BiRQ: clean pass to labels, masked pass to losses (Algorithm 1 of the paper)."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 
+from speechbrain_birq.config.keys import FROM_0
 from speechbrain_birq.distributed import total, unchanged
 from speechbrain_birq.models.encoders.chunking import ChunkSampler
 from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
@@ -106,10 +106,7 @@ class BiRQ(torch.nn.Module):
                 f"label_layer {label_layer} is out of range: the encoder has layers 1 "
                 f"to {encoder.num_layers}"
             )
-        if not 0 <= mask_noise_std < math.inf:
-            raise ValueError(
-                f"mask_noise_std must be a finite number from 0, got {mask_noise_std}"
-            )
+        FROM_0.check("BiRQ", mask_noise_std=mask_noise_std)
         check_sizes(
             frontend=frontend,
             encoder=encoder,

@@ -1,9 +1,10 @@
 """Span masks of single utterances, and the noise that fills them."""
 
 import hashlib
-import math
 
 import torch
+
+from speechbrain_birq.config.keys import ABOVE_0, PART_OF_1
 
 
 class SpanMasking(torch.nn.Module):
@@ -31,7 +32,8 @@ class SpanMasking(torch.nn.Module):
     Raises
     ------
     ValueError
-        If ``mask_prob`` is not in (0, 1], or a length is no finite number above 0.
+        If ``mask_prob`` is no number in (0, 1], or a length is no finite number above
+        0.
 
     Example
     -------
@@ -49,16 +51,9 @@ class SpanMasking(torch.nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 < mask_prob <= 1:
-            raise ValueError(f"mask_prob must be in (0, 1], got {mask_prob}")
-        for name, length in (
-            ("mask_length_ms", mask_length_ms),
-            ("frame_ms", frame_ms),
-        ):
-            if not 0 < length < math.inf:
-                raise ValueError(
-                    f"{name} must be a finite number above 0, got {length}"
-                )
+        PART_OF_1.check("SpanMasking", mask_prob=mask_prob)
+        lengths = {"mask_length_ms": mask_length_ms, "frame_ms": frame_ms}
+        ABOVE_0.check("SpanMasking", **lengths)
         self.mask_prob, self.seed = mask_prob, seed
         self.span = max(1, round(mask_length_ms / frame_ms))
 

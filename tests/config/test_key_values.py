@@ -9,7 +9,10 @@ from speechbrain_birq.errors import BadInput
 UNFIT = [
     ("train_split", 5, "a text"),
     ("valid_split", ["dev"], "a text"),
-    ("decoding", None, "a text"),
+    ("text_case", "title", "upper, lower or keep"),
+    ("tokens", "words", "characters or sentencepiece"),
+    ("decoding", None, "greedy or beam"),
+    ("decoding", "sideways", "greedy or beam"),
     ("data_folder", ["a"], "a path"),
     ("output_folder", None, "a path"),
     ("lm_path", True, "a path"),
@@ -44,6 +47,20 @@ UNFIT = [
 def test_a_value_that_does_not_fit_its_key_is_refused(load, key, value, kind):
     with pytest.raises(BadInput, match=f"command line: {key} takes {kind}, got"):
         load("ctc_tiny.yaml", **{key: value})
+
+
+CHOICES = [
+    ("anchor_projection", "lda", "random, pca or whitened_pca"),
+    ("enhanced_projection", True, "random, pca or whitened_pca"),
+    ("anchor_codes", "kmeans", "random or centroids"),
+    ("enhanced_codes", ["random"], "random or centroids"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "kind"), CHOICES)
+def test_a_kind_of_fitted_quantizer_is_one_of_a_few(load, key, value, kind):
+    with pytest.raises(BadInput, match=f"command line: {key} takes {kind}, got"):
+        load("birq_plus_tiny.yaml", **{key: value})
 
 
 def test_a_label_layer_is_a_whole_number(load):
@@ -139,7 +156,8 @@ def test_a_label_layer_out_of_range_is_refused_by_name(load, layer):
     ("key", "value", "words"),
     [
         ("temperature", 0, "temperature"),
-        ("mask_prob", 1.5, "mask_prob"),
+        ("mask_prob", 1.5, "mask_prob takes a number above 0, at most 1"),
+        ("mask_prob", 0, "mask_prob takes a number above 0, at most 1"),
         ("label_norm", "batch", "label_norm"),
         ("nhead", 5, "nhead 5"),
         ("kernel_size", 4, "kernel_size"),

@@ -19,7 +19,7 @@ REFUSED = {
     "a layer of no model": (pretrain, dict(label_layer=9)),
     "a value of another kind": (pretrain, dict(mask_prob=0.0)),
     "a device": (pretrain, dict(device="cuda:9")),
-    "a decoder, after the tokens": (finetune, dict(n_mels=40, decoding="sideways")),
+    "a decoder, after the tokens": (finetune, dict(n_mels=40, lm_path="x.arpa")),
     "pieces that do not fit": (
         finetune,
         dict(n_mels=40, tokens="sentencepiece", num_tokens=9999),

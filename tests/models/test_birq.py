@@ -180,9 +180,9 @@ def test_what_is_masked_does_not_reach_the_encoder(make_model, batch):
 # Label layer, stored codes, labels().
 
 
-@pytest.mark.parametrize("std", [-0.1, math.nan, math.inf])
+@pytest.mark.parametrize("std", [-0.1, math.nan, math.inf, True, "x", None])
 def test_mask_noise_that_is_negative_or_not_finite_is_refused(make_model, std):
-    with pytest.raises(ValueError, match="mask_noise_std must be a finite number from"):
+    with pytest.raises(ValueError, match=f"mask_noise_std .* from 0, got {std!r}"):
         make_model(mask_noise_std=std)
 
 

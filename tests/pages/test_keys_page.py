@@ -30,8 +30,8 @@ This page is made by `python tests/pages/test_keys_page.py` from the comments of
 """
 COLUMNS = "\n| key | meaning | takes | may change |\n|---|---|---|---|\n"
 NOT_IN_BASE = {
-    "anchor_projection": "in `plus` files: `random`, `pca` or `whitened_pca`",
-    "anchor_codes": "in `plus` files: `random`, or `centroids` of k-means",
+    "anchor_projection": "in `plus` files: projection of the stacked frames",
+    "anchor_codes": "in `plus` files: codes; `centroids` are those of k-means",
     "enhanced_projection": "as `anchor_projection`, for layer k",
     "enhanced_codes": "as `anchor_codes`, for layer k",
 }
@@ -41,6 +41,9 @@ FOR_EVERY_FILE = {
     "stack": "frames of 10 ms joined to one: 2 give 50 Hz, 4 give 25 Hz",
     "attention_window": "frames that attend to each other, in `block_conformer` blocks "
     "of so many, elsewhere half of them on each side; null: all",
+    "text_case": "case of all texts",
+    "tokens": "what the model spells texts with",
+    "decoding": "how a text is found",
     "batch_seconds": "audio in a batch of one GPU, padding included",
     "total_steps": "the rate is 0 there",
     "grad_accumulation_factor": "batches in a step",

@@ -4,6 +4,7 @@ import copy
 
 import torch
 
+from speechbrain_birq.config.keys import COUNT_OR_0
 from speechbrain_birq.models.labels.k_means import (
     POINTS_AT_ONCE,
     k_means,
@@ -78,8 +79,7 @@ class FittedQuantizer(RandomProjectionQuantizer):
         for kind, kinds in ((projection, PROJECTIONS), (codes, CODES)):
             if kind not in kinds:
                 raise ValueError(f"{kind!r} is none of {', '.join(kinds)}")
-        if not isinstance(rounds, int) or rounds < 0:
-            raise ValueError(f"rounds must be a whole number from 0, got {rounds!r}")
+        COUNT_OR_0.check("FittedQuantizer", rounds=rounds)
         if codes == "centroids":
             codebook = copy.deepcopy(codebook)
         if projection != "random" and codebook.shape[2] > input_dim:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import layer_norm
 
+from speechbrain_birq.config.keys import PART_OF_1
 from speechbrain_birq.distributed import unchanged
 
 
@@ -33,7 +34,7 @@ class LabelNorm(torch.nn.Module):
     Raises
     ------
     ValueError
-        If ``kind`` is none of the three, or the momentum not in (0, 1].
+        If ``kind`` is none of the three, or the momentum no number in (0, 1].
 
     Example
     -------
@@ -53,8 +54,7 @@ class LabelNorm(torch.nn.Module):
             raise ValueError(
                 f"label_norm must be 'layer', 'channel' or 'utterance', got {kind!r}"
             )
-        if not 0 < momentum <= 1:
-            raise ValueError(f"momentum must be in (0, 1], got {momentum}")
+        PART_OF_1.check("LabelNorm", momentum=momentum)
         self.kind, self.input_dim, self.momentum = kind, dim, momentum
         self.register_buffer("running_mean", torch.zeros(dim))
         self.register_buffer("running_var", torch.ones(dim))

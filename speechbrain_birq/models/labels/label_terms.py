@@ -5,10 +5,9 @@ labels should be. Its gradient always reaches layers 1..k, whatever ``label_grad
 says, which only decides about F's own: so the gradient is switched term by term.
 """
 
-import math
-
 import torch
 
+from speechbrain_birq.config.keys import FROM_0, PART_OF_1
 from speechbrain_birq.distributed import total
 
 TINY = torch.finfo(torch.float32).tiny
@@ -30,11 +29,7 @@ class LabelTerm(torch.nn.Module):
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
-        if not 0 <= weight < math.inf:
-            raise ValueError(
-                f"weight of {type(self).__name__} must be a finite number from 0, got "
-                f"{weight}"
-            )
+        FROM_0.check(type(self).__name__, weight=weight)
         self.weight = weight
 
     def forward(self, labels: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
@@ -81,7 +76,8 @@ class UsageEntropy(LabelTerm):
     Raises
     ------
     ValueError
-        If the weight is no finite number from 0, or the momentum not in (0, 1].
+        If the weight is no finite number from 0, or the momentum no number in
+        (0, 1].
 
     Example
     -------
@@ -102,8 +98,7 @@ class UsageEntropy(LabelTerm):
         momentum: float = 0.1,
     ) -> None:
         super().__init__(weight=weight)
-        if not 0 < momentum <= 1:
-            raise ValueError(f"momentum must be in (0, 1], got {momentum}")
+        PART_OF_1.check("UsageEntropy", momentum=momentum)
         self.momentum, self.shape = momentum, (num_codebooks, num_codes)
         uniform = torch.full((num_codebooks, num_codes), 1 / num_codes)
         self.register_buffer("mean", uniform)

@@ -1,8 +1,8 @@
 """The label selector: from distances to soft labels."""
 
-import math
-
 import torch
+
+from speechbrain_birq.config.keys import ABOVE_0
 
 
 class GumbelSoftmaxSelector(torch.nn.Module):
@@ -37,10 +37,7 @@ class GumbelSoftmaxSelector(torch.nn.Module):
         gradient: bool = True,
     ) -> None:
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise ValueError(
-                f"temperature must be a finite number above 0, got {temperature}"
-            )
+        ABOVE_0.check("GumbelSoftmaxSelector", temperature=temperature)
         self.temperature, self.noise, self.gradient = temperature, noise, gradient
 
     def forward(

@@ -174,7 +174,7 @@ def test_an_unknown_kind_is_named(wrong):
         make_quantizer(**wrong)
 
 
-@pytest.mark.parametrize("rounds", [2.5, -1, "3"])
+@pytest.mark.parametrize("rounds", [2.5, -1, "3", True])
 def test_rounds_are_a_whole_number_from_0(rounds):
     with pytest.raises(ValueError, match=f"whole number from 0, got {rounds!r}"):
         make_quantizer(rounds=rounds)

@@ -181,7 +181,10 @@ def test_the_gradient_is_that_of_finite_differences(name):
         (lambda: usage(weight=math.nan), "weight of UsageEntropy .* got nan"),
         (lambda: usage(weight=math.inf), "weight of UsageEntropy .* got inf"),
         (lambda: usage(weight=-0.1), "UsageEntropy"),
+        (lambda: usage(weight=True), "weight of UsageEntropy .* got True"),
+        (lambda: usage(weight="x"), "weight of UsageEntropy .* got 'x'"),
         (lambda: usage(momentum=0.0), "momentum"),
+        (lambda: usage(momentum="x"), "momentum of UsageEntropy .* got 'x'"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(make, word):
