@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from speechbrain_birq.data.corpora.hugging_face import metadata_table
+from speechbrain_birq.data.corpora.audiofolder import metadata_table
 from speechbrain_birq.data.corpora.librispeech import TRANSCRIPTS
 from speechbrain_birq.data.corpora.manifests import table_texts
 from speechbrain_birq.data.corpora.tables import TABLES

@@ -12,11 +12,13 @@ from tqdm import tqdm
 from speechbrain_birq.checkpoints.files import check_free_space
 from speechbrain_birq.checkpoints.run_lock import locked
 from speechbrain_birq.data.corpora import forms
-from speechbrain_birq.data.corpora.hugging_face import is_dataset, metadata_table
+from speechbrain_birq.data.corpora.audiofolder import metadata_table
+from speechbrain_birq.data.corpora.hugging_face import is_dataset
 from speechbrain_birq.data.corpora.librispeech import find_utterances
 from speechbrain_birq.data.corpora.tables import TABLES
 from speechbrain_birq.data.files_below import files_below
-from speechbrain_birq.data.manifest import AUDIO_SUFFIXES, Utterance, some_of
+from speechbrain_birq.data.formats import AUDIO_SUFFIXES
+from speechbrain_birq.data.manifest import Utterance, some_of
 from speechbrain_birq.data.pipeline import AudioReader
 from speechbrain_birq.data.shards.writer import (
     Recording,
