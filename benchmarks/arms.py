@@ -25,9 +25,10 @@ SIZES = {
     "tiny": Size(4, 144, 4, 576),
     "small": Size(10, 256, 4, 1024),
     "speechbrain": Size(12, 576, 8, 2048),  # its recipe's own
-    "wide": Size(5, 1024, 8, 4864),  # C1
-    "base": Size(10, 768, 6, 3648),  # C2
-    "large": Size(10, 1024, 8, 4864),  # C3, without its window
+    # About as many weights as C1, C2 and C3, with SpeechBrain's Conformer:
+    "wide": Size(5, 1024, 8, 4864),
+    "base": Size(10, 768, 6, 3648),
+    "large": Size(10, 1024, 8, 4864),
 }
 
 

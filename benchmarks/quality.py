@@ -17,7 +17,6 @@ Time is CPU time of the whole run, in equal parts for each step, because other l
 the machine does not change it.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -28,7 +27,15 @@ import ruamel.yaml
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "experiments/labels"))
 
-from compare import commit, machine, train, with_own_yaml  # noqa: E402 (its folder is no package)
+from compare import (  # noqa: E402 (its folder is no package)
+    checked,
+    chosen_arms,
+    commit,
+    machine,
+    plan_parser,
+    train,
+    with_own_yaml,
+)
 
 STAGES = ("valid", "train")
 TITLES = (
@@ -39,35 +46,19 @@ TITLES = (
 
 def main():
     """Run the missing pieces, then print the table of the stored ones."""
-    options = arguments()
+    options = checked(plan_parser(__doc__, "results/quality"))
     plan = ruamel.yaml.YAML(typ="safe").load(options.plan)
     kept = options.plan.with_suffix("")
     if not options.table:
         kept.mkdir(exist_ok=True)
         for seed in options.seeds or plan["seeds"]:
-            for arm in options.arms or plan["arms"]:
+            for arm in chosen_arms(plan, options):
                 path = kept / f"{arm}-{seed}.json"
                 if not path.exists():
                     record = run_piece(arm, seed, plan, options)
                     path.write_text(json.dumps(record, indent=1) + "\n")
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
     print(table(plan, records))
-
-
-def arguments():
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("plan", type=Path, help="YAML of the arms")
-    parser.add_argument("--data_folder", help="folder of the corpus")
-    parser.add_argument("--output_folder", type=Path, default=Path("results/quality"))
-    parser.add_argument("--arms", nargs="+", help="default: all")
-    parser.add_argument("--seeds", nargs="+", type=int, help="default: all")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--table", action="store_true", help="run nothing")
-    options = parser.parse_args()
-    if not (options.table or options.data_folder):
-        parser.error("--data_folder is missing")
-    return options
 
 
 def run_piece(arm, seed, plan, options) -> dict:

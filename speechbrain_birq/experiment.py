@@ -171,34 +171,35 @@ def _finetune(prepare, experiment):
         refuse_long(hparams["max_eval_seconds"], split, manifests[split])
     tokens = run_tokens(hparams, experiment.folder, manifests, frontend)
     decoder = _decoder(hparams, tokens)
-    model = _model(hparams, frontend, encoder, tokens)
-    load_output_layer(hparams, model, tokens, experiment.folder)
-    hparams["checkpointer"].add_recoverable("model", model)
+    model = _model(experiment, frontend, encoder, tokens)
     items = [(tokens.encode, "text", "tokens"), (str, "text", "reference")]
-    train, valid = _loaders(
-        experiment, frontend, manifests, dict.fromkeys(STAGES, items)
-    )
+    stages = dict.fromkeys(STAGES, items)
+    train, valid = _loaders(experiment, frontend, manifests, stages)
     speech = partial(sample, train.dataset, hparams["seed"])
     _estimate_statistics(hparams, frontend, speech)
     brain = _brain(
         experiment, {"model": model}, tokens=tokens, decoder=decoder, transfer=transfer
     )
-    test_only = experiment.options.test_only
+    test_only, known = experiment.options.test_only, {}
     if test_only:
         mark_other_settings(experiment.folder, experiment.text)
-        known = {}
     else:
         known = _train(experiment, brain, manifests, train, valid)
     scores = _scores(experiment, brain, manifests, items, test_chunk, known)
     if not test_only:
         unmark(experiment.folder)
+    _log_recogniser(experiment, manifests, trained=brain.progress.begun or test_only)
+    return scores
+
+
+def _log_recogniser(experiment, manifests, *, trained):
+    """Log what the run has reached, and how one of its recordings is transcribed."""
+    hparams = experiment.hparams
     splits = (*hparams["test_splits"], hparams["valid_split"], hparams["train_split"])
     known_splits = [manifests[split] for split in splits]
     trust = hparams.get("trust", ())
     command = transcribe_command(experiment.folder, known_splits, trust)
-    began = brain.progress.begun or test_only
-    log_closing(experiment.folder, command, trained=began)
-    return scores
+    log_closing(experiment.folder, command, trained=trained)
 
 
 def _train(experiment, brain, manifests, train, valid):
@@ -309,15 +310,19 @@ def _estimate_statistics(hparams, frontend, speech):
         estimate_statistics(frontend, speech, hparams["normalize_seconds"])
 
 
-def _model(hparams, frontend, encoder, tokens):
-    """Make the recogniser that the YAML names."""
+def _model(experiment, frontend, encoder, tokens):
+    """Make the recogniser that the YAML names, with the weights it starts from."""
+    hparams = experiment.hparams
     with _refusal_in_a_sentence():
-        return hparams["model"](
+        model = hparams["model"](
             frontend=frontend,
             encoder=encoder,
             num_tokens=len(tokens),
             augment=hparams["augment"](stack=frontend.stack),
         )
+    load_output_layer(hparams, model, tokens, experiment.folder)
+    hparams["checkpointer"].add_recoverable("model", model)
+    return model
 
 
 def _brain(experiment, modules, **parts):

@@ -48,17 +48,36 @@ def main():
 
 def arguments():
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = plan_parser(__doc__, "results/labels")
+    parser.add_argument("--jobs", type=int, default=1, help="pieces side by side")
+    return checked(parser)
+
+
+def plan_parser(about: str, output_folder: str) -> argparse.ArgumentParser:
+    """Return the parser of a script that runs the pieces of a plan.
+
+    Arguments
+    ---------
+    about : str
+        The script's docstring.
+    output_folder : str
+        Where runs go by default.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("plan", type=Path, help="YAML of the arms")
     parser.add_argument("--data_folder", help="folder of the corpus")
-    parser.add_argument("--output_folder", type=Path, default=Path("results/labels"))
+    parser.add_argument("--output_folder", type=Path, default=Path(output_folder))
     parser.add_argument("--arms", nargs="+", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: all")
-    parser.add_argument("--jobs", type=int, default=1, help="pieces side by side")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--table", action="store_true", help="run nothing, only make the table"
     )
+    return parser
+
+
+def checked(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line, and refuse one without a plan or a corpus."""
     options = parser.parse_args()
     if not options.plan.is_file():
         parser.error(f"no YAML file {options.plan}")
@@ -70,9 +89,7 @@ def arguments():
 def run_missing(plan, kept, options):
     """Run every requested piece that is not stored yet, seed by seed."""
     kept.mkdir(exist_ok=True)
-    arms = options.arms or list(plan["arms"])
-    for arm in set(arms) - set(plan["arms"]):
-        sys.exit(f"error: no arm {arm!r} in {options.plan}: {', '.join(plan['arms'])}")
+    arms = chosen_arms(plan, options)
     pieces = [(arm, seed) for seed in options.seeds or plan["seeds"] for arm in arms]
     with ThreadPoolExecutor(options.jobs) as pool:
         running = [
@@ -82,6 +99,14 @@ def run_missing(plan, kept, options):
         ]
         for piece in running:
             piece.result()
+
+
+def chosen_arms(plan, options) -> list:
+    """Return the arms that are asked for, by default all of the plan."""
+    arms = options.arms or list(plan["arms"])
+    for arm in set(arms) - set(plan["arms"]):
+        sys.exit(f"error: no arm {arm!r} in {options.plan}: {', '.join(plan['arms'])}")
+    return arms
 
 
 def missing(path, plan) -> bool:

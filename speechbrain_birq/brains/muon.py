@@ -91,28 +91,8 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
         fused: bool = False,
     ) -> None:
-        if not isinstance(hidden, torch.nn.Module):
-            raise TypeError(
-                f"hidden must be a module, such as !ref <encoder>, got {hidden!r}"
-            )
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-        if not matrix_factor > 0:
-            raise ValueError(f"matrix_factor must be above 0, got {matrix_factor}")
-        layers = getattr(hidden, "layers", None)
-        inside = layers if isinstance(layers, torch.nn.Module) else hidden
-        matrices = {id(weight) for weight in hidden_matrices(inside)}
-        groups = [
-            part
-            for group in as_groups(params)
-            for part in split(group, matrices, lr, matrix_factor)
-        ]
-        if not any(group["is_hidden"] for group in groups):
-            logger.warning(
-                "Muon: no parameter is a matrix of %s, so AdamW moves all weights; it "
-                "may need a lower lr",
-                type(hidden).__name__,
-            )
+        _check(hidden, momentum, matrix_factor)
+        groups = _groups(params, hidden, lr, matrix_factor)
         own = {"weight_decay": weight_decay, "momentum": momentum, "is_hidden": False}
         super().__init__(groups, {"lr": lr, **own})
         # It shares our groups and our state, so that there is one of each.
@@ -195,6 +175,36 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
         return as_matrix(state["momentum_buffer"])
+
+
+def _check(hidden, momentum, matrix_factor):
+    if not isinstance(hidden, torch.nn.Module):
+        raise TypeError(
+            f"hidden must be a module, such as !ref <encoder>, got {hidden!r}"
+        )
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+    if not matrix_factor > 0:
+        raise ValueError(f"matrix_factor must be above 0, got {matrix_factor}")
+
+
+def _groups(params, hidden, lr, matrix_factor):
+    """Split groups of parameters into those of Muon and those of AdamW."""
+    layers = getattr(hidden, "layers", None)
+    inside = layers if isinstance(layers, torch.nn.Module) else hidden
+    matrices = {id(weight) for weight in hidden_matrices(inside)}
+    groups = [
+        part
+        for group in as_groups(params)
+        for part in split(group, matrices, lr, matrix_factor)
+    ]
+    if not any(group["is_hidden"] for group in groups):
+        logger.warning(
+            "Muon: no parameter is a matrix of %s, so AdamW moves all weights; it may "
+            "need a lower lr",
+            type(hidden).__name__,
+        )
+    return groups
 
 
 SCALING = ("found_inf", "grad_scale")  # attributes that GradScaler sets for a step

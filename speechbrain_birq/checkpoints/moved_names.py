@@ -9,7 +9,6 @@ MOVED = {
     "asr.SpecAugment": "models",
     "brains.runlog.RunLog": "brains",
     "chunking.ChunkSampler": "models",
-    "ebranchformer.EBranchformerEncoder": "models",
     "encoder.SpeechBrainEncoder": "models",
     "export.PretrainedEncoder": "inference",
     "export.SpeechFeatures": "inference",

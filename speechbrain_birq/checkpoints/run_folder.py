@@ -35,9 +35,9 @@ from speechbrain_birq.checkpoints.stored_parts import (
     weights_allowed,
 )
 from speechbrain_birq.checkpoints.stored_values import StoredValues
+from speechbrain_birq.config.keys import ARCHITECTURE
 from speechbrain_birq.errors import BadInput, from_user_code
 
-ARCHITECTURE = ("frontend", "encoder")
 TUNED = "lm_weights"  # entry of `birq tune-lm` in results.json, which is no split
 
 

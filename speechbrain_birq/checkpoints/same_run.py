@@ -1,9 +1,8 @@
 """Whether settings are those of the run that a folder holds."""
 
 import inspect
-import pydoc
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from speechbrain_birq.checkpoints.plain_files import corruption_named, read_yaml
 from speechbrain_birq.checkpoints.run_folder import has_checkpoint
 from speechbrain_birq.checkpoints.stored_values import Part, StoredValues
 from speechbrain_birq.config.keys import KEYS, MAY_CHANGE, PATH
-from speechbrain_birq.config.same_model import same_class
+from speechbrain_birq.config.same_model import parameters_of, same_class
 from speechbrain_birq.errors import BadInput
 
 ADVICE = "give another --output_folder"
@@ -25,7 +24,6 @@ BY_POSITION = (
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
 FASTER = frozenset(("foreach", "fused"))  # arguments of torch's optimizers
-Parameters = Mapping[str, inspect.Parameter]
 
 
 class Difference(NamedTuple):
@@ -169,7 +167,7 @@ def _below(one, other_keys):
     if not parts or before.kind != now.kind or not same_class(before.name, now.name):
         return None
     # The class was imported already, because the settings now are built.
-    parameters = _parameters(now.name)
+    parameters = parameters_of(now.name)
     given = (_given(part, parameters) for part in (before, now))
     return _arguments(place, *given, parameters, other_keys)
 
@@ -199,13 +197,6 @@ def _given(part, parameters):
     names = [name for name, p in parameters.items() if p.kind in BY_POSITION]
     numbered = zip(chain(names, count()), part.positional, strict=False)
     return dict(numbered) | part.arguments
-
-
-def _parameters(name: str) -> Parameters:
-    try:
-        return inspect.signature(pydoc.locate(name)).parameters  # type: ignore[arg-type]
-    except (pydoc.ErrorDuringImport, TypeError, ValueError):
-        return {}  # some classes that are written in C have none
 
 
 def _differs(before, now):

@@ -51,29 +51,38 @@ def features(arguments: argparse.Namespace) -> None:
         claim_folder,
         feature_settings,
         is_done,
-        write_features,
     )
 
     encoder = SpeechEncoder(arguments.run, tuple(arguments.trust))
     moved(encoder, arguments.device)
-    kind, dtype = arguments.format, arguments.dtype
-    settings = feature_settings(encoder, arguments.layer, kind, dtype)
+    settings = feature_settings(
+        encoder, arguments.layer, arguments.format, arguments.dtype
+    )
     claim_folder(arguments.output_folder, settings)
-    left = [file for file, target in targets.items() if not is_done(file, target)]
+    left = {file: path for file, path in targets.items() if not is_done(file, path)}
     if len(left) < len(targets):
         show(f"{len(targets) - len(left)} of {len(targets)} files are done already")
+    _write_all(encoder, left, arguments)
+
+
+def _write_all(encoder, targets, arguments):
+    """Write the files that are left, and say how fast that was."""
+    from speechbrain_birq.inference.feature_files import write_features
+
     started, seconds = time.perf_counter(), 0.0
 
     def save(file, states):
         nonlocal seconds
+        target = targets[file]
         try:
-            write_features(states, targets[file], kind, dtype)
+            write_features(states, target, arguments.format, arguments.dtype)
         except OSError as error:
             reason = error.strerror or error
-            raise BadInput(f"cannot write {targets[file]} ({reason})") from error
+            raise BadInput(f"cannot write {target} ({reason})") from error
         seconds += states.shape[-2] * encoder.frontend.frame_ms / 1000
-        show(f"{targets[file]}\t{' x '.join(map(str, states.shape))}")
+        show(f"{target}\t{' x '.join(map(str, states.shape))}")
 
+    left = list(targets)
     outcomes = encoder.features_as_completed(
         left, arguments.layer, arguments.batch_seconds
     )

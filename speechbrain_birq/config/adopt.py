@@ -4,10 +4,10 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
-from speechbrain_birq.config.tree import REFERENCE, expression, referenced, tag_of
+from speechbrain_birq.config.keys import ARCHITECTURE
+from speechbrain_birq.config.tree import reference_to, referenced, tag_of
 from speechbrain_birq.errors import BadInput
 
-PARTS = ("frontend", "encoder")
 OWN = "dropout"  # fine-tuning has a dropout of its own
 
 
@@ -33,8 +33,8 @@ def adopt(
     BadInput
         If the command line gives a value that the run's model contradicts.
     """
-    named = {name for part in PARTS for name in referenced(tree[part])} - {OWN}
-    for part in PARTS:
+    named = {name for part in ARCHITECTURE for name in referenced(tree[part])} - {OWN}
+    for part in ARCHITECTURE:
         tree[part] = _adopted(tree, tree[part], architecture[part])
     still = referenced(tree)
     for key in sorted(named & given.keys()):
@@ -60,7 +60,7 @@ def _adopted(tree, old, new):
     for argument, value in new.items():
         if argument == OWN and OWN in old:
             continue
-        key = _key_of(old.get(argument))
+        key = reference_to(old.get(argument))
         if key in tree:
             tree[key] = value
         else:
@@ -68,10 +68,3 @@ def _adopted(tree, old, new):
     if tag_of(old) != tag_of(new):
         old.yaml_set_ctag(new.tag)
     return old
-
-
-def _key_of(node):
-    """``lr`` of ``!ref <lr>``; None where anything else stands."""
-    text = expression(node)
-    found = REFERENCE.match(text) if text else None
-    return found[1] if found and f"<{found[1]}>" == text.strip() else None

@@ -102,6 +102,8 @@ TEXTS = Kind(
 )
 PART = Kind("a part", lambda v: True)  # its class checks it
 
+ARCHITECTURE = ("frontend", "encoder")  # keys of what one run takes of another
+
 PRETRAIN, FINETUNE = ("pretrain",), ("finetune",)
 BOTH = (*PRETRAIN, *FINETUNE)
 

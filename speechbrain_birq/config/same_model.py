@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from hyperpyyaml.core import recursive_resolve
 from ruamel.yaml.comments import CommentedMap
 
-from speechbrain_birq.config.tree import REFERENCE, expression, tag_of
+from speechbrain_birq.config.keys import ARCHITECTURE
+from speechbrain_birq.config.tree import expression, reference_to, tag_of
 from speechbrain_birq.errors import BadInput
 
 # Arguments that decide how a model learns, not what its weights mean.
@@ -17,10 +18,10 @@ FREE = frozenset(
     """activation_checkpointing chunk chunking dropout label_terms mask_noise_std rounds
     seed selector""".split()
 )
-PARTS = ("frontend", "encoder")
 OWN_PACKAGE = "speechbrain_birq."
 MOST_NAMED = 5
 NOTHING: Mapping[str, Any] = {}
+Parameters = Mapping[str, inspect.Parameter]
 
 
 class Difference(NamedTuple):
@@ -60,7 +61,7 @@ def check_same_model(
     named = "; ".join(map(str, found[:MOST_NAMED]))
     more = f"; {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
     advice = f"give the values of {run}/hyperparams.yaml, which is a YAML file, too"
-    if not any(one.part in PARTS for one in found):
+    if not any(one.part in ARCHITECTURE for one in found):
         advice += ", or --new_labels True to keep only front end and encoder"
     raise BadInput(f"{path} is not for the model of {run}: {named}{more}: {advice}")
 
@@ -107,7 +108,8 @@ def _walk(
                     each.get(argument, defaults.get(argument))
                     for each in (mine, theirs)
                 )
-                below = argument if part == "model" and argument in PARTS else part
+                shared = part == "model" and argument in ARCHITECTURE
+                below = argument if shared else part
                 yield from _walk(tree, below, argument, *pair)
         return
     text = expression(here)
@@ -118,12 +120,8 @@ def _walk(
 
 def _followed(tree, name, node):
     """The key that an argument refers to, and what stands there."""
-    text = expression(node)
-    found = REFERENCE.match(text.strip()) if text else None
-    while found and f"<{found[1]}>" == text.strip() and found[1] in tree:
-        name, node = found[1], tree[found[1]]
-        text = expression(node)
-        found = REFERENCE.match(text.strip()) if text else None
+    while (key := reference_to(node)) and key in tree:
+        name, node = key, tree[key]
     return name, node
 
 
@@ -148,6 +146,22 @@ def same_class(first: str, second: str) -> bool:
     return first == second or (own and len({n.rpartition(".")[2] for n in both}) == 1)
 
 
+def parameters_of(name: str) -> Parameters:
+    """Return the parameters of a class, none if it cannot be imported or has no list.
+
+    Loading says what is wrong with such a class; some that are written in C have none.
+
+    Example
+    -------
+    >>> list(parameters_of("torch.nn.Flatten")), list(parameters_of("no.Such"))
+    (['start_dim', 'end_dim'], [])
+    """
+    try:
+        return inspect.signature(pydoc.locate(name)).parameters  # type: ignore[arg-type]
+    except (pydoc.ErrorDuringImport, TypeError, ValueError):
+        return {}
+
+
 def _arguments(node):
     if isinstance(node, dict):
         return node
@@ -155,10 +169,7 @@ def _arguments(node):
 
 
 def _defaults(name):
-    try:
-        parameters = inspect.signature(pydoc.locate(name)).parameters.values()
-    except (pydoc.ErrorDuringImport, TypeError, ValueError):
-        return NOTHING  # loading says what is wrong with the class
+    parameters = parameters_of(name).values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 

@@ -15,6 +15,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from speechbrain_birq.errors import BadInput
 
 REFERENCE = re.compile(r"<([A-Za-z_]\w*)")
+ALONE = re.compile(f"{REFERENCE.pattern}>")
 INCLUDE = "!include:"
 CPP = re.compile(r" Exception raised from |,? but expected one of: ")
 # A comment of the line above: those of a line of their own are indented less.
@@ -116,6 +117,19 @@ def included(node: Any) -> str | None:
 def expression(node: Any) -> str | None:
     """Return what stands behind ``!ref`` or ``!copy``, if the node is one of them."""
     return node.value if tag_of(node) in ("!ref", "!copy") else None
+
+
+def reference_to(node: Any) -> str | None:
+    """Return the top-level key that a node refers to, if it is that and nothing else.
+
+    Example
+    -------
+    >>> tree = parse("{a: !ref <lr>, b: !ref 2 * <lr>, c: !ref '<d[e]>', d: 1}", "")
+    >>> [reference_to(node) for node in tree.values()]
+    ['lr', None, None, None]
+    """
+    found = ALONE.fullmatch((expression(node) or "").strip())
+    return found[1] if found else None
 
 
 def nodes(tree: Any) -> Iterator[Any]:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from speechbrain.utils.distributed import ddp_broadcast, run_on_main
 
+from speechbrain_birq.checkpoints.run_folder import has_checkpoint
 from speechbrain_birq.data.manifest import some_of
 from speechbrain_birq.data.shards.reader import Shards
 from speechbrain_birq.data.splits import Spoken, spoken, transcripts
@@ -18,6 +18,7 @@ from speechbrain_birq.decoding.tokens import (
     make_tokens,
     store_tokens,
 )
+from speechbrain_birq.decoding.words import frames_needed
 from speechbrain_birq.errors import BadInput
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def _made_by_one_rank(hparams, folder, manifests, frontend):
     stages = dict.fromkeys(hparams["test_splits"], "test")
     stages |= {hparams["valid_split"]: "valid", train: "train"}
     texts = {split: transcripts(manifests[split], split) for split in stages}
-    if any(folder.glob("save/CKPT+*")):
+    if has_checkpoint(folder):
         tokens = load_tokens(folder)
     else:
         kind, number = hparams["tokens"], hparams["num_tokens"]
@@ -116,17 +117,6 @@ def check_texts(
     useless = stage != "test" and not learnable
     _unspellable(split, unspellable, letters, total, stage, useless)
     _too_long(split, too_long, total, useless)
-
-
-def frames_needed(tokens: torch.Tensor) -> int:
-    """Return the frames of the shortest alignment; a blank separates equal tokens.
-
-    Example
-    -------
-    >>> frames_needed(torch.tensor([3, 3, 4]))
-    4
-    """
-    return len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
 
 
 def _unspellable(split, names, letters, total, stage, useless):

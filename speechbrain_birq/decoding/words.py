@@ -51,12 +51,22 @@ def aligned_path(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
     torch.Tensor or None
         (T,) token of each frame, 0 is the blank; None if there are too few frames.
     """
-    repeats = int((targets[1:] == targets[:-1]).sum())
-    if len(targets) + repeats > len(log_probs):
+    if frames_needed(targets) > len(log_probs):
         return None
     if not len(targets):
         return torch.zeros(len(log_probs), dtype=torch.long)
     return forced_align(log_probs[None], targets[None].int(), blank=0)[0][0]
+
+
+def frames_needed(tokens: torch.Tensor) -> int:
+    """Return the frames of the shortest alignment; a blank separates equal tokens.
+
+    Example
+    -------
+    >>> frames_needed(torch.tensor([3, 3, 4]))
+    4
+    """
+    return len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
 
 
 def emissions(log_probs: torch.Tensor, path: torch.Tensor) -> list[Emission]:

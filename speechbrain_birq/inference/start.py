@@ -15,7 +15,6 @@ from speechbrain_birq.checkpoints.files import load_tensors
 from speechbrain_birq.checkpoints.published import WEIGHTS, find_run
 from speechbrain_birq.checkpoints.recovery import read_checkpoint
 from speechbrain_birq.checkpoints.run_folder import (
-    ARCHITECTURE,
     best_checkpoint,
     check_state,
     has_checkpoint,
@@ -26,6 +25,7 @@ from speechbrain_birq.checkpoints.run_folder import (
     weights_file,
 )
 from speechbrain_birq.config.adopt import adopt
+from speechbrain_birq.config.keys import ARCHITECTURE
 from speechbrain_birq.config.loader import plain_value
 from speechbrain_birq.config.same_model import check_same_model
 from speechbrain_birq.decoding.tokens import Tokens, is_finetuned, load_tokens

@@ -12,7 +12,6 @@ from speechbrain_birq.models.birq import BiRQ, Labels
 from speechbrain_birq.models.channel_statistics import ChannelStatistics
 from speechbrain_birq.models.ctc import CTCModel, CTCOutput, SpecAugment
 from speechbrain_birq.models.encoders.chunking import ChunkSampler
-from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.encoders.inputs import ConvolutionalInput, LinearInput
 from speechbrain_birq.models.encoders.interface import Encoder
@@ -38,7 +37,6 @@ __all__ = [
     "ChunkSampler",
     "Codebook",
     "ConvolutionalInput",
-    "EBranchformerEncoder",
     "Encoder",
     "FittedQuantizer",
     "Frames",

@@ -94,6 +94,24 @@ def test_the_page_is_what_the_command_prints(plan, monkeypatch, capsys):
     assert capsys.readouterr().out.strip() in page
 
 
+SEARCH = ROOT / "experiments/optimizer/search.yaml"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["none.yaml", "--table"], "error: no YAML file none.yaml"),
+        ([SEARCH], "error: --data_folder is missing"),
+        ([SEARCH, "--data_folder", "x", "--arms", "nwe"], "error: no arm 'nwe' in"),
+    ],
+)
+def test_a_command_that_cannot_run_is_told_so(monkeypatch, capsys, words, sentence):
+    monkeypatch.setattr(sys, "argv", ["quality.py", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        quality.main()
+    assert sentence in f"{capsys.readouterr().err}{caught.value}"
+
+
 # Files that have other names since pieces with Muon and AdamW were run.
 RENAMED = {
     "birq_muon_tiny.yaml": "birq_tiny.yaml",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.errors import BadInput
@@ -12,18 +11,10 @@ from speechbrain_birq.inference.export.s3prl_files import write_s3prl
 from speechbrain_birq.inference.export.speechbrain_files import write_speechbrain
 from speechbrain_birq.inference.export.transformers_files import write_transformers
 
-
-class Format(NamedTuple):
-    """How one toolkit gets a run."""
-
-    write: Callable[[FinishedRun, Path], None]
-    loads: str  # what loads it, for the command line
-
-
-FORMATS = {
-    "speechbrain": Format(write_speechbrain, "WaveformEncoder, EncoderASR"),
-    "transformers": Format(write_transformers, "AutoModel, AutoModelForCTC"),
-    "s3prl": Format(write_s3prl, "upstream, torch.hub"),
+FORMATS: dict[str, Callable[[FinishedRun, Path], None]] = {
+    "speechbrain": write_speechbrain,
+    "transformers": write_transformers,
+    "s3prl": write_s3prl,
 }
 
 
@@ -70,7 +61,7 @@ def export_run(
         if any(folder.iterdir()):
             raise BadInput(f"{folder} is not empty: give a new folder to export into")
         for name in formats:
-            FORMATS[name].write(run, folder)
+            FORMATS[name](run, folder)
         files.write(folder / "README.md", card)
     except OSError as error:
         raise BadInput(

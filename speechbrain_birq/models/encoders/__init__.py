@@ -1,7 +1,6 @@
 """Encoders: one interface over SpeechBrain's stacks of layers, exact about padding."""
 
 from speechbrain_birq.models.encoders.chunking import ChunkSampler
-from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.encoders.inputs import ConvolutionalInput, LinearInput
 from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
@@ -9,7 +8,6 @@ from speechbrain_birq.models.encoders.interface import Encoder, check_encoder
 __all__ = [
     "ChunkSampler",
     "ConvolutionalInput",
-    "EBranchformerEncoder",
     "Encoder",
     "LinearInput",
     "SpeechBrainEncoder",

@@ -15,7 +15,7 @@ ATTENTION = {"RoPEMHA": RoPEMHA, "RelPosMHAXL": RelPosMHAXL}
 
 
 class EBranchformerEncoder(torch.nn.Module):
-    """A stack of E-Branchformer layers, called like SpeechBrain's encoders.
+    """Layers of an E-Branchformer, and the LayerNorm behind the last one.
 
     Arguments
     ---------
@@ -29,9 +29,8 @@ class EBranchformerEncoder(torch.nn.Module):
     Example
     -------
     >>> encoder = EBranchformerEncoder(num_layers=2, d_model=16, nhead=2, d_ffn=32)
-    >>> output, attention = encoder(torch.randn(3, 10, 16))
-    >>> output.shape, len(attention)
-    (torch.Size([3, 10, 16]), 2)
+    >>> len(encoder.layers), encoder.norm.normalized_shape
+    (2, (16,))
     """
 
     def __init__(self, *, num_layers: int, d_model: int, **layer_options: Any) -> None:
@@ -41,28 +40,6 @@ class EBranchformerEncoder(torch.nn.Module):
             for _ in range(num_layers)
         )
         self.norm = torch.nn.LayerNorm(d_model)
-
-    def forward(
-        self,
-        src: torch.Tensor,
-        src_mask: torch.Tensor | None = None,
-        src_key_padding_mask: torch.Tensor | None = None,
-        pos_embs: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
-        """Run all layers and normalize; the arguments are those of a layer.
-
-        Returns
-        -------
-        output : torch.Tensor
-            (B, T, H)
-        attention : list
-            Attention weights of every layer, or None.
-        """
-        weights = []
-        for layer in self.layers:
-            src, attention = layer(src, src_mask, src_key_padding_mask, pos_embs)
-            weights.append(attention)
-        return self.norm(src), weights
 
 
 class EBranchformerEncoderLayer(torch.nn.Module):

@@ -4,10 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import gelu, layer_norm, silu
 
-from speechbrain_birq.models.encoders.e_branchformer import (
-    EBranchformerEncoder,
-    EBranchformerEncoderLayer,
-)
+from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoderLayer
 
 H, HEADS, FFN, KERNEL = 8, 2, 12, 5
 
@@ -155,15 +152,3 @@ def test_utterances_of_1_to_15_frames_under_a_kernel_of_31(
     for frame, mine, length in zip(frames, together, lengths.tolist(), strict=True):
         alone = encoder(frame[None, :length], torch.tensor([length]))[0]
         torch.testing.assert_close(mine[:length], alone, rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_the_stack_is_its_layers_and_a_norm():
-    encoder = EBranchformerEncoder(
-        num_layers=3, d_model=H, nhead=HEADS, d_ffn=FFN, kernel_size=KERNEL
-    ).eval()
-    x = torch.randn(2, 7, H)
-    states = x
-    for layer in encoder.layers:
-        states, _ = layer(states)
-    assert torch.equal(encoder(x)[0], encoder.norm(states))
