@@ -137,7 +137,7 @@ class Step(NamedTuple):
     frames: object  # function: samples -> encoder frames
 
     def __call__(self, batch):
-        """Run one optimiser step."""
+        """Run one optimizer step."""
         return self.brain.fit_batch(batch)
 
     @property

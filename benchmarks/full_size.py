@@ -91,7 +91,7 @@ def measure(name, options) -> dict:
     for _ in range(2):
         started = time.perf_counter()
         objective = step(model, optimizer, batch, hparams, options)
-        frames = objective.num_frames.item()  # synchronises with the device
+        frames = objective.num_frames.item()  # synchronizes with the device
         seconds = time.perf_counter() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if options.device != "cpu":

@@ -5,7 +5,7 @@
     python benchmarks/gpu.py --device cpu --tiny --json tiny.json
 
 Sections: losses of 20 steps in each precision, also compiled (``precisions``); codes
-against those of the CPU (``labels``); a step that synchronises with the device is an
+against those of the CPU (``labels``); a step that synchronizes with the device is an
 error (``waits``); a step under DDP with one rank, NCCL on a GPU (``one_rank``); the
 time of the optimizers (``optimizers``); one step of C1, C2 and C3 (``full_size``); step
 and profile beside SpeechBrain's (``step``). Each runs in a process of its own, in this

@@ -99,7 +99,7 @@ def labels(options, folder) -> dict:
 
 
 def waits(options, folder) -> dict:
-    """Run a step between two log intervals; torch refuses what synchronises."""
+    """Run a step between two log intervals; torch refuses what synchronizes."""
     found = {"watched": options.device != "cpu", "losses": {}}
     for name, form in FORMS.items():
         step, audio = arm(form, options, folder)

@@ -102,5 +102,5 @@ def sections(brain, model) -> dict:
         "masks": [(method, "fill_masked")],
         "encoder": [(model, "encode_masked")],
         "head and loss": [(method, "masked_objective")],
-        "optimiser": [(brain, "optimizers_step")],
+        "optimizer": [(brain, "optimizers_step")],
     }

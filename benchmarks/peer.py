@@ -158,5 +158,5 @@ def sections(brain, hparams) -> dict:
         "quantizer": [(modules.Quantizer, "forward")],
         "encoder": [(modules.CNN, "forward"), (modules.wrapper, "forward")],
         "head and loss": [(modules.linear, "forward"), (brain, "compute_objectives")],
-        "optimiser": [(brain, "optimizers_step")],
+        "optimizer": [(brain, "optimizers_step")],
     }

@@ -1,8 +1,8 @@
-"""Count how often a training step synchronises with the device, ours and the peer's.
+"""Count how often a training step synchronizes with the device, ours and the peer's.
 
     python benchmarks/waits.py
 
-No GPU is needed: operations that would synchronise with one (reading a number, a size
+No GPU is needed: operations that would synchronize with one (reading a number, a size
 that depends on the data, a copy to the host) are counted on the CPU, with the line that
 calls them. Copies to the device are not counted.
 """
@@ -31,7 +31,7 @@ WAITING = {
 INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}
 # On a CPU these call no operator, so the methods themselves are patched.
 TO_HOST = ("cpu", "tolist", "numpy")
-# An optimiser that is neither fused nor capturable keeps its step count on the host.
+# An optimizer that is neither fused nor capturable keeps its step count on the host.
 ON_HOST = "/torch/optim/"
 NAMES = (
     "peer",
@@ -70,7 +70,7 @@ def _note(found, name):
 
 @contextmanager
 def counted():
-    """Count synchronisations in a block: (operator, line) -> times.
+    """Count synchronizations in a block: (operator, line) -> times.
 
     Before a batch is moved to the device, it is on the host: nothing waits there.
     """
@@ -98,7 +98,7 @@ def counted():
 
 
 def of_a_step(step, audio) -> Counter:
-    """Count the synchronisations of the second step; the first one fills caches.
+    """Count the synchronizations of the second step; the first one fills caches.
 
     The average of the losses, which ``Brain.fit`` updates after every step, is included
     unless the step has copied its loss to the host.
@@ -113,7 +113,7 @@ def of_a_step(step, audio) -> Counter:
 
 
 def main():
-    """Count and print the synchronisations of each arm."""
+    """Count and print the synchronizations of each arm."""
     from arms import ARMS, SIZES, build, make_audio
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -125,7 +125,7 @@ def main():
             arm = ARMS[name]._replace(num_codes=256)
             step = build(arm, SIZES["tiny"], folder, "cpu", options.peer_recipe)
             found = of_a_step(step, audio)
-        print(f"{name}: {found.total()} synchronisations in a step")
+        print(f"{name}: {found.total()} synchronizations in a step")
         for (operator, line), times in found.most_common():
             print(f"    {times} x {operator:20} {line}")
 

@@ -118,7 +118,7 @@ def check_same(model: torch.nn.Module) -> None:
     """Refuse ranks whose weights or codebooks differ; all ranks call it together.
 
     Codebooks and projections are drawn from a seed on every rank. If the YAML of one
-    machine had another seed, each rank would train towards labels of its own.
+    machine had another seed, each rank would train toward labels of its own.
 
     Raises
     ------

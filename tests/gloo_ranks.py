@@ -4,7 +4,7 @@ import multiprocessing
 
 from torch.multiprocessing import start_processes
 
-# torch imports the latter with its first optimiser: seconds in every process.
+# torch imports the latter with its first optimizer: seconds in every process.
 IMPORTS = ["speechbrain_birq.experiment", "torch._dynamo"]
 
 

@@ -255,7 +255,7 @@ def test_the_place_of_an_error_counts_from_where_it_is_caught():
     assert not caught(int, "x")  # called by the function that catches it
 
 
-def test_a_lack_of_memory_is_recognised():
+def test_a_lack_of_memory_is_recognized():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50)  # 4 PB
     assert out_of_memory(caught.value)

@@ -83,8 +83,8 @@ def draw():
     good.set_ylim(bottom=2.5)
     good.text(RAMP / 2, 2.6, "ramp of w₁", color=ENHANCED, ha="center")
     dev = min(read_metrics(HERE / "overfitted", "valid"), key=lambda row: row["loss"])
-    overfitted.axvline(dev["step"], color="grey", linestyle=":", linewidth=1)
-    overfitted.text(dev["step"] + 8, 0.1, "lowest on dev", color="grey")
+    overfitted.axvline(dev["step"], color="gray", linestyle=":", linewidth=1)
+    overfitted.text(dev["step"] + 8, 0.1, "lowest on dev", color="gray")
     figure.draw_without_rendering()  # labels need the sizes of the panels
     for axes in figure.axes:
         name_lines(axes)

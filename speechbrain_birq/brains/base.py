@@ -58,7 +58,7 @@ class SumBrain(sb.Brain):
     A step whose gradient is not finite is skipped as a whole, on every rank. The device
     decides that. The host names and counts skipped steps once per log interval, at the
     end of an epoch and before a checkpoint, because reading a value in every step would
-    synchronise with the device in every step.
+    synchronize with the device in every step.
 
     ``hparams`` holds ``lr_schedule`` (step, epochs -> factor; or one of SpeechBrain's),
     ``epoch_counter``, ``run_log``, ``keep_checkpoints``, ``seed`` and, if wanted,

@@ -42,8 +42,8 @@ class Muon(torch.optim.Optimizer):
         Parameters, or dictionaries of parameters with their own ``lr`` or
         ``weight_decay``.
     hidden : torch.nn.Module
-        Module that holds the hidden matrices. Of a module with ``layers``, such as an
-        encoder, only those are taken, without its input. Embeddings and biases in it
+        Module that holds the hidden matrices. If it has ``layers``, as an encoder has,
+        only those are taken, without its input. Embeddings and biases in it
         belong to AdamW, and so does all that lies outside, such as output layers.
     lr : float
         η

@@ -1,4 +1,4 @@
-"""Skip a step whose gradient is not finite, without synchronising with the device."""
+"""Skip a step whose gradient is not finite, without synchronizing with the device."""
 
 import math
 from typing import NamedTuple
@@ -53,7 +53,7 @@ class SkippedSteps:
         self._finite.append(finite)
 
     def read(self) -> list[SkippedStep]:
-        """Return those skipped since the last call, in one synchronisation.
+        """Return those skipped since the last call, in one synchronization.
 
         All ranks call it together.
         """
@@ -94,7 +94,7 @@ def step_if_finite(optimizer: torch.optim.Optimizer, finite: torch.Tensor) -> No
     """Step, or leave weights, moments and step counts as they are.
 
     Fused Adam, AdamW and Muon decide on the device. For any other optimizer the host
-    reads ``finite``, which synchronises with the device in every step.
+    reads ``finite``, which synchronizes with the device in every step.
 
     Arguments
     ---------
@@ -124,7 +124,7 @@ def step_if_finite(optimizer: torch.optim.Optimizer, finite: torch.Tensor) -> No
 def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether an optimizer obeys ``found_inf``.
 
-    Fused SGD does, too, but torch 2.11 leaves its momentum uninitialised if the first
+    Fused SGD does, too, but torch 2.11 leaves its momentum uninitialized if the first
     step is skipped. A recovered state may switch ``fused`` off again.
     """
     fused = all(group.get("fused") for group in optimizer.param_groups)

@@ -21,7 +21,7 @@ CONFIG = Path(__file__).with_name("log_config.yaml")
 class Relevant(logging.Filter):
     """Keeps all messages of this package, of libraries warnings and errors only.
 
-    Of other packages, which are the user's own, everything from INFO up is kept.
+    Messages of the user's own packages are kept from INFO up.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -12,7 +12,7 @@ from speechbrain_birq.errors import BadInput
 OPTIONS = RunOptions().as_dict()
 FLAGS = frozenset(name for name, value in OPTIONS.items() if value is False)
 LISTS = ("jit_module_keys", "compile_module_keys")
-# SpeechBrain's options that these Brains cannot honour -> what to do instead.
+# SpeechBrain's options that these Brains cannot honor -> what to do instead.
 REFUSED = {
     "jit": "give --compile to make training faster",
     "jit_module_keys": "give --compile to make training faster",

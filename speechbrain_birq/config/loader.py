@@ -176,7 +176,7 @@ def build(tree: CommentedMap, path: str | Path) -> Configuration:
 
 
 def _check_keys(tree, changed, path):
-    """Keys of one's own are allowed in a complete file; misspelt ones are named."""
+    """Keys of one's own are allowed in a complete file; misspelled ones are named."""
     read = READ | OPTIONS | referenced(tree)
     for key in tree:
         if key in read or str(key).startswith("__"):  # HyperPyYAML: run, then gone
@@ -187,7 +187,7 @@ def _check_keys(tree, changed, path):
         if nearest is not None and key not in KEYS:
             logger.warning(
                 "%s: nothing reads the key %r; if it is not one of your own, it is "
-                "probably %r misspelt",
+                "probably %r misspelled",
                 path,
                 key,
                 nearest,
@@ -200,13 +200,13 @@ def _check_script(tree, script, path):
         return
     read = READ | OPTIONS | referenced(tree)
     own = [str(key) for key in tree if key not in read]
-    misspelt = resembles(lacking[0], own)
+    misspelled = resembles(lacking[0], own)
     for other in BOTH:
-        if misspelt is None and other != script and not _lacking(tree, other):
+        if misspelled is None and other != script and not _lacking(tree, other):
             raise BadInput(
                 f"{path} is a YAML for {other}.py: {script}.py needs another"
             )
-    hint = f" ({misspelt!r} looks like it)" if misspelt else ""
+    hint = f" ({misspelled!r} looks like it)" if misspelled else ""
     raise BadInput(f"{path}: {script}.py needs the key {lacking[0]!r}{hint}")
 
 

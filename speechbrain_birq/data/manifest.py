@@ -29,7 +29,17 @@ class Utterance(NamedTuple):
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> Path:
-    """Write utterances as CSV, atomically; return the path."""
+    """Write utterances as CSV, atomically; return the path.
+
+    Example
+    -------
+    >>> from tempfile import TemporaryDirectory
+    >>> rows = [Utterance("a-1", 1.5, "/data/a-1.flac", "a", "ONE, TWO")]
+    >>> with TemporaryDirectory() as folder:
+    ...     path = write_manifest(Path(folder, "dev.csv"), rows)
+    ...     read_manifest(path) == rows
+    True
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         replacing(path) as partial,
@@ -49,6 +59,15 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     BadInput
         If it cannot be read, a column is missing, a row has another number of cells or
         a duration is no number of seconds.
+
+    Example
+    -------
+    >>> from tempfile import TemporaryDirectory
+    >>> text = "ID,duration,wav,speaker,text\\na-1,1.5,/data/a-1.flac,a,ONE TWO\\n"
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "dev.csv").write_text(text)
+    ...     read_manifest(Path(folder, "dev.csv"))[0].text
+    'ONE TWO'
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:

@@ -180,6 +180,10 @@ def make_dataset(
 
     Arguments
     ---------
+    manifest : str or Path
+        The split's CSV file, see ``write_manifest``.
+    reader : AudioReader
+        Path of a recording -> waveform (S,), which becomes ``sig``.
     min_seconds, max_seconds : float
         Shorter and longer utterances are left out, counted and named in the log.
     needs_text : bool
@@ -246,6 +250,15 @@ class MaskItem:
         Knows how many frames a waveform gives.
     masking : SpanMasking
         (frames, utterance, epoch) -> mask
+
+    Example
+    -------
+    >>> from speechbrain_birq.models import FrontEnd, SpanMasking
+    >>> item = MaskItem(FrontEnd(stack=4), SpanMasking(frame_ms=40))
+    >>> first = item(torch.zeros(16000), "utterance-1")
+    >>> item.set_epoch(1)
+    >>> first.shape, torch.equal(item(torch.zeros(16000), "utterance-1"), first)
+    (torch.Size([25]), False)
     """
 
     def __init__(

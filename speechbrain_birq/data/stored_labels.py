@@ -53,6 +53,17 @@ def write_labels(
     BadInput
         If there are too many codes, or the folder holds codes of another kind, or the
         split already.
+
+    Example
+    -------
+    >>> from tempfile import TemporaryDirectory
+    >>> shape, codes = {"num_codes": 8, "num_codebooks": 2}, torch.tensor([[1, 5]] * 3)
+    >>> with TemporaryDirectory() as folder:
+    ...     num_frames = write_labels(folder, "dev", [("utterance-1", codes)], shape)
+    ...     labels = StoredLabels(folder).split("dev", ["utterance-1"])
+    ...     found = labels("utterance-1", mask=torch.zeros(num_frames))
+    >>> found.tolist()
+    [[1, 5], [1, 5], [1, 5]]
     """
     folder = Path(folder)
     refuse_other(folder, split, shape)
@@ -85,6 +96,11 @@ def refuse_other(folder: str | Path, split: str, shape: Mapping[str, Any]) -> No
 
 class StoredLabels:
     """The folder that ``write_labels`` has filled.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Holds one folder for each split.
 
     Raises
     ------
@@ -158,6 +174,13 @@ class StoredLabels:
 
 class SplitLabels:
     """Codes of a split, read where they are needed; a dynamic item.
+
+    Arguments
+    ---------
+    folder : Path
+        The split's own, with ``codes.u16`` and ``index.json``.
+    num_codebooks : int
+        G
 
     Raises
     ------

@@ -27,6 +27,11 @@ class Hypothesis(NamedTuple):
 class GreedyDecoder:
     """Take the most probable token of every frame, drop repetitions and blanks.
 
+    Arguments
+    ---------
+    tokens : CharacterTokens or SentencePieceTokens
+        V tokens, number 0 is the blank.
+
     Example
     -------
     >>> from speechbrain_birq.decoding.tokens import CharacterTokens

@@ -23,7 +23,7 @@ def read_words(path: str | Path) -> list[str]:
     Arguments
     ---------
     path : str or Path
-        ARPA or kenlm binary file, recognised by its first bytes, not by its name.
+        ARPA or kenlm binary file, recognized by its first bytes, not by its name.
 
     Returns
     -------
@@ -94,10 +94,10 @@ def check_alphabet(path: str | Path, words: Sequence[str], tokens: Tokens) -> No
     Raises
     ------
     BadInput
-        If fewer than half of the words can be spelt.
+        If fewer than half of the words can be spelled.
     """
     sample = words[:: max(1, len(words) // 5000)]
-    strange = [word for word in sample if _respelt(word, tokens) != word]
+    strange = [word for word in sample if _respelled(word, tokens) != word]
     share = 1 - len(strange) / len(sample)
     if share < ENOUGH:
         letters = "".join(sorted({c for t in tokens.vocabulary[1:] for c in t.strip()}))
@@ -109,7 +109,7 @@ def check_alphabet(path: str | Path, words: Sequence[str], tokens: Tokens) -> No
         )
 
 
-def _respelt(word, tokens):
+def _respelled(word, tokens):
     return tokens.decode(tokens.encode(word).tolist()).strip()
 
 

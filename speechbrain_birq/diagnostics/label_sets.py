@@ -48,7 +48,7 @@ class KMeans:
 
 
 class LabelSets:
-    """Several labellings of the same frames.
+    """Several labelings of the same frames.
 
     The labels named ``layer j`` are made like the enhanced ones, but of layer j (0 is
     the input projection): with the run's projection and codebook, and with channel

@@ -127,7 +127,7 @@ def phones_of_frames(
     frame_ms : float
         Milliseconds from a stacked frame to the next.
     hop_ms : float
-        Milliseconds between the frames that are stacked; the first of them is centred
+        Milliseconds between the frames that are stacked; the first of them is centered
         on sample 0.
 
     Example
@@ -170,7 +170,7 @@ def accuracy_by_layer(
     names = sorted({interval.phone for file in files for interval in file})
     classes = {name: index for index, name in enumerate(names)}
     training, unseen = (
-        _labelled(encoder, phones, classes, title)
+        _labeled(encoder, phones, classes, title)
         for phones, title in zip(spoken, ("fit", "score"), strict=True)
     )
     frames, *layers, most_frequent = _shares(_fitted(training, len(names)), unseen)
@@ -203,7 +203,7 @@ def _shares(classifiers, batches):
 
 
 @torch.no_grad()
-def _labelled(encoder, phones, classes, title):
+def _labeled(encoder, phones, classes, title):
     """Yield (states of frames and each layer, phones) of each file, without silence."""
     frontend = encoder.frontend
     hop_ms = frontend.frame_ms / frontend.stack

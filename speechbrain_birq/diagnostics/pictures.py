@@ -147,7 +147,7 @@ def draw_usage(sets: Sets, num_codes: int) -> "Figure":
         shares = 100 * counts / counts.sum()
         axes.plot(range(1, len(shares) + 1), shares.numpy(), label=name, **style)
     even = 100 / num_codes
-    axes.axhline(even, color="grey", linestyle=":", label="all codes evenly")
+    axes.axhline(even, color="gray", linestyle=":", label="all codes evenly")
     axes.set_yscale("log")
     axes.set_xlim(0, num_codes)
     axes.set_xlabel(f"rank of the code, of {num_codes}")
@@ -180,8 +180,8 @@ def draw_layers(diagnosis: "Diagnosis", label_layer: int) -> "Figure":
         color="C0",
         label=f"by chance ({diagnosis.unit}s shuffled)",
     )
-    for name, colour in (("anchor", "C1"), ("k-means, frames", "C2")):
-        axes.axhline(rows[name]["pnmi"], color=colour, linestyle="--", label=name)
+    for name, color in (("anchor", "C1"), ("k-means, frames", "C2")):
+        axes.axhline(rows[name]["pnmi"], color=color, linestyle="--", label=name)
     name = f"k-means, layer {label_layer}"
     axes.plot(label_layer, rows[name]["pnmi"], "s", color="C3", label=name)
     if "enhanced" in rows:
@@ -202,7 +202,7 @@ def draw_layers(diagnosis: "Diagnosis", label_layer: int) -> "Figure":
 
 
 def _styles(sets):
-    """Return line styles: layers dashed in shades of grey, the others coloured."""
+    """Return line styles: layers dashed in shades of gray, the others colored."""
     from matplotlib import colormaps
 
     shades = sum(name.startswith("layer") for name in sets)

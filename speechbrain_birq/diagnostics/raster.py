@@ -101,12 +101,12 @@ def majority_units(
 
 
 def unit_colors(shown: torch.Tensor) -> dict[int, Color]:
-    """Give the most frequent units the colors that differ most; silence is grey."""
+    """Give the most frequent units the colors that differ most; silence is gray."""
     from matplotlib import colormaps
 
     numbers, counts = shown.unique(return_counts=True)
     order = numbers[counts.argsort(descending=True, stable=True)].tolist()
-    strong = [colormaps["tab10"](index) for index in range(10) if index != 7]  # no grey
+    strong = [colormaps["tab10"](index) for index in range(10) if index != 7]  # no gray
     light = [colormaps["Set3"](index) for index in range(12) if index != 8]
     dark = [colormaps["Dark2"](index) for index in range(7)]
     palette = [*strong, *light, *dark]

@@ -48,7 +48,7 @@ class ExactPhones:
     """
 
     unit = "phone"
-    cer = None  # nothing was recognised
+    cer = None  # nothing was recognized
 
     def __init__(self, folder: str | Path) -> None:
         try:
@@ -129,7 +129,7 @@ def token_times(
     """
     named = [index for index, token in enumerate(path) if token]
     seconds = frontend.frame_ms / 1000
-    shift = seconds / frontend.stack / 2  # the first frame is centred on sample 0
+    shift = seconds / frontend.stack / 2  # the first frame is centered on sample 0
     found = []
     for index in range(named[0], named[-1] + 1):
         times = index * seconds - shift, (index + 1) * seconds - shift

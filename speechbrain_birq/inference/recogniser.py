@@ -55,7 +55,7 @@ class Recogniser(LoadedRun):
     freeze : bool
         Whether gradients and dropout are off in any mode that a Brain sets.
     **options
-        Of ``BeamDecoder``: ``beam_size``, ``lm_path``, ``alpha``, ``beta``,
+        Arguments of ``BeamDecoder``: ``beam_size``, ``lm_path``, ``alpha``, ``beta``,
         ``num_best``.
 
     Raises

@@ -43,7 +43,7 @@ def relabel(argv: Sequence[str] | None = None) -> None:
     relabel_run(**vars(arguments))
     run = Path(arguments.run)
     again = [f"{run}/hyperparams.yaml", "--stored_labels", arguments.output_folder]
-    again += ["--output_folder", f"{run}_relabelled"]
+    again += ["--output_folder", f"{run}_relabeled"]
     print("next:", shlex.join(["birq", "pretrain", *again]))
 
 
@@ -213,7 +213,7 @@ def _codes(model, loader, device):
     """Yield (utterance, (T, G) int64); T = 0 if the audio cannot be read."""
     unread = dict.fromkeys(loader.dataset.data_ids)
     codes = torch.zeros(1, 0, model.heads.shape[0], dtype=torch.long)
-    for batch in tqdm(loader, "labelled"):
+    for batch in tqdm(loader, "labeled"):
         if batch is None:
             continue
         labels = model.labels(*batch.to(device).sig)

@@ -193,7 +193,7 @@ def load_output_layer(
     model : torch.nn.Module
         ``CTCModel`` or one's own; all but its front end and encoder is replaced.
     tokens : CharacterTokens or SentencePieceTokens
-        Of the experiment.
+        Tokens of the experiment.
     folder : Path
         The run folder, for the record.
 

@@ -49,7 +49,13 @@ def usage_of_shares(shares: torch.Tensor) -> CodeUsage:
 
 
 def agreement(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Return the share of frames with the same code in both sets (M, G)."""
+    """Return the share of frames with the same code in both sets (M, G).
+
+    Example
+    -------
+    >>> agreement(torch.tensor([[0], [1], [2]]), torch.tensor([[0], [1], [0]]))
+    0.6666666666666666
+    """
     return (first == second).double().mean().item()
 
 

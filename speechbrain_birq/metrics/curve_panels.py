@@ -56,7 +56,7 @@ PANELS = (
         (
             Curve("G", "G", ANCHOR),
             Curve("F", "F", ENHANCED),
-            Curve("log_codes", "log N", "grey", guide=True),
+            Curve("log_codes", "log N", "gray", guide=True),
             Curve("anchor_perplexity", "log perpl. (G)", ANCHOR, guide=True, log=True),
             Curve(
                 "enhanced_perplexity", "log perpl. (F)", ENHANCED, guide=True, log=True

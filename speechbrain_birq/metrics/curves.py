@@ -109,7 +109,7 @@ def plot_layer_weights(weights: Sequence[float], path: str | Path) -> None:
     axes = figure.subplots()
     names = ["input", *map(str, range(1, len(weights)))]
     axes.bar(names, weights)
-    axes.axhline(1 / len(weights), color="grey", linestyle=":", label="even shares")
+    axes.axhline(1 / len(weights), color="gray", linestyle=":", label="even shares")
     axes.set_xlabel("layer")
     axes.set_ylabel("weight in the probe")
     axes.legend()

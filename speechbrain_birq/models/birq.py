@@ -263,7 +263,7 @@ class BiRQ(torch.nn.Module):
 
     @torch.no_grad()
     def labels(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> Labels:
-        """Return the codes of both kinds for all frames, for diagnostics, relabelling.
+        """Return the codes of both kinds for all frames, for diagnostics, relabeling.
 
         Arguments
         ---------

@@ -20,7 +20,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     Arguments
     ---------
     device : torch.device
-        Of the operands.
+        Device of the operands.
 
     Example
     -------

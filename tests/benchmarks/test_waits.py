@@ -1,4 +1,4 @@
-"""How often a training step synchronises with the device: not once."""
+"""How often a training step synchronizes with the device: not once."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ OURS = "best_rq birq_0.7_forward birq_0.7_shipped birq_0.7_4 birq_0.7_block".spl
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_step_between_two_log_intervals_synchronises_never(made, name):
+def test_a_step_between_two_log_intervals_synchronizes_never(made, name):
     one, audio = made(name), make_audio(utterances=2, seconds=1.0)
     assert not waits.of_a_step(one, audio)
 
@@ -46,7 +46,7 @@ def test_an_utterance_of_that_arm_has_a_block_of_padding_alone(made):
     assert -(-shortest // window) < -(-longest // window)
 
 
-def test_a_step_of_muon_synchronises_never(made):
+def test_a_step_of_muon_synchronizes_never(made):
     one, audio = made("best_rq"), make_audio(utterances=2, seconds=1.0)
     one.brain.opt_class = partial(muon, lr=0.01, fused=True)
     arms.ready(one.brain)
@@ -54,14 +54,14 @@ def test_a_step_of_muon_synchronises_never(made):
     assert len(one.brain.optimizer.param_groups) == 2
 
 
-def test_speechbrains_step_synchronises_twice(made):
+def test_speechbrains_step_synchronizes_twice(made):
     found = waits.of_a_step(made("peer"), make_audio(utterances=2, seconds=1.0))
     # Whether the loss is finite; the loss.
     names = sorted(name for name, _ in found.elements())
     assert names == ["_local_scalar_dense", "cpu"]
 
 
-def test_an_optimizer_that_is_not_fused_synchronises_once(made):
+def test_an_optimizer_that_is_not_fused_synchronizes_once(made):
     one, audio = made("best_rq"), make_audio(utterances=2, seconds=1.0)
     one.brain.optimizer.param_groups[0]["fused"] = False
     (((name, line), times),) = waits.of_a_step(one, audio).items()
@@ -69,7 +69,7 @@ def test_an_optimizer_that_is_not_fused_synchronises_once(made):
     assert "if finite" in line
 
 
-def test_fine_tuning_synchronises_never(make_ctc):
+def test_fine_tuning_synchronizes_never(make_ctc):
     brain = make_ctc(
         opt_class=lambda p: torch.optim.Adam(p, lr=0.01, fused=True), log_interval=100
     )
@@ -103,7 +103,7 @@ def test_what_a_batch_does_on_the_host_is_not_counted(made):
     assert found.total() == 1
 
 
-def test_every_kind_of_synchronisation_is_counted():
+def test_every_kind_of_synchronization_is_counted():
     numbers = torch.arange(4.0)
     few = numbers > 2
     with waits.counted() as found:

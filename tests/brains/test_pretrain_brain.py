@@ -18,7 +18,7 @@ from speechbrain_birq.brains.schedules import Ramp, WarmupDecay
 from speechbrain_birq.metrics.curves import read_metrics
 
 
-def test_schedules_reach_the_optimiser_and_the_weights(make_brain):
+def test_schedules_reach_the_optimizer_and_the_weights(make_brain):
     brain = make_brain(
         lr_schedule=WarmupDecay(warmup_steps=3, total_steps=5),
         enhanced_weight=Ramp(value=2.0, steps=4),
@@ -45,7 +45,7 @@ def test_a_weight_that_falls_to_0_has_enhanced_labels_until_then(make_brain):
     assert brain.hparams.run_log.rows[-1]["F"] > 0
 
 
-def test_the_reported_loss_is_the_one_that_was_minimised(make_brain):
+def test_the_reported_loss_is_the_one_that_was_minimized(make_brain):
     brain = make_brain(enhanced_weight=Ramp(value=2.0, steps=2))
     for _ in range(3):
         w_enhanced, w_anchor = brain.weights(brain.optimizer_step)
@@ -102,8 +102,8 @@ def test_run_log_writes_one_json_line_a_report(tmp_path, make_brain):
     assert rows[1]["G"] != rows[0]["G"]
 
 
-class Synchronisations(TorchDispatchMode):
-    """Counts the operations that synchronise with a GPU."""
+class Synchronizations(TorchDispatchMode):
+    """Counts the operations that synchronize with a GPU."""
 
     NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero")
 
@@ -118,15 +118,15 @@ class Synchronisations(TorchDispatchMode):
         return function(*args, **kwargs or {})
 
 
-def test_a_step_between_reports_synchronises_for_its_gradient_only(make_brain):
+def test_a_step_between_reports_synchronizes_for_its_gradient_only(make_brain):
     brain = make_brain(dict(gradient=True, noise=True), log_interval=100)
     batches = [batch_of(example(n), example(n + 1)) for n in (0, 2, 4)]
     for batch in batches[:2]:
         brain.fit_batch(batch)
-    with Synchronisations() as synchronisations:
+    with Synchronizations() as synchronizations:
         brain.fit_batch(batches[2])
     # The first one counts the masked frames before they go to the device.
-    assert synchronisations.found == ["_local_scalar_dense"] * 2
+    assert synchronizations.found == ["_local_scalar_dense"] * 2
 
 
 def test_a_resumed_run_reports_what_was_not_reported_yet(make_brain):

@@ -271,7 +271,7 @@ def test_weights_of_another_architecture_are_refused_in_a_sentence(tmp_path, oth
     assert "\n" not in str(caught.value)
 
 
-def test_a_state_of_another_optimiser_is_refused_in_a_sentence(tmp_path):
+def test_a_state_of_another_optimizer_is_refused_in_a_sentence(tmp_path):
     def optimizer(*sizes):
         groups = [{"params": torch.nn.Linear(size, 1).parameters()} for size in sizes]
         return torch.optim.SGD(groups, lr=0.1)

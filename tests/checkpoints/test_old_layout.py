@@ -65,9 +65,9 @@ def test_fine_tuning_starts_from_an_old_pretraining(corpus, tmp_path):
     more = dict(test_splits="[test]", lr_encoder=0.0)
     finetune(corpus, run, pretrained=OLD / "pretrained", **more)
     old, new = weights(OLD / "pretrained"), weights(run)
-    learnt = [name for name in new if name.startswith("encoder.layers.")]
-    assert learnt
-    for name in learnt:
+    learned = [name for name in new if name.startswith("encoder.layers.")]
+    assert learned
+    for name in learned:
         assert torch.equal(new[name], old[name]), name
     assert "test" in json.loads((run / "results.json").read_text())
 

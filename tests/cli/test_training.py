@@ -53,7 +53,7 @@ def test_config_takes_a_name(capsys):
 
 
 @pytest.mark.parametrize("command", ["config", "pretrain", "finetune"])
-def test_a_misspelt_name_is_one_sentence(fails, command):
+def test_a_misspelled_name_is_one_sentence(fails, command):
     fails(lambda: main([command, "birq_tinny"]), "birq_tinny", "birq_tiny,")
 
 

@@ -27,7 +27,7 @@ def test_a_folder_of_that_name_is_no_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", ["birq_tinny", "birq_tiny.yaml", "x/birq_tiny.yaml"])
-def test_a_misspelt_name_or_a_missing_file_names_the_nearest(
+def test_a_misspelled_name_or_a_missing_file_names_the_nearest(
     tmp_path, monkeypatch, wrong
 ):
     monkeypatch.chdir(tmp_path)

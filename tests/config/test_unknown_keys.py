@@ -1,4 +1,4 @@
-"""Keys that nothing reads: own ones are allowed, misspelt ones are named."""
+"""Keys that nothing reads: own ones are allowed, misspelled ones are named."""
 
 import logging
 import re
@@ -28,13 +28,13 @@ def test_a_key_of_ones_own_is_reached_and_may_be_given(load, edit, caplog):
         ("ctc_tiny.yaml", "lr_encoder", "lr_encode"),
     ],
 )
-def test_a_misspelt_key_of_a_complete_file_is_named(
+def test_a_misspelled_key_of_a_complete_file_is_named(
     load, edit, caplog, file, right, wrong
 ):
     edit(file, f"\n{right}:", f"\n{wrong}:")
     with caplog.at_level(logging.WARNING):
         load(file)
-    assert f"{wrong!r}" in caplog.text and f"{right!r} misspelt" in caplog.text
+    assert f"{wrong!r}" in caplog.text and f"{right!r} misspelled" in caplog.text
     script = "pretrain" if "birq" in file else "finetune"
     with pytest.raises(BadInput, match=f"needs the key '{right}' \\('{wrong}' looks"):
         load(file, script=script)
@@ -50,7 +50,9 @@ def test_a_misspelt_key_of_a_complete_file_is_named(
         ("ctc_tiny.yaml", "    dropout: !ref <head", "dropuot", "dropout"),
     ],
 )
-def test_a_misspelt_argument_of_a_part_is_refused(load, edit, file, old, wrong, right):
+def test_a_misspelled_argument_of_a_part_is_refused(
+    load, edit, file, old, wrong, right
+):
     edit(file, old, old.replace(right, wrong))
     with pytest.raises(BadInput, match=f"key '{wrong}': did you mean '{right}'"):
         load(file)
@@ -64,7 +66,7 @@ def test_a_key_of_another_toolkit_is_refused_with_ours(load, other, ours):
         load(**{other: 8})
 
 
-def test_a_misspelt_key_of_the_command_line_is_refused(load):
+def test_a_misspelled_key_of_the_command_line_is_refused(load):
     with pytest.raises(BadInput, match=r"command line.*'temprature'.*'temperature'"):
         load(temprature=1.0)
 
@@ -80,7 +82,7 @@ def test_an_own_key_of_a_delta_is_refused_though_a_reference_reads_it(load, delt
         load(name)
 
 
-def test_a_misspelt_key_of_a_delta_is_refused(load, delta):
+def test_a_misspelled_key_of_a_delta_is_refused(load, delta):
     with pytest.raises(BadInput, match=r"delta\.yaml.*'num_laeyrs'.*'num_layers'"):
         load(delta("num_laeyrs: 3\n"))
 

@@ -100,7 +100,7 @@ def test_a_few_strange_words_do_no_harm():
     check_alphabet("x.arpa", [*WORDS, "naïve", "CAFÉ"], TOKENS)
 
 
-def test_half_of_the_words_must_be_spelt():
+def test_half_of_the_words_must_be_spelled():
     strange = [word.lower() for word in WORDS]
     check_alphabet("x.arpa", [*WORDS, *strange], TOKENS)
     with pytest.raises(BadInput, match="47 %"):

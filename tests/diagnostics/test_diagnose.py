@@ -189,8 +189,8 @@ def test_aligned_characters_are_the_text_in_its_order(run_folder, corpus):
     aligned = AlignedTokens(run_folder)
     for utterance in find_utterances(corpus, "test"):
         times = aligned(utterance)
-        spelt = [t.phone for t in times]
-        merged = [c for i, c in enumerate(spelt) if i == 0 or c != spelt[i - 1]]
+        spelled = [t.phone for t in times]
+        merged = [c for i, c in enumerate(spelled) if i == 0 or c != spelled[i - 1]]
         text = utterance.text
         single = [c for i, c in enumerate(text) if i == 0 or c != text[i - 1]]
         assert merged == single

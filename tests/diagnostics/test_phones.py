@@ -69,7 +69,7 @@ def test_the_classifier_is_ridge_regression():
 
 def test_a_frame_has_the_phone_at_its_middle():
     intervals = [Interval(0.0, 0.03, "a"), Interval(0.03, 0.06, "b")]
-    # Stacks of four frames of 10 ms: centred on 0, 10, 20, 30 ms, and so on.
+    # Stacks of four frames of 10 ms: centered on 0, 10, 20, 30 ms, and so on.
     assert phones_of_frames(intervals, 3, frame_ms=40) == ["a", "b", None]
     # Stacks of two: 5, 25, 45, 65 ms.
     assert phones_of_frames(intervals, 4, frame_ms=20) == ["a", "a", "b", None]

@@ -26,7 +26,7 @@ def test_a_label_layer_out_of_range_is_named(_corpus_template, tmp_path, fails, 
     )
 
 
-def test_a_misspelt_key_is_named_with_the_nearest(_corpus_template, tmp_path, fails):
+def test_a_misspelled_key_is_named_with_the_nearest(_corpus_template, tmp_path, fails):
     fails(
         lambda: pretrain(_corpus_template, tmp_path / "run", label_layr=1),
         "'label_layr'",

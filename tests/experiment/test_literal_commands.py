@@ -176,6 +176,6 @@ def test_birq_config_prints_the_file_that_a_run_writes(
     assert capsys.readouterr().out == (tmp_path / "run/hyperparams.yaml").read_text()
 
 
-def test_birq_config_refuses_a_misspelt_key(fails):
+def test_birq_config_refuses_a_misspelled_key(fails):
     words = ["config", str(ROOT / "hparams/birq_tiny.yaml"), "--temprature", "1"]
     fails(lambda: main(words), "'temprature'", "'temperature'")

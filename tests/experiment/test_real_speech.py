@@ -41,7 +41,7 @@ def test_a_split_is_read_whole(tmp_path, corpus, split, utterances, speakers, mi
     assert all(row.text for row in rows)
 
 
-def test_without_normalisation_the_anchor_labels_of_speech_collapse(tmp_path):
+def test_without_normalization_the_anchor_labels_of_speech_collapse(tmp_path):
     """The quantizer is BEST-RQ's: unit norms, one codebook."""
     prepare_librispeech(CORPORA / "so762", ["dev"], tmp_path)
     reader = AudioReader(16000)

@@ -1,4 +1,4 @@
-"""Offline relabelling: codes stored once are the codes that training meets."""
+"""Offline relabeling: codes stored once are the codes that training meets."""
 
 import json
 import os
@@ -125,7 +125,7 @@ def test_a_second_round_labels_with_the_first(labels, corpus, tmp_path):
 
 
 def test_channels_of_a_run_without_label_pass_get_their_statistics(corpus, tmp_path):
-    """BEST-RQ has never normalised a layer: mean 0 and variance 1 would be wrong."""
+    """BEST-RQ has never normalized a layer: mean 0 and variance 1 would be wrong."""
     run, folder = tmp_path / "run", tmp_path / "labels"
     pretrain(corpus, run, **BEST_RQ | dict(label_norm="channel"))
     relabel([str(run), "--layer=1", f"--output_folder={folder}"])
@@ -203,7 +203,7 @@ def test_audio_that_has_changed_is_refused(labels):
         item("11-1-0000", torch.zeros(3))
 
 
-def test_a_killed_labelling_leaves_no_split(tmp_path, best_rq):
+def test_a_killed_labeling_leaves_no_split(tmp_path, best_rq):
     shape = label_shape(load_labeller(best_rq, 1))
 
     def killed():
@@ -257,7 +257,7 @@ def test_a_fine_tuning_cannot_label(run_folder, tmp_path, fails):
     refuses(fails, "is no pretraining (no model", run=run_folder, **arguments)
 
 
-def test_a_run_on_shards_cannot_be_relabelled(best_rq, tmp_path, fails):
+def test_a_run_on_shards_cannot_be_relabeled(best_rq, tmp_path, fails):
     run = shutil.copytree(best_rq, tmp_path / "run")
     (run / "manifests" / "dev.csv").unlink()
     refuses(fails, "not for shards", run=run, layer=1, output_folder=tmp_path / "x")

@@ -147,7 +147,7 @@ def test_full_context_is_something_else(models):
 def test_text_comes_before_the_utterance_is_over(models):
     stream = TextStream(models["RoPEMHA", 9], TOKENS, make_chunk(4, 2))
     spoken = [len(stream.log_probs(piece)) for piece in noise(16000).split(1600)]
-    # 5 frames of 20 ms a piece; a window reaches 200 samples beyond its centre.
+    # 5 frames of 20 ms a piece; a window reaches 200 samples beyond its center.
     assert spoken == [4, 4, 4, 4, 8, 4, 4, 4, 8, 4]
 
 

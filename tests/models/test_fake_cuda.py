@@ -149,7 +149,7 @@ def test_stored_labels(make_model, gpu):
 
 
 @torch.no_grad()
-def test_validation_and_relabelling(make_model, gpu):
+def test_validation_and_relabeling(make_model, gpu):
     model = make_model(label_norm="channel").eval()
     with gpu(model):
         assert_on_gpu(model(*batch(), num_masked=MASKED))

@@ -102,13 +102,13 @@ def test_training_hears_the_chunks_that_the_file_asks_for(load):
     assert not torch.equal(heard, probe(*wavs).log_probs)
 
 
-def test_the_weights_of_the_layers_are_learnt(probe, wavs):
+def test_the_weights_of_the_layers_are_learned(probe, wavs):
     log_probs, _ = probe(*wavs)
     (-log_probs[..., 1].sum()).backward()
     assert probe.head.scores.grad.abs().min() > 0
 
 
-def test_only_the_mixture_is_optimised(probe):
+def test_only_the_mixture_is_optimized(probe):
     brain = ProbeBrain.__new__(ProbeBrain)
     brain.modules = torch.nn.ModuleDict({"model": probe})
     brain.opt_class = lambda parameters: torch.optim.Adam(parameters, lr=0.1)

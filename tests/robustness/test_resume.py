@@ -156,7 +156,7 @@ def start(_corpus_template, tmp_path_factory):
 
 
 def outcome(folder):
-    """Hashes of weights and optimiser, and all figures but rates."""
+    """Hashes of weights and optimizer, and all figures but rates."""
     newest = max((folder / "save").glob("CKPT+*"), key=lambda p: p.stat().st_mtime)
     rows = read_metrics(folder)
     for row in rows:

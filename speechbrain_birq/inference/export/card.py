@@ -71,12 +71,12 @@ def model_card(run: FinishedRun, formats: Sequence[str], license: str | None) ->
     formats : sequence of str
         The formats beside which the card lies.
     license : str, optional
-        Licence of the weights.
+        License of the weights.
 
     Raises
     ------
     BadInput
-        If a file of the run that the card quotes is corrupt, or the licence is no name.
+        If a file of the run that the card quotes is corrupt, or the license is no name.
     """
     if license is not None and not re.fullmatch(r"[\w.+-]{1,50}", license):
         raise BadInput(f"{license!r} is no license: give a name such as apache-2.0")
@@ -119,8 +119,8 @@ def _results(folder):
 
 def _header(run, formats, license):
     library = "transformers" if "transformers" in formats else formats[0]
-    recognises = run.head is not None
-    task = "automatic-speech-recognition" if recognises else "feature-extraction"
+    recognizes = run.head is not None
+    task = "automatic-speech-recognition" if recognizes else "feature-extraction"
     lines = [f"license: {license}"] if license else []
     lines += [f"library_name: {library}", f"pipeline_tag: {task}", "tags:"]
     return "\n".join([*lines, *(f"- {tag}" for tag in ("speech", "birq", *formats))])

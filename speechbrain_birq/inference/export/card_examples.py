@@ -29,10 +29,10 @@ PIPELINE = """\
 import soundfile
 from transformers import pipeline
 
-recognise = pipeline(
+recognize = pipeline(
     "automatic-speech-recognition", model="FOLDER", trust_remote_code=True
 )
-print(recognise(soundfile.read("a.wav")[0])["text"])  # at {rate} Hz
+print(recognize(soundfile.read("a.wav")[0])["text"])  # at {rate} Hz
 """
 AUTO_CTC = """\
 from transformers import AutoModelForCTC

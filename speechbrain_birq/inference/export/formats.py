@@ -37,7 +37,7 @@ def export_run(
     formats : iterable
         Keys of ``FORMATS``; all by default.
     license : str, optional
-        Licence of the weights, for the model card: ``apache-2.0``.
+        License of the weights, for the model card: ``apache-2.0``.
 
     Returns
     -------

@@ -136,7 +136,23 @@ def by_place(scores: torch.Tensor) -> torch.Tensor:
 
 
 class ConvolutionModule(torch.nn.Module):
-    """Pointwise, gated linear unit, depthwise, batch normalization, pointwise."""
+    """Pointwise, gated linear unit, depthwise, batch normalization, pointwise.
+
+    Arguments
+    ---------
+    d_model : int
+        H; the depthwise convolution has ``EXPANSION`` times as many channels.
+    kernel_size : int
+        Frames of the depthwise convolution; odd.
+    dropout : float
+        Dropout rate of the output.
+
+    Example
+    -------
+    >>> convolution = ConvolutionModule(d_model=8, kernel_size=5)
+    >>> convolution(torch.randn(2, 7, 8), torch.ones(2, 7, dtype=torch.bool)).shape
+    torch.Size([2, 7, 8])
+    """
 
     def __init__(self, *, d_model: int, kernel_size: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -166,6 +182,27 @@ class ConvolutionModule(torch.nn.Module):
 
 class BlockConformerLayer(torch.nn.Module):
     """Half feed-forward, attention, convolution, half feed-forward, LayerNorm.
+
+    Arguments
+    ---------
+    d_model : int
+        H
+    nhead : int
+        Attention heads.
+    d_ffn : int
+        Width of the feed-forward layers.
+    kernel_size : int
+        Frames of the depthwise convolution; odd.
+    block : int, optional
+        Frames of a block of attention, at the encoder's rate (200 frames of 20 ms are
+        4 s); by default an utterance is one block.
+    dropout : float
+        Dropout rate everywhere.
+
+    Raises
+    ------
+    ValueError
+        If a block has no frame.
 
     Example
     -------
@@ -229,7 +266,22 @@ class BlockConformerLayer(torch.nn.Module):
 
 
 class BlockConformerEncoder(torch.nn.Module):
-    """Layers of a block Conformer; each ends with a LayerNorm, so none follows."""
+    """Layers of a block Conformer; each ends with a LayerNorm, so none follows.
+
+    Arguments
+    ---------
+    num_layers : int
+        K
+    **sizes
+        Arguments of ``BlockConformerLayer``; ``block`` is in frames.
+
+    Example
+    -------
+    >>> sizes = dict(d_model=8, nhead=2, d_ffn=32, kernel_size=5, block=200)
+    >>> encoder = BlockConformerEncoder(num_layers=2, **sizes)
+    >>> len(encoder.layers), encoder.layers[0].attention.block
+    (2, 200)
+    """
 
     def __init__(self, *, num_layers: int, **sizes: Any) -> None:
         super().__init__()

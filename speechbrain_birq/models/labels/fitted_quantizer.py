@@ -91,7 +91,7 @@ class FittedQuantizer(RandomProjectionQuantizer):
         self.kinds, self.rounds, self.seed = (projection, codes), rounds, seed
         if self.fittable:
             self.register_buffer("num_fits", torch.zeros((), dtype=torch.long))
-        # The same number on the host: reading the buffer synchronises with the device.
+        # The same number on the host: reading the buffer synchronizes with the device.
         self.times_fitted = 0
 
     @property

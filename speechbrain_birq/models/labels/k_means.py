@@ -110,7 +110,13 @@ def centroids(
 
 
 def nearest(points: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-    """Return the nearest code of each point: (M, C), (N, C) -> (M,) int64."""
+    """Return the nearest code of each point: (M, C), (N, C) -> (M,) int64.
+
+    Example
+    -------
+    >>> nearest(torch.tensor([[0.9], [0.2]]), codes=torch.tensor([[0.0], [1.0]]))
+    tensor([1, 0])
+    """
     parts = points.split(POINTS_AT_ONCE)
     with full_precision(points.device):
         return torch.cat([torch.cdist(part, codes).argmin(1) for part in parts])

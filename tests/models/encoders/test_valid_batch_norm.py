@@ -38,7 +38,7 @@ def test_the_gradient_flows_through_the_statistics(both_norms):
 
 
 @torch.no_grad()
-def test_in_evaluation_the_running_statistics_normalise():
+def test_in_evaluation_the_running_statistics_normalize():
     norm = ValidBatchNorm(2).eval()
     norm.running_mean.fill_(1.0)
     norm.running_var.fill_(4.0)
