@@ -35,11 +35,16 @@ SMALL = """--num_layers 2 --d_model 16 --nhead 2 --d_ffn 32 --kernel_size 5
 
 @pytest.fixture(scope="module")
 def librispeech(_corpus_template, tmp_path_factory):
-    """The tiny corpus with LibriSpeech's names of splits."""
+    """The tiny corpus with LibriSpeech's names of splits; each has its own of recordings."""
     folder = tmp_path_factory.mktemp("LibriSpeech")
     for source, names in SPLITS.items():
-        for name in names.split():
+        for number, name in enumerate(names.split(), 1):
             shutil.copytree(_corpus_template / source, folder / name)
+            for path in (folder / name).rglob("*.*"):
+                renamed = path.rename(path.with_name(f"{number}{path.name}"))
+                if path.suffix == ".txt":
+                    lines = renamed.read_text().splitlines()
+                    renamed.write_text("".join(f"{number}{line}\n" for line in lines))
     return folder
 
 
