@@ -35,7 +35,7 @@ SMALL = """--num_layers 2 --d_model 16 --nhead 2 --d_ffn 32 --kernel_size 5
 
 @pytest.fixture(scope="module")
 def librispeech(_corpus_template, tmp_path_factory):
-    """The tiny corpus with LibriSpeech's names of splits; each has its own of recordings."""
+    """The tiny corpus with LibriSpeech's splits; no name is in two of them."""
     folder = tmp_path_factory.mktemp("LibriSpeech")
     for source, names in SPLITS.items():
         for number, name in enumerate(names.split(), 1):
