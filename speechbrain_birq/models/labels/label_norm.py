@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch.nn.functional import layer_norm
+from torch.nn.functional import avg_pool1d, layer_norm
 
 from speechbrain_birq.distributed import unchanged
 
@@ -16,14 +16,15 @@ class LabelNorm(torch.nn.Module):
     the batch of all ranks; running statistics are buffers, saved in the checkpoint and
     used in evaluation. ``utterance`` normalizes every channel over the valid frames of
     its own utterance, in training and in evaluation, which takes away what is constant
-    in it: speaker and channel. With ``layer``, channels that are always large decide
+    in it: speaker and channel. ``high_pass`` subtracts the mean over the ``SPAN`` valid
+    frames around each one before that, which takes away what is slow. With ``layer``, channels that are always large decide
     the label of every frame: in small trials the labels collapsed to one code within
     50 steps.
 
     Arguments
     ---------
     kind : str
-        ``layer``, ``channel`` or ``utterance``.
+        ``layer``, ``channel``, ``utterance`` or ``high_pass``.
     dim : int
         H
     momentum : float
@@ -33,7 +34,7 @@ class LabelNorm(torch.nn.Module):
     Raises
     ------
     ValueError
-        If ``kind`` is none of the three, or the momentum not in (0, 1].
+        If ``kind`` is none of the four, or the momentum not in (0, 1].
 
     Example
     -------
@@ -43,15 +44,17 @@ class LabelNorm(torch.nn.Module):
     """
 
     EPS = 1e-5
+    SPAN = 25  # frames: 1 s at 25 Hz
     running_mean: torch.Tensor
     running_var: torch.Tensor
     num_batches: torch.Tensor
 
     def __init__(self, *, kind: str, dim: int, momentum: float = 0.01) -> None:
         super().__init__()
-        if kind not in ("layer", "channel", "utterance"):
+        if kind not in ("layer", "channel", "utterance", "high_pass"):
             raise ValueError(
-                f"label_norm must be 'layer', 'channel' or 'utterance', got {kind!r}"
+                "label_norm must be 'layer', 'channel', 'utterance' or 'high_pass', "
+                f"got {kind!r}"
             )
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be in (0, 1], got {momentum}")
@@ -91,7 +94,9 @@ class LabelNorm(torch.nn.Module):
         if self.kind == "layer":
             return layer_norm(states, states.shape[-1:], eps=self.EPS)
         valid = valid.unsqueeze(-1)
-        if self.kind == "utterance":
+        if self.kind == "high_pass":
+            states = states - _around(states, valid, self.SPAN)
+        if self.kind in ("utterance", "high_pass"):
             mean, var = _over_time(states, valid)
         else:
             mean, var = self._statistics(states, valid, total)
@@ -115,6 +120,13 @@ class LabelNorm(torch.nn.Module):
         weight = (1 / self.num_batches.clamp_min(1)).clamp_min(self.momentum)
         self.running_mean.lerp_(torch.where(finite, mean, self.running_mean), weight)
         self.running_var.lerp_(torch.where(finite, var, self.running_var), weight)
+
+
+def _around(states, valid, span):
+    """(B, T, H) mean of the valid frames in the span around each frame."""
+    both = torch.cat((states * valid, valid.float()), -1).transpose(1, 2)
+    means = avg_pool1d(both, span, stride=1, padding=span // 2).transpose(1, 2)
+    return means[..., :-1] / means[..., -1:].clamp_min(1 / (2 * span))
 
 
 def _over_time(states, valid):

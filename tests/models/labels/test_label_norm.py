@@ -53,7 +53,7 @@ def test_channel_normalizes_each_channel_over_the_valid_frames():
     torch.testing.assert_close(result[valid], expected[valid], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance", "high_pass"])
 def test_padding_enters_no_statistic(kind):
     states, valid = batch()
     other = states.clone()
@@ -123,7 +123,7 @@ def test_running_statistics_travel_with_the_state():
     assert other.num_batches.item() == 1
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance", "high_pass"])
 def test_nothing_is_trainable(kind):
     assert list(LabelNorm(kind=kind, dim=4).parameters()) == []
 
@@ -134,7 +134,7 @@ def test_layer_keeps_no_statistics():
     assert norm.num_batches.item() == 0
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance", "high_pass"])
 def test_the_gradient_is_that_of_finite_differences(kind):
     states, valid = batch((3, 2), dim=3)
     weight = torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
@@ -160,7 +160,7 @@ def test_channel_passes_no_gradient_to_padding():
     assert states.grad[~valid].abs().max() == 0
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance", "high_pass"])
 def test_a_constant_input_stays_finite(kind):
     norm = LabelNorm(kind=kind, dim=4)
     result = norm(torch.full((2, 3, 4), 5.0), torch.ones(2, 3, dtype=torch.bool))
@@ -172,7 +172,7 @@ def test_a_single_frame_becomes_zero_by_channel():
     assert LabelNorm(kind="channel", dim=4)(states, valid).abs().max() == 0
 
 
-@pytest.mark.parametrize("kind", ["layer", "channel", "utterance"])
+@pytest.mark.parametrize("kind", ["layer", "channel", "utterance", "high_pass"])
 def test_the_result_is_float32(kind):
     states, valid = batch()
     norm = LabelNorm(kind=kind, dim=4)
@@ -238,3 +238,22 @@ def test_utterance_is_the_same_in_evaluation_and_keeps_nothing():
     trained = norm(states, valid)
     assert torch.equal(norm.eval()(states, valid), trained)
     assert norm.num_batches == 0
+
+
+def test_high_pass_subtracts_the_mean_of_a_second_then_normalizes_over_time():
+    states, valid = batch((40, 31, 3), dim=2)
+    result = LabelNorm(kind="high_pass", dim=2)(states, valid)
+    for utterance, kept, out in zip(states, valid, result, strict=True):
+        rows = utterance[kept].double().tolist()
+        expected = []
+        for channel in range(2):
+            column = [row[channel] for row in rows]
+            passed = []
+            for place, value in enumerate(column):
+                near = column[max(0, place - 12) : place + 13]
+                passed.append(value - sum(near) / len(near))
+            mean = sum(passed) / len(passed)
+            variance = sum((v - mean) ** 2 for v in passed) / len(passed)
+            expected.append([(v - mean) / math.sqrt(variance + EPS) for v in passed])
+        wanted = torch.tensor(expected, dtype=torch.float32).T
+        torch.testing.assert_close(out[kept], wanted, rtol=1e-3, atol=1e-3)
