@@ -1,5 +1,7 @@
 """Corpus of gliding tones in LibriSpeech's layout."""
 
+import shutil
+
 import numpy as np
 import soundfile
 
@@ -59,6 +61,17 @@ def write_corpus(folder):
             ) as file:
                 file.write(f"{name} {words}\n")
     return folder
+
+
+def copy_split(source, target, prefix):
+    """Copy a split of the corpus; its recordings get names that no other copy has."""
+    shutil.copytree(source, target)
+    for path in target.rglob("*.*"):
+        renamed = path.rename(path.with_name(f"{prefix}{path.name}"))
+        if path.suffix == ".txt":
+            lines = renamed.read_text(encoding="utf-8").splitlines()
+            text = "".join(f"{prefix}{line}\n" for line in lines)
+            renamed.write_text(text, encoding="utf-8")
 
 
 def piped(path):

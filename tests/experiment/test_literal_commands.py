@@ -2,12 +2,12 @@
 
 import json
 import runpy
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import ruamel.yaml
+from small_corpus import copy_split
 from small_runs import (
     FINETUNE,
     PRETRAIN,
@@ -39,12 +39,7 @@ def librispeech(_corpus_template, tmp_path_factory):
     folder = tmp_path_factory.mktemp("LibriSpeech")
     for source, names in SPLITS.items():
         for number, name in enumerate(names.split(), 1):
-            shutil.copytree(_corpus_template / source, folder / name)
-            for path in (folder / name).rglob("*.*"):
-                renamed = path.rename(path.with_name(f"{number}{path.name}"))
-                if path.suffix == ".txt":
-                    lines = renamed.read_text().splitlines()
-                    renamed.write_text("".join(f"{number}{line}\n" for line in lines))
+            copy_split(_corpus_template / source, folder / name, number)
     return folder
 
 

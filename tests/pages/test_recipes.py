@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_corpus import copy_split
 from small_runs import ROOT, process_wide_settings_restored
 
 from speechbrain_birq.cli.main import make_parser
@@ -106,8 +107,8 @@ def data(_corpus_template, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for corpus, splits in SPLITS.items():
         for source, names in splits.items():
-            for name in names.split():
-                shutil.copytree(_corpus_template / source, folder / corpus / name)
+            for number, name in enumerate(names.split(), 1):
+                copy_split(_corpus_template / source, folder / corpus / name, number)
     shard_corpus(_corpus_template, folder / "yodas", splits=["train", "dev"])
     for name in ("4-gram.arpa", "ami.arpa"):
         shutil.copyfile(ARPA, folder / name)
