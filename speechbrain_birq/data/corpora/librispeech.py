@@ -137,18 +137,24 @@ def _named(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
     A name that several folders have is told apart by the path. It is the same whatever
     else can be read, because a resumed run and stored labels need it again.
     """
-    first: dict[Path, Path] = {}
+    first: dict[str, Path] = {}
     for path in paths:
-        place = path.with_suffix("")
+        place = _place(path)
         other = first.setdefault(place, path)
         if other != path:
             first[place], worse = sorted((other, path), key=_preference)
             log_same_name(worse, first[place])
-    count = Counter(place.name for place in first)
+    names = [os.path.basename(place) for place in first]
+    count = Counter(names)
     return {
-        place.name if count[place.name] == 1 else _below(folder, place): path
-        for place, path in first.items()
+        name if count[name] == 1 else _below(folder, place): path
+        for name, (place, path) in zip(names, first.items(), strict=True)
     }
+
+
+def _place(path):
+    """A path without suffix, as text: a corpus has a million of them."""
+    return os.path.splitext(path)[0]
 
 
 def _preference(path):
@@ -178,15 +184,18 @@ def _transcripts(
     A name that several folders have means the recording in the transcript's folder. A
     path means one below that folder.
     """
-    places = {path.with_suffix(""): name for name, path in audio.items()}
-    several = {place.name for place, name in places.items() if place.name != name}
+    several = {os.path.basename(name) for name in audio if "/" in name}
     texts: dict[str, str] = {}
     for path in paths:
         for line in _lines(path):
             utterance, *words = line.split()
             if utterance in several or "/" in utterance:
                 place = path.parent / utterance
-                utterance = places.get(place) or _below(folder, place)
+                alone = audio.get(place.name)
+                if alone and _place(alone) == str(place):
+                    utterance = place.name
+                else:
+                    utterance = _below(folder, place)
             text = " ".join(words)
             if texts.setdefault(utterance, text) != text:
                 logger.warning(
