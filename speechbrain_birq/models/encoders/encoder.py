@@ -130,6 +130,9 @@ class SpeechBrainEncoder(torch.nn.Module):
             dropout=dropout,
         )
         make_padding_exact(self.layers)
+        # Of layers computed again: only where they are needed, they cannot be compiled.
+        needed = has_batch_norm(self.layers)
+        self._contexts = {"context_fn": checkpoint_contexts} if needed else {}
 
     @property
     def num_layers(self) -> int:
@@ -312,10 +315,9 @@ class SpeechBrainEncoder(torch.nn.Module):
 
     def _run(self, layer, states, arguments, again):
         if again:
-            # Contexts only where they are needed: they cannot be compiled.
-            contexts = {"context_fn": checkpoint_contexts}
-            arguments = arguments | (contexts if has_batch_norm(layer) else {})
-            states, _ = checkpoint(layer, states, use_reentrant=False, **arguments)
+            states, _ = checkpoint(
+                layer, states, use_reentrant=False, **self._contexts, **arguments
+            )
         else:
             states, _ = layer(states, **arguments)
         return states
