@@ -29,6 +29,7 @@ import ruamel.yaml
 import table
 
 from speechbrain_birq.cli.side_by_side import add_seconds
+from speechbrain_birq.metrics.curves import read_metrics
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes/LibriSpeech"
@@ -134,7 +135,7 @@ def run_piece(arm, seed, plan, path, options):
         record["pretraining"] = json.loads((run / "results.json").read_text())["valid"]
         record["commands"].append(stored_command(run))
         finetune["pretrained"] = run
-    record |= {"scores": [], "errors": {}}
+    record |= {"scores": [], "dev_cer": [], "errors": {}}
     for number in range(plan.get("finetunings", 1)):
         run = folder / (f"finetune-{number + 1}" if number else "finetune")
         own = {"yaml": "ctc_tiny.yaml", "seed": seed + 10_000 * number}
@@ -155,6 +156,8 @@ def with_own_yaml(settings, folder) -> dict:
 def add_scores(record, run, split):
     """Append the rates of a fine-tuning, and add its errors to those of the others."""
     record["scores"].append(json.loads((run / "results.json").read_text())[split])
+    on_dev = min(row["cer"] for row in read_metrics(run, "valid"))
+    record["dev_cer"].append(round(on_dev, 3))
     for name, counts in table.read_errors(run, split).items():
         so_far = record["errors"].get(name, (0, 0))
         record["errors"][name] = [

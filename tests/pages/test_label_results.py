@@ -15,6 +15,7 @@ from small_runs import TINY
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "experiments" / "labels"))
 
+import chosen as chosen_labels  # noqa: E402
 import compare as labels  # noqa: E402
 import table as label_table  # noqa: E402
 
@@ -161,6 +162,23 @@ def test_the_page_is_what_the_command_prints(name, monkeypatch, capsys, tmp_path
     assert capsys.readouterr().out.strip() in page
 
 
+def test_dev_chooses_for_each_arm_and_seed_and_test_does_not():
+    """Seed 2 is left out, because one plan lacks it."""
+    high = {("a", 1): {"dev_cer": [50.0], "scores": [{"cer": 60.0}]}}
+    low = {("a", 1): {"dev_cer": [49.0, 50.5], "scores": [{"cer": 70.0}]}}
+    high["b", 1], low["b", 1] = {"dev_cer": [40.0]}, {"dev_cer": [41.0]}
+    high["a", 2] = {"dev_cer": [1.0]}
+    chosen = chosen_labels.choose({"high": high, "low": low})
+    assert chosen == {("a", 1): "low", ("b", 1): "high"}
+
+
+def test_a_plan_that_does_not_exist_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["chosen.py", "live_kept", "live_kpet"])
+    with pytest.raises(SystemExit):
+        chosen_labels.main()
+    assert "no plan live_kpet in " in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_pieces_are_run_stored_and_not_run_again(corpus, tmp_path, monkeypatch, capsys):
     small = {k: v for k, v in TINY.items() if k not in ("tensorboard", "device")}
@@ -196,6 +214,7 @@ def test_pieces_are_run_stored_and_not_run_again(corpus, tmp_path, monkeypatch, 
         assert str(tmp_path) not in " ".join(commands)
     assert "--number_of_epochs 1 " in commands[0] and "--seed 10007" in commands[2]
     first, second = kept["best_rq-7.json"]["scores"]
+    assert len(kept["best_rq-7.json"]["dev_cer"]) == 2
     seeds = [
         re.search(r"^seed: (\d+)", (run / "hyperparams.yaml").read_text(), re.M)[1]
         for run in sorted((tmp_path / "runs/plan/best_rq-7").glob("finetune*"))
@@ -214,6 +233,8 @@ def test_the_yaml_of_an_arm_may_lie_beside_its_pieces(tmp_path, monkeypatch):
         run.mkdir(parents=True)
         (run / "command.txt").write_text(f"{recipe} lr 1.0")
         (run / "results.json").write_text('{"valid": {}, "test": {"cer": 1.0}}')
+        rows = [{"stage": "valid", "step": n, "cer": c} for n, c in ((1, 3.5), (2, 4))]
+        (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
         (run / "errors_test.csv").write_text("id,character_errors,characters\na,1,9\n")
         return 1.0
 
@@ -236,6 +257,7 @@ def test_the_yaml_of_an_arm_may_lie_beside_its_pieces(tmp_path, monkeypatch):
     assert (piece["pretrain"], piece["finetune"]) == ({"lr": 1.0}, {"dropout": 0.5})
     commands = [f"{recipe} lr 1.0" for recipe in ("pretrain", "finetune")]
     assert piece["commands"] == commands
+    assert piece["dev_cer"] == [3.5]  # the lowest, not the last
     assert piece["commit"] and "cores" in piece["machine"]
 
 
