@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from speechbrain_birq.checkpoints.rank_states import (
     random_states,
     set_random_states,
 )
-from speechbrain_birq.distributed import check_same, total
+from speechbrain_birq.distributed import LargestOfRanks, check_same, total
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.encoders.valid_batch_norm import (
     Statistics,
@@ -94,6 +95,7 @@ class SumBrain(sb.Brain):
         self.min_keys = min_keys
         self.log_interval = getattr(self.hparams, "log_interval", 100)
         self.interruption = Interruption()
+        self.largest_of_ranks = LargestOfRanks(self.device)
         self.progress, self.legend = Progress(), ""
         # In a file, the reports say as much as a bar.
         self.noprogressbar |= not sys.stderr.isatty()
@@ -178,16 +180,17 @@ class SumBrain(sb.Brain):
         complete = self.at_boundary()
         with self.no_sync(not complete):
             yield
-        if complete:
-            self.num_items = total(self.num_items)
-            if self._any_items():
-                self.optimizers_step()
+        if complete and self._any_batch():
+            self.optimizers_step()
 
-    def _any_items(self):
-        """Return whether any rank had a batch since the last step."""
-        if dist.is_initialized():
-            return self.num_items.item() > 0
-        return bool(self.pending_ids)  # known without synchronizing with the device
+    def _any_batch(self):
+        """Sum the items over the ranks; return whether any had a batch for the step."""
+        if not dist.is_initialized():
+            return bool(self.pending_ids)
+        here = torch.full_like(self.num_items, len(self.pending_ids))
+        self.num_items, utterances = total(torch.stack((self.num_items, here)))
+        # To read the number synchronizes with the device: only who had none must.
+        return bool(self.pending_ids) or utterances.item() > 0
 
     def backward_silence(self) -> torch.Tensor:
         """Take part in the step of the other ranks, which wait for this one's gradient.
@@ -297,18 +300,19 @@ class SumBrain(sb.Brain):
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         """Save between two steps only: accumulated gradients are in no checkpoint."""
-        if not self.at_boundary():
+        if self.checkpointer is None or not self.at_boundary():
             return False
-        wanted = self.interruption.agreed(self.device)
-        if wanted:
+        # Not by SpeechBrain's time of the last save: if the clock was set back by a
+        # day, there would be no save for a day.
+        minutes = (time.monotonic() - self.saved_at) / 60
+        due = if_main_process() and 0 < self.ckpt_interval_minutes < minutes
+        received = int(self.interruption.signal or 0)
+        received, due = self.largest_of_ranks(received, int(due))
+        if received:
             self._save_intra_epoch_ckpt()
-            stop(wanted, self.optimizer_step)
-        # SpeechBrain takes the time of the last save off the clock: if that was set
-        # back by a day, there would be no save for a day.
-        since = time.monotonic() - self.saved_at
-        return super()._should_save_intra_epoch_ckpt(
-            time.time() - since, steps_since_ckpt
-        )
+            stop(signal.Signals(received), self.optimizer_step)
+        # Every rank counts the same steps.
+        return bool(due) or 0 < self.ckpt_interval_steps <= steps_since_ckpt
 
     def _save_intra_epoch_ckpt(self):
         self.save({"step": self.optimizer_step}, end_of_epoch=False)
@@ -325,6 +329,7 @@ class SumBrain(sb.Brain):
             min_keys=self.min_keys,
         )
         self.saved_at = time.monotonic()
+        self.largest_of_ranks.forget()
 
     def _divide(self, parameters):
         """Undo DDP's mean over the ranks, divide by the items of all ranks."""
