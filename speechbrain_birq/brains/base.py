@@ -84,10 +84,9 @@ class SumBrain(sb.Brain):
         )
         if rank:  # dropout of its own; the weights are drawn already
             torch.manual_seed(self.hparams.seed + rank)
+        self.rank_states = RankStates(get=self.rank_state, set=self.set_rank_state)
         if self.checkpointer is not None:
-            self.checkpointer.add_recoverable(
-                "ranks", RankStates(get=self.rank_state, set=self.set_rank_state)
-            )
+            self.checkpointer.add_recoverable("ranks", self.rank_states)
         self.schedule = self.hparams.lr_schedule
         self.speechbrains_schedule = is_speechbrains(self.schedule)
         if self.speechbrains_schedule and self.checkpointer is not None:
@@ -397,11 +396,28 @@ class SumBrain(sb.Brain):
             # With shards, the number of batches depends on the epoch.
             self.train_sampler.set_epoch(epoch)
         self.num_batches = len(train_set)
+        self._find_place(train_set)
         self.average_loss = None
         self.progress.begin(self.optimizer_step, self._planned_steps(epoch), enable)
         super()._fit_train(train_set, epoch, enable=False)
         self.check_skipped_steps()
         self.nonfinite_before, self.average_loss = 0, None
+
+    def _find_place(self, train_set):
+        """Skip what the epoch has heard, if other ranks than before share its batches.
+
+        The place is that of a rank: 100 of 8 ranks are 200 of 4. What is left of a step
+        is heard again.
+        """
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        before, self.rank_states.ranks_before = self.rank_states.ranks_before, None
+        if before in (None, ranks) or self.step == 0:
+            return
+        place = min(self.step * before // ranks, self.num_batches)
+        if place < self.num_batches:
+            place -= place % self.grad_accumulation_factor
+        self.step = place
+        train_set._speechbrain_recovery_skip_to = place or None
 
     def _planned_steps(self, epoch):
         last = getattr(self.hparams.epoch_counter, "limit", epoch)
