@@ -27,7 +27,7 @@ from speechbrain_birq.checkpoints.rank_states import (
     random_states,
     set_random_states,
 )
-from speechbrain_birq.distributed import LargestOfRanks, check_same, total
+from speechbrain_birq.distributed import LargestOfRanks, check_same, gathered, total
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.encoders.valid_batch_norm import (
     Statistics,
@@ -113,6 +113,17 @@ class SumBrain(sb.Brain):
         finally:
             self.progress.close()
         self.skipped_steps.refuse_all(self.optimizer_step)
+        self._refuse_unsaved()
+
+    def _refuse_unsaved(self):
+        """Say that the end of the training is on no disk: the run is not finished."""
+        reason = gathered(getattr(self.checkpointer, "unsaved", None))[0]
+        if reason is not None:
+            raise BadInput(
+                f"all steps are made, but the last checkpoint could not be saved in "
+                f"{self.checkpointer.checkpoints_dir} ({reason}): make room, then give "
+                f"the same command to make the steps since the checkpoint before again"
+            )
 
     def on_fit_start(self) -> None:
         """Recover from the checkpoint, if there is one."""

@@ -46,6 +46,8 @@ class AtomicCheckpointer(Checkpointer):
     disk. Checksums are verified before it is loaded; a corrupt one is skipped.
     """
 
+    unsaved: str | None = None  # why the last save has failed, on the rank that saves
+
     def _new_checkpoint_dirpath(self):
         path = super()._new_checkpoint_dirpath()
         return path.with_name(f"{PARTIAL}{path.name}")
@@ -101,13 +103,15 @@ class AtomicCheckpointer(Checkpointer):
             files.flush(self.checkpoints_dir)
         except OSError as error:
             self._clear_away()
+            self.unsaved = error.strerror or str(error)
             logger.error(
                 "no checkpoint saved in %s (%s): training continues and older ones are "
                 "kept; make room",
                 self.checkpoints_dir,
-                error.strerror or error,
+                self.unsaved,
             )
             return None
+        self.unsaved = None
         logger.debug("saved %s", final)
         return read_checkpoint(final)
 
