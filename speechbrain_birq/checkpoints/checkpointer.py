@@ -163,8 +163,12 @@ class AtomicCheckpointer(Checkpointer):
         kept += [checkpoint for checkpoint in found[:newest] if checkpoint not in kept]
         paths = {checkpoint.path for checkpoint in kept[:at_most]}
         for folder in self._list_checkpoint_dirs():
-            if folder not in paths:
+            if folder in paths:
+                continue
+            try:
                 _delete(folder)
+            except OSError as error:  # no reason to end a training
+                logger.warning("cannot delete %s: %s", folder, error.strerror or error)
 
     def _list_checkpoint_dirs(self):
         return sorted(self.checkpoints_dir.glob("CKPT+*"))
@@ -264,4 +268,6 @@ def _delete(folder):
     """Rename, then delete: what a kill leaves must not look like a checkpoint."""
     renamed = folder.with_name(f"{PARTIAL}old+{folder.name}")
     folder.rename(renamed)
-    shutil.rmtree(renamed)
+    # What cannot be deleted now (a file that is open elsewhere, on NFS) is cleared away
+    # before the next save.
+    shutil.rmtree(renamed, ignore_errors=True)
