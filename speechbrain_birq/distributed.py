@@ -84,6 +84,65 @@ def shared_out(
     return every[: len(items)]
 
 
+class LargestOfRanks:
+    """Largest numbers of all ranks, in every step, without waiting for the device.
+
+    On a GPU the answer is that of the call before: it has arrived by now, while the
+    present one would have to be waited for.
+
+    Arguments
+    ---------
+    device : str or torch.device
+        Device of the training.
+
+    Example
+    -------
+    >>> LargestOfRanks("cpu")(3, 1)
+    [3, 1]
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = torch.device(device)
+        self.late = self.device.type == "cuda"
+        self._before: tuple[torch.Tensor, torch.cuda.Event | None] | None = None
+
+    def __call__(self, *numbers: int) -> list[int]:
+        """Return the largest of each number; 0 where there was no call before.
+
+        All ranks call it together.
+        """
+        if not dist.is_initialized():
+            return list(numbers)
+        answer = self._ask(numbers)
+        if self.late:
+            answer, self._before = self._before, answer
+        if answer is None:
+            return [0] * len(numbers)
+        largest, arrived = answer
+        if arrived is not None:
+            arrived.synchronize()
+        return largest.tolist()
+
+    def forget(self) -> None:
+        """Drop the answer that is on its way; all ranks do so together."""
+        self._before = None
+
+    def _ask(self, numbers):
+        """The answer on the host, and the event of its arrival."""
+        if self.device.type != "cuda":
+            largest = torch.tensor(numbers, device=self.device)
+            dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+            return largest, None
+        # Only from and to pinned memory a copy does not wait.
+        sent = torch.tensor(numbers).pin_memory().to(self.device, non_blocking=True)
+        dist.all_reduce(sent, op=dist.ReduceOp.MAX)
+        largest = torch.empty(len(numbers), dtype=sent.dtype, pin_memory=True)
+        largest.copy_(sent, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        return largest, arrived
+
+
 def check_same_settings(resolved_yaml: str, per_machine: Set[str]) -> None:
     """Refuse ranks whose settings differ; all ranks call it together.
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from speechbrain_birq.checkpoints.rank_states import (
     random_states,
     set_random_states,
 )
-from speechbrain_birq.distributed import check_same, total
+from speechbrain_birq.distributed import LargestOfRanks, check_same, gathered, total
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.models.encoders.valid_batch_norm import (
     Statistics,
@@ -83,10 +84,9 @@ class SumBrain(sb.Brain):
         )
         if rank:  # dropout of its own; the weights are drawn already
             torch.manual_seed(self.hparams.seed + rank)
+        self.rank_states = RankStates(get=self.rank_state, set=self.set_rank_state)
         if self.checkpointer is not None:
-            self.checkpointer.add_recoverable(
-                "ranks", RankStates(get=self.rank_state, set=self.set_rank_state)
-            )
+            self.checkpointer.add_recoverable("ranks", self.rank_states)
         self.schedule = self.hparams.lr_schedule
         self.speechbrains_schedule = is_speechbrains(self.schedule)
         if self.speechbrains_schedule and self.checkpointer is not None:
@@ -94,6 +94,7 @@ class SumBrain(sb.Brain):
         self.min_keys = min_keys
         self.log_interval = getattr(self.hparams, "log_interval", 100)
         self.interruption = Interruption()
+        self.largest_of_ranks = LargestOfRanks(self.device)
         self.progress, self.legend = Progress(), ""
         # In a file, the reports say as much as a bar.
         self.noprogressbar |= not sys.stderr.isatty()
@@ -112,6 +113,17 @@ class SumBrain(sb.Brain):
         finally:
             self.progress.close()
         self.skipped_steps.refuse_all(self.optimizer_step)
+        self._refuse_unsaved()
+
+    def _refuse_unsaved(self):
+        """Say that the end of the training is on no disk: the run is not finished."""
+        reason = gathered(getattr(self.checkpointer, "unsaved", None))[0]
+        if reason is not None:
+            raise BadInput(
+                f"all steps are made, but the last checkpoint could not be saved in "
+                f"{self.checkpointer.checkpoints_dir} ({reason}): make room, then give "
+                f"the same command to make the steps since the checkpoint before again"
+            )
 
     def on_fit_start(self) -> None:
         """Recover from the checkpoint, if there is one."""
@@ -178,16 +190,17 @@ class SumBrain(sb.Brain):
         complete = self.at_boundary()
         with self.no_sync(not complete):
             yield
-        if complete:
-            self.num_items = total(self.num_items)
-            if self._any_items():
-                self.optimizers_step()
+        if complete and self._any_batch():
+            self.optimizers_step()
 
-    def _any_items(self):
-        """Return whether any rank had a batch since the last step."""
-        if dist.is_initialized():
-            return self.num_items.item() > 0
-        return bool(self.pending_ids)  # known without synchronizing with the device
+    def _any_batch(self):
+        """Sum the items over the ranks; return whether any had a batch for the step."""
+        if not dist.is_initialized():
+            return bool(self.pending_ids)
+        here = torch.full_like(self.num_items, len(self.pending_ids))
+        self.num_items, utterances = total(torch.stack((self.num_items, here)))
+        # To read the number synchronizes with the device: only who had none must.
+        return bool(self.pending_ids) or utterances.item() > 0
 
     def backward_silence(self) -> torch.Tensor:
         """Take part in the step of the other ranks, which wait for this one's gradient.
@@ -297,18 +310,19 @@ class SumBrain(sb.Brain):
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         """Save between two steps only: accumulated gradients are in no checkpoint."""
-        if not self.at_boundary():
+        if self.checkpointer is None or not self.at_boundary():
             return False
-        wanted = self.interruption.agreed(self.device)
-        if wanted:
+        # Not by SpeechBrain's time of the last save: if the clock was set back by a
+        # day, there would be no save for a day.
+        minutes = (time.monotonic() - self.saved_at) / 60
+        due = if_main_process() and 0 < self.ckpt_interval_minutes < minutes
+        received = int(self.interruption.signal or 0)
+        received, due = self.largest_of_ranks(received, int(due))
+        if received:
             self._save_intra_epoch_ckpt()
-            stop(wanted, self.optimizer_step)
-        # SpeechBrain takes the time of the last save off the clock: if that was set
-        # back by a day, there would be no save for a day.
-        since = time.monotonic() - self.saved_at
-        return super()._should_save_intra_epoch_ckpt(
-            time.time() - since, steps_since_ckpt
-        )
+            stop(signal.Signals(received), self.optimizer_step)
+        # Every rank counts the same steps.
+        return bool(due) or 0 < self.ckpt_interval_steps <= steps_since_ckpt
 
     def _save_intra_epoch_ckpt(self):
         self.save({"step": self.optimizer_step}, end_of_epoch=False)
@@ -325,6 +339,7 @@ class SumBrain(sb.Brain):
             min_keys=self.min_keys,
         )
         self.saved_at = time.monotonic()
+        self.largest_of_ranks.forget()
 
     def _divide(self, parameters):
         """Undo DDP's mean over the ranks, divide by the items of all ranks."""
@@ -392,11 +407,28 @@ class SumBrain(sb.Brain):
             # With shards, the number of batches depends on the epoch.
             self.train_sampler.set_epoch(epoch)
         self.num_batches = len(train_set)
+        self._find_place(train_set)
         self.average_loss = None
         self.progress.begin(self.optimizer_step, self._planned_steps(epoch), enable)
         super()._fit_train(train_set, epoch, enable=False)
         self.check_skipped_steps()
         self.nonfinite_before, self.average_loss = 0, None
+
+    def _find_place(self, train_set):
+        """Skip what the epoch has heard, if other ranks than before share its batches.
+
+        The place is that of a rank: 100 of 8 ranks are 200 of 4. What is left of a step
+        is heard again.
+        """
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        before, self.rank_states.ranks_before = self.rank_states.ranks_before, None
+        if before in (None, ranks) or self.step == 0:
+            return
+        place = min(self.step * before // ranks, self.num_batches)
+        if place < self.num_batches:
+            place -= place % self.grad_accumulation_factor
+        self.step = place
+        train_set._speechbrain_recovery_skip_to = place or None
 
     def _planned_steps(self, epoch):
         last = getattr(self.hparams.epoch_counter, "limit", epoch)

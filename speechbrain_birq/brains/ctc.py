@@ -96,15 +96,20 @@ class CTCBrain(SumBrain):
         # DDP would otherwise wait for gradients of the frozen encoder.
         self.find_unused_parameters |= transfer.freeze_steps > 0
         if transfer.lr_encoder == 0:
-            self._hold_statistics()
+            self._hold_pretrained()
         self.losses = {stage: MeanLoss(self.device) for stage in sb.Stage}
         self.test_chunk = None  # whole utterances
 
-    def _hold_statistics(self):
-        """Let the pretrained layers keep their running statistics, too."""
+    def _hold_pretrained(self):
+        """Let the pretrained layers keep their weights and running statistics.
+
+        Their gradient would take two thirds of a step, and part in the clipping.
+        """
         encoder, count = self.model.encoder, self.transfer.fresh_layers
         fresh = set(encoder.last_layers(count).modules()) if count else set()
         for module in set(encoder.modules()) - fresh:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
             if hasattr(module, "running_mean"):
                 module.momentum = 0.0
 

@@ -14,14 +14,17 @@ from torch.nn.functional import pad
 from speechbrain_birq.distributed import gathered, total
 from speechbrain_birq.metrics.codebook import (
     agreement,
+    agreement_of_counts,
     bits_about,
-    code_shares,
     entropy_bits,
+    information_of_counts,
+    joint_code_counts,
     mutual_information,
+    shares_of_counts,
     usage_of_shares,
 )
 from speechbrain_birq.models.masking import masked_rows
-from speechbrain_birq.models.objectives import Objective
+from speechbrain_birq.models.objectives import Objective, code_counts
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +36,16 @@ SUMS = (
     "enhanced_correct",
     "label_cost",
 )
+MOST_PAIRS = 2**22  # of codes: their counts are summed over the ranks, 32 MB a codebook
 TENTHS = 10  # of an utterance, for what labels tell of the place in it
 
 
 class LabelReport:
     """Collects objectives and gives their figures, over all ranks.
 
-    Everything stays on the device until the figures are asked for.
+    Everything stays on the device until the figures are asked for. Then counts of codes
+    are summed over the ranks, not the codes of all frames gathered: 100 steps of 8
+    ranks have millions of them.
 
     Arguments
     ---------
@@ -135,23 +141,21 @@ class LabelReport:
         """
         sums = dict(zip(SUMS, total(self.sums).tolist(), strict=True))
         frames = sums["num_frames"] or math.nan  # no batch was finite
-        anchor, places = self._all_codes("anchor"), self._all_places()
+        places = self._all_places()
         figures = {
             "log_codes": math.log(self.num_codes),  # loss of a uniform guess
             "G": sums["anchor_loss"] / frames,
             "anchor_accuracy": sums["anchor_correct"] / frames,
-            **self._usage("anchor", anchor, sums["anchor_loss"] / frames, places),
+            **self._usage("anchor", sums["anchor_loss"] / frames, places),
         }
         upper = 0.0
         if self.enhanced:
-            enhanced = self._all_codes("enhanced")
             upper = sums["enhanced_loss"] / frames
             figures |= {
                 "F": upper,
                 "enhanced_accuracy": sums["enhanced_correct"] / frames,
-                **self._usage("enhanced", enhanced, upper, places),
-                "agreement": agreement(anchor, enhanced),
-                "mutual_information": mutual_information(anchor, enhanced),
+                **self._usage("enhanced", upper, places),
+                **self._in_common(),
             }
             if sums["label_cost"]:
                 figures["label_cost"] = sums["label_cost"] / frames
@@ -173,7 +177,7 @@ class LabelReport:
         return {
             "num_batches": self.num_batches,
             "sums": self.sums.cpu(),
-            "codes": {kind: torch.cat(c).cpu() for kind, c in self.codes.items()},
+            "codes": {kind: self._narrow_codes(kind) for kind in self.codes},
             "valid": self.valid.cpu(),
             "padded": self.padded,
             "elapsed": time.monotonic() - self.started,
@@ -185,20 +189,36 @@ class LabelReport:
         # Checkpoints of earlier versions end before the cost of the label terms.
         lacking = len(SUMS) - len(state["sums"])
         self.sums = pad(state["sums"].to(self.device), (0, lacking))
-        self.codes = {kind: [c.to(self.device)] for kind, c in state["codes"].items()}
+        self.codes = {
+            kind: [codes.to(self.device).long()]
+            for kind, codes in state["codes"].items()
+        }
         self.valid = state["valid"].to(self.device)
         self.started = time.monotonic() - state["elapsed"]
 
-    def _usage(self, kind, codes, loss, places):
-        shares = code_shares(codes, self.num_codes)
+    def _usage(self, kind, loss, places):
+        counts = total(code_counts(torch.cat(self.codes[kind]), self.num_codes)).cpu()
+        shares = shares_of_counts(counts)
         usage = usage_of_shares(shares)._asdict()
         usage["bits"] = entropy_bits(shares) - loss / math.log(2)
-        if len(places) == len(codes) > 0:
+        if len(places) == counts[0].sum() > 0:
+            codes = self._all_codes(kind)
             for column, what in enumerate(("speaker", "time")):
                 names, classes = places[:, column].unique(return_inverse=True)
                 if len(names) > 1:  # a corpus may name no speakers
                     usage[f"{what}_bits"] = bits_about(codes, classes, self.num_codes)
         return {f"{kind}_{name}": value for name, value in usage.items()}
+
+    def _in_common(self):
+        """What the two kinds of labels have in common."""
+        if self.num_codes**2 > MOST_PAIRS:
+            both = self._all_codes("anchor"), self._all_codes("enhanced")
+            shared, same = mutual_information(*both), agreement(*both)
+        else:
+            both = map(torch.cat, self.codes.values())
+            counts = total(joint_code_counts(*both, self.num_codes)).cpu()
+            shared, same = information_of_counts(counts), agreement_of_counts(counts)
+        return {"agreement": same, "mutual_information": shared}
 
     def _all_places(self):
         """(M, 2) of all ranks; fewer rows if not all batches have speakers."""
@@ -206,7 +226,12 @@ class LabelReport:
 
     def _all_codes(self, kind):
         """(M, G) of all ranks."""
-        return torch.cat(gathered(torch.cat(self.codes[kind]).cpu()))
+        return torch.cat(gathered(self._narrow_codes(kind))).long()
+
+    def _narrow_codes(self, kind):
+        """(M, G) of this rank on the CPU, in as few bytes as hold them."""
+        dtype = torch.int16 if self.num_codes <= 2**15 else torch.int32
+        return torch.cat(self.codes[kind]).to(dtype).cpu()
 
 
 def _places(mask, speakers, num_masked):

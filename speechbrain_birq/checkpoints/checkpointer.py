@@ -46,6 +46,8 @@ class AtomicCheckpointer(Checkpointer):
     disk. Checksums are verified before it is loaded; a corrupt one is skipped.
     """
 
+    unsaved: str | None = None  # why the last save has failed, on the rank that saves
+
     def _new_checkpoint_dirpath(self):
         path = super()._new_checkpoint_dirpath()
         return path.with_name(f"{PARTIAL}{path.name}")
@@ -101,13 +103,15 @@ class AtomicCheckpointer(Checkpointer):
             files.flush(self.checkpoints_dir)
         except OSError as error:
             self._clear_away()
+            self.unsaved = error.strerror or str(error)
             logger.error(
                 "no checkpoint saved in %s (%s): training continues and older ones are "
                 "kept; make room",
                 self.checkpoints_dir,
-                error.strerror or error,
+                self.unsaved,
             )
             return None
+        self.unsaved = None
         logger.debug("saved %s", final)
         return read_checkpoint(final)
 
@@ -159,8 +163,12 @@ class AtomicCheckpointer(Checkpointer):
         kept += [checkpoint for checkpoint in found[:newest] if checkpoint not in kept]
         paths = {checkpoint.path for checkpoint in kept[:at_most]}
         for folder in self._list_checkpoint_dirs():
-            if folder not in paths:
+            if folder in paths:
+                continue
+            try:
                 _delete(folder)
+            except OSError as error:  # no reason to end a training
+                logger.warning("cannot delete %s: %s", folder, error.strerror or error)
 
     def _list_checkpoint_dirs(self):
         return sorted(self.checkpoints_dir.glob("CKPT+*"))
@@ -260,4 +268,6 @@ def _delete(folder):
     """Rename, then delete: what a kill leaves must not look like a checkpoint."""
     renamed = folder.with_name(f"{PARTIAL}old+{folder.name}")
     folder.rename(renamed)
-    shutil.rmtree(renamed)
+    # What cannot be deleted now (a file that is open elsewhere, on NFS) is cleared away
+    # before the next save.
+    shutil.rmtree(renamed, ignore_errors=True)

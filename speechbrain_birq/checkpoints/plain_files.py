@@ -104,12 +104,17 @@ can't decode byte 0xff in position 0: invalid start byte): train again
 
 def _read_bytes(path, advice, max_bytes):
     with corruption_named(path, advice):
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("not a regular file")
-        if status.st_size > max_bytes:
-            raise ValueError(f"{status.st_size} bytes, at most {max_bytes} are read")
+        size = _regular_size(path)
+        if size > max_bytes:
+            raise ValueError(f"{size} bytes, at most {max_bytes} are read")
         return Path(path).read_bytes()
+
+
+def _regular_size(path):
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    return status.st_size
 
 
 def read_json(
@@ -189,12 +194,14 @@ def _complete_entries(text):
 def read_json_lines(path: str | Path, advice: str) -> list[dict[str, Any]]:
     """Read a file with a JSON object in each line; skip other lines with a warning.
 
-    The last line is cut if the process that wrote it was killed.
+    The last line is cut if the process that wrote it was killed. Of a file that is too
+    long the last lines are read, with a warning: a training that reports every step
+    writes that much.
 
     Raises
     ------
     BadInput
-        If it is no regular file, or too long.
+        If it is no regular file.
 
     Example
     -------
@@ -204,7 +211,7 @@ def read_json_lines(path: str | Path, advice: str) -> list[dict[str, Any]]:
     [{'step': 1}, {'step': 2}]
     """
     rows, skipped = [], []
-    lines = _read_bytes(path, advice, JSON_LINES_BYTES).splitlines()
+    lines = _last_bytes(path, advice, JSON_LINES_BYTES).splitlines()
     for number, line in enumerate(lines, 1):
         try:
             rows.append(_checked(json.loads(line), dict))
@@ -216,6 +223,21 @@ def read_json_lines(path: str | Path, advice: str) -> list[dict[str, Any]]:
             *(path, len(skipped), skipped[0]),
         )
     return rows
+
+
+def _last_bytes(path, advice, max_bytes):
+    """The end of a file, from the start of a line on."""
+    with corruption_named(path, advice):
+        size = _regular_size(path)
+        with open(path, "rb") as file:
+            if size > max_bytes:
+                logger.warning(
+                    "%s has %d MB: only the last %d MB are read",
+                    *(path, size // 2**20, max_bytes // 2**20),
+                )
+                file.seek(size - max_bytes - 1)
+                max_bytes -= len(file.readline(max_bytes)) - 1
+            return file.read(max_bytes)
 
 
 def read_yaml(path: str | Path, advice: str = "") -> dict[str, Any]:

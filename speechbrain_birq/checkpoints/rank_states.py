@@ -16,6 +16,7 @@ from speechbrain.utils.checkpoints import (
 )
 
 from speechbrain_birq.checkpoints.files import load_tensors, save_tensors
+from speechbrain_birq.distributed import gathered
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +48,12 @@ class RankStates:
     ) -> None:
         self.get, self.set = get, set
         self.gathered: list[Any] | None = None
+        self.ranks_before: int | None = None  # of the checkpoint that was loaded
 
     def gather(self) -> None:
         """Send all states to the first rank; every rank calls this before a save."""
-        self.gathered = [self.get()]
-        if dist.is_initialized():
-            # Every rank gets them, because NCCL cannot gather to one.
-            self.gathered = [None] * dist.get_world_size()
-            dist.all_gather_object(self.gathered, self.get())
+        # Every rank gets them, because NCCL cannot gather to one.
+        self.gathered = gathered(self.get())
 
     @mark_as_saver
     def save(self, path: str | Path) -> None:
@@ -65,6 +64,7 @@ class RankStates:
     def load(self, path: str | Path, end_of_epoch: bool) -> None:
         """Restore this rank's state."""
         states = load_tensors(path)
+        self.ranks_before = len(states)
         ranks = dist.get_world_size() if dist.is_initialized() else 1
         rank = dist.get_rank() if dist.is_initialized() else 0
         if len(states) != ranks:

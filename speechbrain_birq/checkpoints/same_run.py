@@ -7,7 +7,11 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from speechbrain_birq.checkpoints.plain_files import corruption_named, read_yaml_text
+from speechbrain_birq.checkpoints.plain_files import (
+    YAML_BYTES,
+    corruption_named,
+    read_yaml_text,
+)
 from speechbrain_birq.checkpoints.run_folder import has_checkpoint
 from speechbrain_birq.checkpoints.stored_values import Part, StoredValues
 from speechbrain_birq.config.keys import KEYS, MAY_CHANGE, PATH
@@ -49,27 +53,36 @@ def check_same_run(folder: str | Path, settings: str) -> None:
     Raises
     ------
     BadInput
-        Naming a key or an argument that differs.
+        Naming a key or an argument that differs; in a new folder, too, if the settings
+        are larger than a resume would read.
     """
+    now = _resumable(folder, settings)
     path = Path(folder) / "hyperparams.yaml"
     if not path.is_file() or not has_checkpoint(folder):
         return
     text = read_yaml_text(path, ADVICE)
     with corruption_named(path, ADVICE):
         before = Settings(text)
-    try:
-        now = Settings(settings)
-    except ValueError as error:  # larger than the file of a run may be
-        raise BadInput(
-            f"these settings cannot be compared with those of {folder} ({error}): "
-            f"{ADVICE}"
-        ) from error
     found = next(differences(before, now), None)
     if found is not None:
         raise BadInput(
             f"{folder} holds a run with {found.place}: {_shown(found.before)}, now it "
             f"is {_shown(found.now)}: {ADVICE}, or the old value to resume"
         )
+
+
+def _resumable(folder, settings):
+    """The settings now: a run that could not be resumed shall not start."""
+    try:
+        size = len(settings.encode())
+        if size > YAML_BYTES:
+            raise ValueError(f"{size} bytes, at most {YAML_BYTES} are read")
+        return Settings(settings)
+    except ValueError as error:
+        raise BadInput(
+            f"{folder}: a run with these settings could not be resumed, because they "
+            f"cannot be compared ({error}): shorten what is so long in the YAML"
+        ) from error
 
 
 class Settings(StoredValues):

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +15,15 @@ from speechbrain.utils.checkpoints import (
 from speechbrain.utils.distributed import if_main_process
 
 from speechbrain_birq.checkpoints.plain_files import corruption_named, read_json
+from speechbrain_birq.data.headers import remembered
 from speechbrain_birq.data.manifest import Utterance, read_manifest, some_of
 from speechbrain_birq.data.shards.reader import Shards
 
 logger = logging.getLogger(__name__)
 
 SAMPLE = 4096  # bytes from the middle of a file that its checksum covers
-RECORD_BYTES = 2**28  # some 5 million utterances
+RECORD_BYTES = 2**28
+SPLIT_BYTES = 2**26  # a million utterances; of a larger split only a summary is kept
 ADVICE = "delete this checkpoint"
 
 
@@ -31,7 +32,8 @@ class CorpusRecord:
     """Checksums of the utterances of some splits, and the size of batches.
 
     A resume is exact only if these are as they were. What differs is logged, with the
-    names of utterances (of shards, if the split has these).
+    names of utterances (of shards, if the split has these). A split of millions of
+    utterances has one checksum of all, because every checkpoint holds the record.
 
     Arguments
     ---------
@@ -47,7 +49,9 @@ class CorpusRecord:
         self.compared = False
         # Rank 0 alone saves and compares.
         found = manifests if if_main_process() else {}
-        self.splits = {split: checksums(where) for split, where in found.items()}
+        self.splits = {
+            split: _bounded(checksums(where)) for split, where in found.items()
+        }
 
     @mark_as_saver
     def save(self, path: str | Path) -> None:
@@ -61,11 +65,18 @@ class CorpusRecord:
         if self.compared or not if_main_process():
             return
         self.compared = True
+        if Path(path).stat().st_size > RECORD_BYTES:  # of an earlier version
+            logger.warning(
+                "%s is too large: whether the corpus has changed is not known; the run "
+                "resumes",
+                path,
+            )
+            return
         record = read_json(path, ADVICE, max_bytes=RECORD_BYTES)
         with corruption_named(path, ADVICE):
             before, splits = float(record["batch_seconds"]), record["splits"]
             changes = {
-                split: _changes(dict(splits[split]), now)
+                split: _changes(splits[split], now)
                 for split, now in self.splits.items()
                 if split in splits
             }
@@ -85,7 +96,25 @@ class CorpusRecord:
             )
 
 
-def _changes(before: dict[str, Any], now: dict[str, int]) -> str:
+def _bounded(found: dict[str, int]) -> dict[str, int] | list[int]:
+    """The checksums of a split, or their summary if they are too many for a record."""
+    return found if len(json.dumps(found)) <= SPLIT_BYTES else _summary(found)
+
+
+def _summary(found: dict[str, int] | list[int]) -> list[int]:
+    """[number of utterances, checksum of all]"""
+    if not isinstance(found, dict):
+        return found
+    sums = (zlib.crc32(f"{name}\t{value}".encode()) for name, value in found.items())
+    return [len(found), sum(sums)]
+
+
+def _changes(before: Any, now: dict[str, int] | list[int]) -> str:
+    if isinstance(before, list) or isinstance(now, list):
+        (count, _), (count_now, _) = then, present = _summary(before), _summary(now)
+        what = f"it had {count:,} utterances and has {count_now:,}"
+        return what if then != present else ""
+    before = dict(before)
     kinds = {
         "removed": sorted(before.keys() - now.keys()),
         "added": sorted(now.keys() - before.keys()),
@@ -113,16 +142,21 @@ def checksums(where: Shards | str | Path) -> dict[str, int]:
             f"{root}/{name}": zlib.crc32(where.samples[start:end].tobytes())
             for (root, name), (start, end) in zip(where.places, ends, strict=True)
         }
-    return {row.ID: _checksum(row) for row in read_manifest(where)}
+    rows = read_manifest(where)
+    samples, _ = remembered("samples", [r.wav for r in rows], _sample, largest=2**32)
+    # A file that cannot be read is named where it would be used.
+    return {row.ID: _checksum(row, *samples.get(row.wav, (-1, 0, 0))) for row in rows}
 
 
-def _checksum(row: Utterance) -> int:
-    try:
-        with open(row.wav, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - SAMPLE) // 2)
-            data = file.read(SAMPLE)
-    except OSError:  # a file that cannot be read is named where it would be used
-        size, data = -1, b""
-    text = f"{row.duration}\t{size}\t{row.text}".encode()
-    return zlib.crc32(data, zlib.crc32(text))
+def _sample(path, status):
+    """Checksum of the middle of a file."""
+    with open(path, "rb") as file:
+        file.seek(max(0, status.st_size - SAMPLE) // 2)
+        return zlib.crc32(file.read(SAMPLE))
+
+
+def _checksum(row: Utterance, size: int, changed: int, sample: int) -> int:
+    """Checksum of a text that is followed by a sample, from that of the sample."""
+    text = zlib.crc32(f"{row.duration}\t{size}\t{row.text}".encode())
+    zeros = bytes(min(max(0, size), SAMPLE))
+    return sample ^ zlib.crc32(zeros, text) ^ zlib.crc32(zeros)

@@ -1,4 +1,4 @@
-"""Durations of audio files: from their headers, or from an earlier call's memory."""
+"""Durations of audio files, and other numbers: read, or taken from a memory."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -26,9 +26,11 @@ MOST = 1_000_000  # files whose durations are kept, 0.1 GB
 REMEMBERED = 2000  # files from which on their durations are kept: 0.2 s of headers
 
 
-# Bytes, time of the last change in nanoseconds, seconds of audio. The first two say
-# whether the third still holds. A list, because JSON gives lists.
+# Bytes, time of the last change in nanoseconds, a number that was read from the file,
+# such as its seconds. The first two say whether the third still holds. A list, because
+# JSON gives lists.
 Entry = list[Any]
+Read = Callable[[Any, os.stat_result], float]
 
 
 def measure(path: Path) -> float:
@@ -76,17 +78,7 @@ def measure_all(paths: Sequence[Path], num_threads: int = 8) -> dict[Path, float
     dict
         path -> seconds
     """
-    memory = _memory(paths) if len(paths) >= REMEMBERED else None
-    known = {} if memory is None else _read(memory)
-    entries, bad = _entries(paths, known, num_threads)
-    gone = {str(path) for path in bad}
-    # Other tables may name other files of this folder.
-    others = known.keys() - gone if len(known) < MOST else ()
-    kept = {name: known[name] for name in others} | entries
-    if memory is not None and kept != known:
-        with suppress(OSError):  # no home, no room: headers are read again
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            write(memory, json.dumps(kept))
+    entries, bad = remembered("headers", paths, _measured, LONGEST, num_threads)
     for path, reason in bad.items():
         logger.warning("skipped %s: %s", printable(path), printable(reason))
     if bad:
@@ -94,13 +86,53 @@ def measure_all(paths: Sequence[Path], num_threads: int = 8) -> dict[Path, float
     return {path: entries[str(path)][2] for path in paths if path not in bad}
 
 
-def _entries(paths, known, num_threads):
+def remembered(
+    kind: str,
+    paths: Sequence[Path] | Sequence[str],
+    read: Read,
+    largest: float,
+    num_threads: int = 8,
+) -> tuple[dict[str, Entry], dict[Any, str]]:
+    """Read a number of each file, once as long as the file has its size and its time.
+
+    Arguments
+    ---------
+    kind : str
+        Folder of the user's cache, for large corpora.
+    paths : sequence
+    read : callable
+        (path, status) -> number; raises ``ValueError`` or ``OSError``.
+    largest : float
+        The largest number there can be; the smallest is 0.
+    num_threads : int
+        As for ``measure_all``.
+
+    Returns
+    -------
+    tuple
+        path as text -> entry of a readable file, path -> why another one is not.
+    """
+    memory = _memory(kind, paths) if len(paths) >= REMEMBERED else None
+    known = {} if memory is None else _read(memory, largest)
+    entries, bad = _entries(kind, paths, known, read, num_threads)
+    gone = {str(path) for path in bad}
+    # Other tables may name other files of this folder.
+    others = known.keys() - gone if len(known) < MOST else ()
+    kept = {name: known[name] for name in others} | entries
+    if memory is not None and kept != known:
+        with suppress(OSError):  # no home, no room: files are read again
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            write(memory, json.dumps(kept))
+    return entries, bad
+
+
+def _entries(kind, paths, known, read, num_threads):
     """Entries of the readable files, and why the others are none."""
     entries: dict[str, Entry] = {}
     bad: dict[Path, str] = {}
-    bar = tqdm(total=len(paths), desc="headers", unit=" files", delay=2, disable=None)
+    bar = tqdm(total=len(paths), desc=kind, unit=" files", delay=2, disable=None)
     with bar:
-        for chunk, results in _results(paths, known, num_threads):
+        for chunk, results in _results(paths, known, read, num_threads):
             for path, result in zip(chunk, results, strict=True):
                 if isinstance(result, str):
                     bad[path] = result
@@ -110,7 +142,7 @@ def _entries(paths, known, num_threads):
     return entries, bad
 
 
-def _results(paths, known, num_threads):
+def _results(paths, known, read, num_threads):
     """Pairs of a chunk of the paths and what is known of each.
 
     Threads help where a file is a wait. Where it is none they get into each other's
@@ -119,7 +151,7 @@ def _results(paths, known, num_threads):
     """
 
     def results(chunk):
-        return [_entry(path, known) for path in chunk]
+        return [_entry(path, known, read) for path in chunk]
 
     chunks = iter(
         [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
@@ -136,7 +168,7 @@ def _results(paths, known, num_threads):
         yield from zip(rest, pool.map(results, rest), strict=True)
 
 
-def _entry(path: Path, known: Mapping[str, Entry]) -> Entry | str:
+def _entry(path: Any, known: Mapping[str, Entry], read: Read) -> Entry | str:
     """The entry of a file, or why it cannot be used."""
     try:
         name = str(path)
@@ -146,7 +178,7 @@ def _entry(path: Path, known: Mapping[str, Entry]) -> Entry | str:
         entry = known.get(name)
         if entry and entry[0] == status.st_size and entry[1] == changed:
             return entry
-        return [status.st_size, changed, _measured(path, status)]
+        return [status.st_size, changed, read(path, status)]
     except (ValueError, OSError) as error:
         return str(error)
 
@@ -157,24 +189,24 @@ def cache_folder() -> Path:
     return Path(cache) / "speechbrain_birq"
 
 
-def _memory(paths):
-    """File of the durations of a folder."""
+def _memory(kind, paths):
+    """File of the entries of a folder."""
     names = [str(path) for path in paths]
     # The first and the last in order have no more in common than all.
     ends = [os.path.abspath(end) for end in (min(names), max(names))]
     folder = os.path.commonpath(ends)
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
-    return cache_folder() / "headers" / f"{name}.json"
+    return cache_folder() / kind / f"{name}.json"
 
 
-def _read(memory) -> dict[str, Entry]:
+def _read(memory: Path, largest: float) -> dict[str, Entry]:
     """What an earlier call has written, if all of it makes sense."""
     try:
         entries = json.loads(memory.read_text(encoding="utf-8"))
-        for size, changed, seconds in entries.values():
+        for size, changed, number in entries.values():
             if not (isinstance(size, int) and isinstance(changed, int)):
                 return {}
-            if not 0 < seconds <= LONGEST:
+            if not 0 <= number <= largest:
                 return {}
         return entries
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):

@@ -34,8 +34,12 @@ def code_usage(codes: torch.Tensor, num_codes: int) -> CodeUsage:
 
 def code_shares(codes: torch.Tensor, num_codes: int) -> torch.Tensor:
     """Return the share of each code in each codebook: (M, G) -> (G, N) float64."""
-    counts = code_counts(codes, num_codes).double()
-    return counts / counts.sum(1, keepdim=True)
+    return shares_of_counts(code_counts(codes, num_codes))
+
+
+def shares_of_counts(counts: torch.Tensor) -> torch.Tensor:
+    """Return the share of each code from counts: (G, N) -> (G, N) float64."""
+    return counts.double() / counts.sum(1, keepdim=True)
 
 
 def usage_of_shares(shares: torch.Tensor) -> CodeUsage:
@@ -73,6 +77,56 @@ def mutual_information(first: torch.Tensor, second: torch.Tensor) -> float:
     """
     pairs = zip(first.unbind(1), second.unbind(1), strict=True)
     values = [_entropy(a) + _entropy(b) - _entropy(_pairs(a, b)) for a, b in pairs]
+    return sum(values) / len(values)
+
+
+def joint_code_counts(
+    first: torch.Tensor, second: torch.Tensor, num_codes: int
+) -> torch.Tensor:
+    """Count how often each code of one set meets each code of the other.
+
+    Arguments
+    ---------
+    first, second : torch.Tensor
+        (M, G) int64, codes of the same frames.
+    num_codes : int
+        N
+
+    Returns
+    -------
+    torch.Tensor
+        (G, N, N) int64
+
+    Example
+    -------
+    >>> codes = torch.tensor([[0], [1], [1]])
+    >>> joint_code_counts(codes, codes, 2).tolist()
+    [[[1, 0], [0, 2]]]
+    """
+    pairs = zip(first.unbind(1), second.unbind(1), strict=True)
+    return torch.stack([joint_counts(a, b, num_codes, num_codes) for a, b in pairs])
+
+
+def agreement_of_counts(counts: torch.Tensor) -> float:
+    """Return ``agreement`` of two sets with these joint counts (G, N, N).
+
+    Example
+    -------
+    >>> agreement_of_counts(torch.tensor([[[2, 1], [0, 1]]]))
+    0.75
+    """
+    return (counts.diagonal(dim1=1, dim2=2).sum().double() / counts.sum()).item()
+
+
+def information_of_counts(counts: torch.Tensor) -> float:
+    """Return ``mutual_information`` of two sets with these joint counts (G, N, N).
+
+    Example
+    -------
+    >>> round(information_of_counts(torch.tensor([[[1, 0], [0, 1]]])), 4)
+    0.6931
+    """
+    values = [shared_information(table).item() for table in counts]
     return sum(values) / len(values)
 
 

@@ -107,6 +107,23 @@ def test_a_rate_of_0_keeps_all_of_the_pretrained_layers(make_ctc):
     assert "encoder.layers.1.convolution.batch_norm.running_mean" in changed
 
 
+def test_layers_with_a_rate_of_0_take_no_part_in_backward_and_clipping(make_ctc):
+    transfer = Transfer(lr_encoder=0.0, fresh_layers=1)
+    brain = make_ctc(kind="block_conformer", transfer=transfer, max_grad_norm=1e-3)
+    gradients = {}
+
+    def keep(*_):
+        gradients.update({n: p.grad for n, p in brain.model.named_parameters()})
+
+    brain.optimizer.register_step_pre_hook(keep)
+    feed(brain, batch_of(*SPOKEN))
+    old = ("encoder.input.", "encoder.layers.0.")
+    learnt = {n: g for n, g in gradients.items() if not n.startswith(old)}
+    assert {n for n, g in gradients.items() if g is None} == gradients.keys() - learnt
+    norm = torch.stack([g.norm() for g in learnt.values()]).norm()
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
 def test_a_frozen_encoder_stays_in_eval_mode_after_validation(make_ctc):
     brain = make_ctc(transfer=Transfer(0.02, freeze_steps=5), checkpointer=Nowhere())
     feed(brain, batch_of(*SPOKEN))

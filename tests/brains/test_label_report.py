@@ -95,6 +95,30 @@ def test_figures_are_those_of_loops_over_frames_and_codebooks():
     assert figures == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("bound", [2**22, 0])
+def test_what_ranks_send_to_each_other_does_not_grow_with_the_frames(
+    monkeypatch, bound
+):
+    sent = []
+    monkeypatch.setattr(label_report, "MOST_PAIRS", bound, raising=False)
+    monkeypatch.setattr(label_report, "gathered", lambda v: sent.append(v) or [v])
+    expected = report_of(*BATCHES).figures(w_enhanced=0.3, w_anchor=2.0)
+    few, many = sum(map(len, sent)), report_of(*BATCHES * 100)
+    sent.clear()
+    figures = many.figures(w_enhanced=0.3, w_anchor=2.0)
+    assert figures == pytest.approx(expected, rel=1e-9)
+    # With too many pairs of codes to count, the codes are sent, in two bytes each.
+    assert sum(map(len, sent)) == (few if bound else 100 * few)
+    assert {value.element_size() for value in sent[1:]} <= {2}
+
+
+def test_a_saved_report_has_two_bytes_for_a_code():
+    codes = report_of(*BATCHES).state_dict()["codes"]
+    assert {kind: value.nbytes for kind, value in codes.items()} == {
+        kind: 2 * G * (7 + 30 + 12) for kind in ("anchor", "enhanced")
+    }
+
+
 def spoken(speakers, lengths):
     """Return a batch's objective and its report; each speaker has so many frames."""
     objective, _ = batch(1, sum(lengths))

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, random states, and nothing foreign that runs."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -292,3 +293,34 @@ def test_weights_that_would_run_code_are_not_loaded(tmp_path):
     with pytest.raises(BadInput, match=r"model\.ckpt"):
         load_weights({"a": torch.nn.Linear(2, 3)}, tmp_path, tmp_path)
     assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("stuck", ["content", "name"])
+def test_an_old_checkpoint_that_cannot_be_deleted_ends_no_training(
+    tmp_path, monkeypatch, caplog, stuck
+):
+    checkpointer, parts = make_checkpointer(tmp_path)
+    checkpointer.save_and_keep_only(meta={"step": 1})
+
+    def remove(folder, ignore_errors=False):
+        if not ignore_errors:
+            raise OSError(39, "Directory not empty", str(folder))
+
+    def rename(path, target):
+        if path.name.startswith("CKPT"):
+            raise OSError(30, "Read-only file system", str(path))
+        return own(path, target)
+
+    own = Path.rename
+    if stuck == "content":
+        monkeypatch.setattr(saving.shutil, "rmtree", remove)
+    else:
+        monkeypatch.setattr(Path, "rename", rename)
+    parts["model"].value = 2
+    checkpointer.save_and_keep_only(meta={"step": 2})
+    monkeypatch.undo()
+    assert ("cannot delete" in caplog.text) == (stuck == "name")
+    parts["model"].value = 0
+    assert checkpointer.recover_if_possible().meta["step"] == 2
+    assert parts["model"].value == 2
+    assert not list(tmp_path.glob("partial*"))

@@ -8,6 +8,7 @@ from bounds import bounded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from speechbrain_birq.checkpoints import plain_files
 from speechbrain_birq.checkpoints.plain_files import (
     read_json,
     read_json_entries,
@@ -53,7 +54,7 @@ def test_what_is_no_regular_file_is_named(read, tmp_path):
     assert "not a regular file" in sentence(read, tmp_path / "zero")
 
 
-@pytest.mark.parametrize("read", [*READERS, read_json_entries, read_json_lines])
+@pytest.mark.parametrize("read", [*READERS, read_json_entries])
 def test_a_file_that_is_too_long_is_not_read(read, tmp_path):
     path = written(tmp_path / "long", "")
     os.truncate(path, 2**40)  # sparse
@@ -103,6 +104,24 @@ def test_wherever_lines_are_cut_the_complete_ones_are_read(tmp_path):
         rows = read_json_lines(written(path, text[:length]), "do this")
         complete = text[: length + 1].count("\n")  # the last one may lack its end
         assert [row["step"] for row in rows] == list(range(complete))
+
+
+@pytest.mark.parametrize("bound, steps", [(24, 2), (25, 2), (35, 2), (36, 3), (99, 5)])
+def test_of_too_many_lines_the_last_are_read(tmp_path, monkeypatch, bound, steps):
+    """A run that reports every step must resume, and end with its figures."""
+    monkeypatch.setattr(plain_files, "JSON_LINES_BYTES", bound)
+    lines = [json.dumps({"step": step}) + "\n" for step in range(5)]  # 12 bytes each
+    rows = read_json_lines(written(tmp_path / "a", "".join(lines)), "do this")
+    assert [row["step"] for row in rows] == [*range(5)][-steps:]
+
+
+def test_of_a_file_without_an_end_of_line_no_more_than_the_bound_is_read(
+    tmp_path, caplog
+):
+    path = written(tmp_path / "long", "")
+    os.truncate(path, 2**40)  # sparse
+    assert read_json_lines(path, "do this") == []
+    assert f"{path} has {2**20} MB: only the last 64 MB are read" in caplog.messages
 
 
 @pytest.mark.parametrize(

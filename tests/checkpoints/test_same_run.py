@@ -221,7 +221,16 @@ def test_parts_that_refer_to_each_other_often_are_compared_once(before):
 
 def test_settings_that_are_too_large_are_named(before):
     folder = before("a: 1\n")
-    assert "cannot be compared" in named(folder, f"a: {'x' * 20_000}\n")
+    with pytest.raises(BadInput, match="cannot be compared"):
+        check_same_run(folder, f"a: {'x' * 20_000}\n")
+
+
+@pytest.mark.parametrize(
+    "text", [f"a: {'x ' * 6000}", f"# {'x' * 2**18}", f"a: [{'1, ' * 20_000}]"]
+)
+def test_settings_that_no_resume_could_read_are_refused_in_a_new_folder(tmp_path, text):
+    with pytest.raises(BadInput, match="a run with these settings could not"):
+        check_same_run(tmp_path, text)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "hparams").glob("*.yaml")), ids=str)

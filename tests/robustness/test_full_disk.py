@@ -40,12 +40,34 @@ def full_disk_for_checkpoints(corpus, output, patch):
         (full_disk_for_checkpoints, "/save (File too large)"),
     ],
 )
-def test_a_full_disk_does_not_end_a_training(
+def test_a_full_disk_does_not_end_a_training_but_it_is_not_finished(
     corpus, tmp_path, monkeypatch, arrange, words
 ):
     arrange(corpus, tmp_path / "run", monkeypatch)
-    pretrain(corpus, tmp_path / "run")
+    with pytest.raises(SystemExit) as ended:
+        pretrain(corpus, tmp_path / "run")
+    assert ended.value.code == 2
+    assert "the last checkpoint could not be saved" in log(tmp_path / "run")
     assert words in log(tmp_path / "run")
+    assert "step 3/3  validation" in log(tmp_path / "run")
+    assert not (tmp_path / "run/results.json").exists()
+
+
+def test_a_disk_that_has_room_again_at_the_end_is_no_fault(
+    corpus, tmp_path, monkeypatch
+):
+    full_disk_for_checkpoints(corpus, tmp_path / "run", monkeypatch)
+    in_full, saves = AtomicCheckpointer.save_checkpoint, []
+    monkeypatch.undo()
+    save = AtomicCheckpointer.save_checkpoint
+
+    def once_full(self, *arguments, **keywords):
+        saves.append(self)
+        return (save if saves[1:] else in_full)(self, *arguments, **keywords)
+
+    monkeypatch.setattr(AtomicCheckpointer, "save_checkpoint", once_full)
+    pretrain(corpus, tmp_path / "run", ckpt_interval_minutes=0, ckpt_interval_steps=2)
+    assert "no checkpoint saved" in log(tmp_path / "run") and saves[1:]
     assert json.loads((tmp_path / "run/results.json").read_text())["steps"] == 3
 
 
