@@ -310,7 +310,7 @@ class SumBrain(sb.Brain):
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         """Save between two steps only: accumulated gradients are in no checkpoint."""
-        if self.checkpointer is None or not self.at_boundary():
+        if not self.at_boundary():
             return False
         # Not by SpeechBrain's time of the last save: if the clock was set back by a
         # day, there would be no save for a day.
@@ -328,16 +328,20 @@ class SumBrain(sb.Brain):
         self.save({"step": self.optimizer_step}, end_of_epoch=False)
 
     def save(self, meta: dict[str, Any], end_of_epoch: bool = True) -> None:
-        """Save a checkpoint; the newest ``keep_checkpoints`` and the best are kept."""
+        """Save a checkpoint; the newest ``keep_checkpoints`` and the best are kept.
+
+        Without a checkpointer nothing is saved.
+        """
         self.check_skipped_steps()
         if self.average_loss is not None:
             self.avg_train_loss = self.average_loss.item()
-        self.checkpointer.save_and_keep_only(
-            meta=meta,
-            end_of_epoch=end_of_epoch,
-            num_to_keep=self.hparams.keep_checkpoints,
-            min_keys=self.min_keys,
-        )
+        if self.checkpointer is not None:
+            self.checkpointer.save_and_keep_only(
+                meta=meta,
+                end_of_epoch=end_of_epoch,
+                num_to_keep=self.hparams.keep_checkpoints,
+                min_keys=self.min_keys,
+            )
         self.saved_at = time.monotonic()
         self.largest_of_ranks.forget()
 

@@ -1,5 +1,7 @@
 """Pretraining: schedules, the reported loss, what it learns, what it waits for."""
 
+import signal
+
 import pytest
 import speechbrain as sb
 import torch
@@ -54,6 +56,16 @@ def test_the_reported_loss_is_the_one_that_was_minimized(make_brain):
         expected = w_enhanced * row["F"] + w_anchor * row["G"]
         assert loss.item() == pytest.approx(expected, rel=1e-5)
         assert row["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_brain_without_a_checkpointer_saves_nothing_and_ends_on_a_signal(make_brain):
+    brain = make_brain()
+    assert brain.checkpointer is None
+    brain.save({"step": 0})
+    assert not brain._should_save_intra_epoch_ckpt(0, 10**9)
+    brain.interruption.signal = signal.SIGTERM
+    with pytest.raises(SystemExit, match="143"):
+        brain._should_save_intra_epoch_ckpt(0, 1)
 
 
 def test_epochs_count_in_fractions(make_brain):
