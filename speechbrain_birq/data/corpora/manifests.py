@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +85,7 @@ def table_utterances(
     data_folder: str | Path | None = None,
     *,
     below: Path | None = None,
+    rows: Sequence[Row] | None = None,
 ) -> list[Utterance]:
     """Find the readable utterances of a table, in its order.
 
@@ -102,6 +103,8 @@ def table_utterances(
         Where files are that are not below the table's folder.
     below : Path, optional
         A folder beside the table; rows of other files are not used.
+    rows : sequence, optional
+        What ``read_table`` has read there, if it has.
 
     Raises
     ------
@@ -110,7 +113,7 @@ def table_utterances(
         segments of recordings, or if no file can be read.
     """
     path = Path(path).absolute()
-    rows = read_table(path)
+    rows = read_table(path) if rows is None else rows
     columns = Columns.of(path, {name for row in rows for name in row.cells})
     if below is not None:
         rows = _rows_below(path, rows, columns, below)
@@ -133,22 +136,25 @@ def table_utterances(
     return [utterance for _, utterance in found]
 
 
-def is_below(path: str | Path, folder: str | Path) -> bool:
-    """Return whether a path is within a folder, at any depth.
+def within(folder: str | Path) -> Callable[[str], bool]:
+    """Return a test of whether a path is within a folder, at any depth.
 
     Example
     -------
-    >>> is_below("hf/./train/a.flac", "hf/train"), is_below("hf/training", "hf/train")
+    >>> is_below = within("hf/train")
+    >>> is_below("hf/./train/a.flac"), is_below("hf/training")
     (True, False)
     """
-    return os.path.abspath(path).startswith(os.path.join(os.path.abspath(folder), ""))
+    root = os.path.join(os.path.abspath(folder), "")
+    return lambda path: os.path.abspath(path).startswith(root)
 
 
 def _rows_below(path, rows, columns, folder):
+    is_below = within(folder)
     found = [
         row
         for row in rows
-        if is_below(path.parent / row.cells.get(columns.audio, ""), folder)
+        if is_below(os.path.join(path.parent, row.cells.get(columns.audio, "")))
     ]
     if not found:
         raise BadInput(

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,3 +219,10 @@ def test_a_parent_s_metadata_whose_paths_are_in_another_column_is_named(parted):
     (parted / "hf/metadata.csv").write_text("file_name,path\ntrain/a.flac,x/a.flac\n")
     with pytest.raises(BadInput, match=r"lists nothing below .*'path'"):
         rows("hf/train")
+
+
+def test_metadata_is_read_once(parted, monkeypatch):
+    read, table = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda p: read.append(p.name) or table(p))
+    rows("hf/train")
+    assert read == ["metadata.csv"]
