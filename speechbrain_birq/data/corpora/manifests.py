@@ -39,10 +39,14 @@ class Columns(NamedTuple):
             If no column names the audio.
         """
         return cls(
-            _named(path, AUDIO, names, "name the audio files in one"),
+            _audio(path, names),
             _column(path, TEXT, names),
             _column(path, SPEAKER, names),
         )
+
+
+def _audio(path, names):
+    return _named(path, AUDIO, names, "name the audio files in one")
 
 
 def _named(path, kind, names, advice):
@@ -66,16 +70,31 @@ def _column(path, kind, names):
     return taken
 
 
-def table_texts(path: str | Path) -> list[str]:
+def table_texts(
+    path: str | Path,
+    *,
+    below: Path | None = None,
+    rows: Sequence[Row] | None = None,
+) -> list[str]:
     """Read the texts of a table, in its order; its audio may be anywhere, or nowhere.
+
+    Arguments
+    ---------
+    path : str or Path
+    below : Path, optional
+        As for ``table_utterances``; then the table must name the audio.
+    rows : sequence, optional
+        As for ``table_utterances``.
 
     Raises
     ------
     BadInput
         If the table cannot be read, or none of the columns ``TEXT`` is in it.
     """
-    rows = read_table(path)
+    rows = read_table(path) if rows is None else rows
     names = {name for row in rows for name in row.cells}
+    if below is not None:
+        rows = _rows_below(Path(path), rows, _audio(path, names), below)
     column = _named(path, TEXT, names, "put the texts in one")
     return [row.cells.get(column, "") for row in rows]
 
@@ -116,7 +135,7 @@ def table_utterances(
     rows = read_table(path) if rows is None else rows
     columns = Columns.of(path, {name for row in rows for name in row.cells})
     if below is not None:
-        rows = _rows_below(path, rows, columns, below)
+        rows = _rows_below(path, rows, columns.audio, below)
     refuse_segments(path, rows)
     files = [_file(path.parent, data_folder, row.cells, columns) for row in rows]
     refuse_two_texts(path, rows, files, columns.text)
@@ -149,17 +168,17 @@ def within(folder: str | Path) -> Callable[[str], bool]:
     return lambda path: os.path.abspath(path).startswith(root)
 
 
-def _rows_below(path, rows, columns, folder):
+def _rows_below(path, rows, column, folder):
     is_below = within(folder)
     found = [
         row
         for row in rows
-        if is_below(os.path.join(path.parent, row.cells.get(columns.audio, "")))
+        if is_below(os.path.join(path.parent, row.cells.get(column, "")))
     ]
     if not found:
         raise BadInput(
             f"{printable(path)} lists nothing below {printable(folder)} in its column "
-            f"{columns.audio!r}: write paths relative to the table there"
+            f"{column!r}: write paths relative to the table there"
         )
     return found
 
