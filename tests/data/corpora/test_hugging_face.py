@@ -88,6 +88,18 @@ def test_splits_of_parquet_files_are_named(dataset, own):
         rows("clone/dev")
 
 
+def test_parquet_of_another_program_has_its_audio_beside_a_path(datasets, own):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    data = [(own / f"{number}.flac").read_bytes() for number in range(3)]
+    audio = [{"bytes": one, "path": "gone.flac"} for one in data]
+    columns = {"path": ["gone.flac"] * 3, "audio": audio, "id": [5, 6, 7]}
+    table = arrow.table(columns | {"sentence": ["ONE", None, "THREE"]})
+    (own / "clone").mkdir()
+    parquet.write_table(table, "clone/train-00000-of-00001.parquet")
+    check(rows("clone/train"))
+
+
 def test_a_dataset_without_audio_is_named_with_its_columns(datasets):
     datasets.Dataset.from_dict({"sentence": ["A"]}).save_to_disk("saved")
     with pytest.raises(BadInput, match=r"no audio .columns sentence"):
