@@ -110,7 +110,7 @@ def test_of_two_columns_of_texts_the_one_of_training_is_taken(tmp_path, caplog):
         (
             "columns.csv",
             b"a,b\n1,2\n",
-            r"no column text, .* or wrd \(it has a, b\): put",
+            r"no column text, .* or words \(it has a, b\): put",
         ),
         ("columns.jsonl", b'{"path": "1.wav"}\n', r"no column text, .*it has path"),
         ("array.json", b'[{"text": "A"}]\n', "line 1 is no JSON object"),

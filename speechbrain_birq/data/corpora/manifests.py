@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +18,10 @@ logger = logging.getLogger(__name__)
 
 # What each column may be called, in the order in which they are taken.
 AUDIO = ("wav", "path", "audio_filepath", "file_name", "audio")
-TEXT = ("text", "transcription", "sentence", "wrd")
+TEXT = ("text", "transcription", "sentence", "wrd", "words")
 SPEAKER = ("speaker", "spk_id", "speaker_id", "client_id")
+# SpeechBrain's {data_root}/a.wav and $data_root/a.wav
+PLACEHOLDER = re.compile(r"^(\{\w+\}|\$\w+)/")
 CLOSE = 0.5  # seconds by which a duration may differ from the header's
 
 
@@ -119,7 +122,8 @@ def table_utterances(
         CSV, TSV or JSONL. One of the columns ``AUDIO`` names the files, relative to the
         table's folder; ``TEXT``, ``SPEAKER``, ``duration`` and ``id`` are optional.
     data_folder : str or Path, optional
-        Where files are that are not below the table's folder.
+        Where files are that are not below the table's folder, and what SpeechBrain's
+        ``{data_root}`` stands for.
     below : Path, optional
         A folder beside the table; rows of other files are not used.
     rows : sequence, optional
@@ -194,10 +198,14 @@ def _file(folder, data_folder, cells, columns):
     cell = cells.get(columns.audio, "")
     if not cell:
         return None
-    path = folder / os.path.expanduser(cell)
-    if data_folder is not None and not os.path.exists(path):
-        other = Path(data_folder, cell).absolute()
-        return other if os.path.exists(other) else path
+    path, rest = folder / os.path.expanduser(cell), PLACEHOLDER.sub("", cell)
+    other = path
+    if data_folder is not None:
+        other = Path(data_folder, rest).absolute()
+    elif rest != cell:
+        other = folder / rest
+    if other != path and not os.path.exists(path) and os.path.exists(other):
+        return other
     return path
 
 
