@@ -65,6 +65,7 @@ from speechbrain_birq.inference.start import (
 )
 from speechbrain_birq.metrics.curves import plot_training
 from speechbrain_birq.models.encoders.chunking import check_chunks, make_chunk
+from speechbrain_birq.models.masking import SpanMasking
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,9 @@ def pretrain(
 
 def _pretrain(prepare, experiment):
     hparams, frontend = experiment.hparams, experiment.hparams["frontend"]
+    if isinstance(hparams["masking"], SpanMasking):
+        with _refusal_in_a_sentence():
+            hparams["masking"].check(frontend.frame_ms)
     manifests = prepare_splits(prepare, experiment, ["train_split", "valid_split"])
     # Only those of training follow the epoch: validation keeps the masks of epoch 0.
     masks = {stage: MaskItem(frontend, hparams["masking"]) for stage in STAGES}
@@ -312,13 +316,13 @@ def _estimate_statistics(hparams, frontend, speech):
 
 def _model(experiment, frontend, encoder, tokens):
     """Make the recogniser that the YAML names, with the weights it starts from."""
-    hparams = experiment.hparams
+    hparams, augment = experiment.hparams, experiment.hparams["augment"]
     with _refusal_in_a_sentence():
         model = hparams["model"](
             frontend=frontend,
             encoder=encoder,
             num_tokens=len(tokens),
-            augment=hparams["augment"](stack=frontend.stack),
+            augment=augment and augment(stack=frontend.stack),
         )
     load_output_layer(hparams, model, tokens, experiment.folder)
     hparams["checkpointer"].add_recoverable("model", model)
@@ -399,7 +403,8 @@ def _finish(experiment, brain):
 def _test_chunk(hparams, frontend, encoder):
     """Return the chunk to score with, if any; refuse parts that need whole audio."""
     with _refusal_in_a_sentence():
-        hparams["chunking"].check(frontend, encoder)
+        if hparams["chunking"] is not None:
+            hparams["chunking"].check(frontend, encoder)
         if hparams["test_chunk_size"] is None:
             return None
         check_chunks(frontend, encoder)

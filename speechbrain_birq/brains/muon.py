@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from speechbrain_birq.config.keys import ABOVE_0, FROM_0, SHARE_BELOW_1
 from speechbrain_birq.distributed import shared_out
 
 logger = logging.getLogger(__name__)
@@ -65,8 +66,8 @@ class Muon(torch.optim.Optimizer):
     TypeError
         If ``hidden`` is no module.
     ValueError
-        If the momentum is not in [0, 1), the factor is not above 0, or AdamW refuses
-        its values.
+        If the momentum is no number in [0, 1), the factor none above 0, another value
+        none from 0, or AdamW refuses its values.
 
     Example
     -------
@@ -91,7 +92,10 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-8,
         fused: bool = False,
     ) -> None:
-        _check(hidden, momentum, matrix_factor)
+        _check_module(hidden)
+        SHARE_BELOW_1.check("Muon", momentum=momentum)
+        ABOVE_0.check("Muon", matrix_factor=matrix_factor)
+        FROM_0.check("Muon", lr=lr, weight_decay=weight_decay, eps=eps)
         groups = _groups(params, hidden, lr, matrix_factor)
         own = {"weight_decay": weight_decay, "momentum": momentum, "is_hidden": False}
         super().__init__(groups, {"lr": lr, **own})
@@ -177,15 +181,11 @@ class Muon(torch.optim.Optimizer):
         return as_matrix(state["momentum_buffer"])
 
 
-def _check(hidden, momentum, matrix_factor):
+def _check_module(hidden):
     if not isinstance(hidden, torch.nn.Module):
         raise TypeError(
             f"hidden must be a module, such as !ref <encoder>, got {hidden!r}"
         )
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-    if not matrix_factor > 0:
-        raise ValueError(f"matrix_factor must be above 0, got {matrix_factor}")
 
 
 def _groups(params, hidden, lr, matrix_factor):

@@ -82,7 +82,7 @@ FROM_0 = _number("a number from 0", lambda v: v >= 0)
 WEIGHT = _number("a number from 0 to 1000000", lambda v: 0 <= v <= 10**6)
 PART_OF_1 = _number("a number above 0, at most 1", lambda v: 0 < v <= 1)
 SHARE = _number("a number from 0 to 1", lambda v: 0 <= v <= 1)
-DROPOUT = _number("a number from 0, below 1", lambda v: 0 <= v < 1)
+SHARE_BELOW_1 = _number("a number from 0, below 1", lambda v: 0 <= v < 1)
 NUMBER = _number("a number")
 FLAG = Kind("True or False", lambda v: isinstance(v, bool))
 LAYERS_AGAIN = Kind(
@@ -100,7 +100,8 @@ TEXTS = Kind(
     "a list of texts",
     lambda v: isinstance(v, list) and all(isinstance(text, str) for text in v),
 )
-PART = Kind("a part", lambda v: True)  # its class checks it
+# Its class checks it; a list or a mapping may hold several.
+PART = Kind("a part", lambda v: isinstance(v, (dict, list)))
 
 ARCHITECTURE = ("frontend", "encoder")  # keys of what one run takes of another
 
@@ -151,7 +152,7 @@ KEYS = {
     "kernel_size": Key(COUNT),
     "attention_window": Key(COUNT, null=True),
     "activation_checkpointing": Key(LAYERS_AGAIN),
-    "dropout": Key(DROPOUT, FINETUNE),
+    "dropout": Key(SHARE_BELOW_1, FINETUNE),
     # Chunks
     "chunk_prob": Key(SHARE),
     "chunk_min": Key(COUNT),
@@ -188,7 +189,7 @@ KEYS = {
     "time_drop_length": Key(COUNT_OR_0),
     "freq_drops": Key(COUNT_OR_0),
     "freq_drop_length": Key(COUNT_OR_0),
-    "head_dropout": Key(DROPOUT),
+    "head_dropout": Key(SHARE_BELOW_1),
     # Objective
     "enhanced_weight_value": Key(WEIGHT),
     "enhanced_ramp_steps": Key(COUNT_OR_0),
@@ -224,8 +225,8 @@ KEYS = {
     "label_terms": Key(PART),
     "label_fitting": Key(PART, PRETRAIN),
     "masking": Key(PART, PRETRAIN),
-    "augment": Key(PART, FINETUNE),
-    "chunking": Key(PART, FINETUNE),
+    "augment": Key(PART, FINETUNE, null=True),
+    "chunking": Key(PART, FINETUNE, null=True),
     "model": Key(PART, FINETUNE),
     "modules": Key(PART, PRETRAIN),
     "brain_class": Key(PART, BOTH),
@@ -235,7 +236,9 @@ KEYS = {
     "anchor_weight": Key(PART, PRETRAIN),
     "epoch_counter": Key(PART, BOTH),
     "checkpointer": Key(PART, BOTH, resume=True, machine=True),
-    "train_logger": Key(PART, BOTH, optional=True, resume=True, machine=True),
+    "train_logger": Key(
+        PART, BOTH, optional=True, null=True, resume=True, machine=True
+    ),
     "run_log": Key(PART, BOTH, resume=True, machine=True),
 }
 MAY_CHANGE = frozenset(name for name, key in KEYS.items() if key.resume)

@@ -167,6 +167,7 @@ def build(tree: CommentedMap, path: str | Path) -> Configuration:
     except (
         *(TypeError, ValueError, AttributeError, ImportError),
         *(RuntimeError, MemoryError),  # sizes that no tensor has, circles
+        ArithmeticError,  # !ref <d_model> / 0
     ) as error:
         if from_user_code(error):
             raise

@@ -3,23 +3,25 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from speechbrain_birq.data.corpora.audiofolder import metadata_table
-from speechbrain_birq.data.corpora.librispeech import TRANSCRIPTS
+from speechbrain_birq.data.corpora.forms import table_of
+from speechbrain_birq.data.corpora.librispeech import TRANSCRIPTS, spoken_lines
 from speechbrain_birq.data.corpora.manifests import table_texts
 from speechbrain_birq.data.corpora.tables import TABLES
 from speechbrain_birq.data.files_below import files_below
+from speechbrain_birq.data.split_places import Place
 from speechbrain_birq.errors import BadInput
 
 
 def read_sentences(paths: Iterable[str | Path]) -> list[str]:
-    """Read the texts of tables, LibriSpeech-like folders, audiofolders and text files.
+    """Read the texts of tables, folders in any form of a split, and text files.
 
     They are taken as they are: no case changes and no character is dropped.
 
     Raises
     ------
     BadInput
-        If a path does not exist or holds no text, or a table has no column of texts.
+        If a path does not exist or holds no text or several splits, or a table has no
+        column of texts.
     """
     sentences: list[str] = []
     for path in map(Path, paths):
@@ -35,8 +37,8 @@ def read_sentences(paths: Iterable[str | Path]) -> list[str]:
 
 def _texts(path):
     if path.is_dir():
-        table = metadata_table(path)
-        return table_texts(table) if table else _transcripts(path)
+        table = table_of(Place(str(path.parent), path.name))
+        return _of_table(table) if table else _transcripts(path)
     if not path.is_file():
         raise BadInput(f"no texts {path}: it does not exist")
     if path.suffix.lower() in TABLES:
@@ -46,15 +48,17 @@ def _texts(path):
     return _lines(path)
 
 
+def _of_table(table):
+    return table_texts(table.table, below=table.below, rows=table.rows)
+
+
 def _transcripts(folder):
     paths = files_below(folder, TRANSCRIPTS)
     return [text for path in paths for text in _without_names(path)]
 
 
 def _without_names(path):
-    """The texts of a trans.txt, whose lines begin with the name of an utterance."""
-    lines = (line.split(maxsplit=1) for line in _lines(path))
-    return [text for _, *texts in filter(None, lines) for text in texts]
+    return [text for _, text in spoken_lines(path)]
 
 
 def _lines(path):

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.recovery import describe, save_order
+from speechbrain_birq.data.corpora.forms import utterances
 from speechbrain_birq.data.corpora.librispeech import find_utterances
 from speechbrain_birq.data.manifest import Utterance, write_manifest
 from speechbrain_birq.diagnostics.label_sets import LabelSets
@@ -57,8 +58,9 @@ def diagnose_run(
     run : str or Path
         Run folder of a pretraining, BiRQ or BEST-RQ.
     data_folder : str or Path
-        Folder of the splits, in LibriSpeech's layout.
+        Folder of the splits.
     split : str
+        In any form that a training reads.
     alignment : str or Path, optional
         Run folder of a fine-tuning, whose tokens are aligned with the audio if there
         are no exact phones.
@@ -76,13 +78,11 @@ def diagnose_run(
     folder = Path(output_folder or run / "diagnosis")
     trust = tuple(trust)
     sets = _label_sets(run, trust)
-    utterances = find_utterances(data_folder, split)
+    found = utterances(data_folder, split, find_utterances)
     spoken = make_spoken(data_folder, split, alignment, trust)
-    fit, measured = _halves(sets.model, utterances, folder)
-    found = {u.ID: spoken(u) for u in tqdm(measured.utterances, spoken.unit)}
-    times = {
-        utterance: intervals for utterance, intervals in found.items() if intervals
-    }
+    fit, measured = _halves(sets.model, found, folder)
+    named = ((u.ID, spoken(u)) for u in tqdm(measured.utterances, spoken.unit))
+    times = {name: intervals for name, intervals in named if intervals}
     if not times:
         raise BadInput(
             f"no utterance of {split} in {data_folder} has a known {spoken.unit}: give "

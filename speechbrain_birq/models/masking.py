@@ -54,8 +54,25 @@ class SpanMasking(torch.nn.Module):
         PART_OF_1.check("SpanMasking", mask_prob=mask_prob)
         lengths = {"mask_length_ms": mask_length_ms, "frame_ms": frame_ms}
         ABOVE_0.check("SpanMasking", **lengths)
-        self.mask_prob, self.seed = mask_prob, seed
+        self.mask_prob, self.seed, self.frame_ms = mask_prob, seed, frame_ms
         self.span = max(1, round(mask_length_ms / frame_ms))
+
+    def check(self, frame_ms: float) -> None:
+        """Refuse another length of a frame than the front end's, in ms.
+
+        Spans would have another length than ``mask_length_ms``.
+
+        Raises
+        ------
+        ValueError
+        """
+        # A shift of 10 ms is 9.98 ms at 22,050 Hz.
+        if abs(self.frame_ms - frame_ms) > 0.05 * frame_ms:
+            raise ValueError(
+                f"frame_ms of SpanMasking is {self.frame_ms:g}, but a frame of the "
+                f"front end has {frame_ms:g} ms: set frame_ms to that in the line "
+                f"masking"
+            )
 
     def forward(self, num_frames: int, utterance: str, epoch: int) -> torch.Tensor:
         """Draw a mask, (T,) bool, True = masked.

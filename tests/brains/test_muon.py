@@ -175,10 +175,18 @@ def test_named_parameters_are_parameters(layers):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (dict(momentum=1.0), r"momentum must be in \[0, 1\), got 1.0"),
-        (dict(momentum=-0.1), "momentum must be in"),
-        (dict(matrix_factor=0.0), "matrix_factor must be above 0, got 0.0"),
-        (dict(lr=-1.0), "Invalid learning rate"),
+        (
+            dict(momentum=1.0),
+            "momentum of Muon must be a number from 0, below 1",
+        ),
+        (dict(momentum=-0.1), "momentum of Muon must be"),
+        (dict(momentum="0.9"), "momentum of Muon must be .*, got '0.9'"),
+        (dict(matrix_factor=0.0), "matrix_factor of Muon must be a number above 0"),
+        (dict(matrix_factor=math.inf), "matrix_factor of Muon must be"),
+        (dict(lr=-1.0), "lr of Muon must be a number from 0, got -1.0"),
+        (dict(lr="0.01"), "lr of Muon must be"),
+        (dict(weight_decay="no"), "weight_decay of Muon must be"),
+        (dict(betas=(0.9, 2.0)), "Invalid beta"),
     ],
 )
 def test_values_that_cannot_train_are_refused(layers, options, words):

@@ -169,6 +169,33 @@ def test_a_value_that_a_part_refuses_is_named_in_a_sentence(load, key, value, wo
         load(**{key: value})
 
 
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("nhead: 0", "nhead of the encoder must be a whole number above 0, got 0"),
+        ("nhead: two", "nhead of the encoder must be"),
+        ("d_model: 0", "d_model of the encoder must be"),
+        ("num_layers: 1.5", "num_layers of the encoder must be"),
+        ("d_ffn: 1.5", "d_ffn of the encoder must be"),
+        ("input_dim: 0", "input_dim of the encoder must be"),
+        ("kernel_size: 3.0", "kernel_size of the encoder must be"),
+        ("dropout: high", "dropout of the encoder must be a number from 0, below 1"),
+        ("activation_checkpointing: often", "activation_checkpointing of the encoder"),
+        ("d_ffn: !ref <d_model> / 0", "division by zero"),
+    ],
+)
+def test_an_argument_in_the_encoder_s_line_is_checked(load, delta, argument, words):
+    with pytest.raises(BadInput, match=words):
+        load(delta(f"encoder:\n    {argument}\n"))
+
+
+@pytest.mark.parametrize("key", ["masking", "lr_schedule", "run_log", "encoder"])
+@pytest.mark.parametrize("value", ["null", "5", "conformer"])
+def test_a_plain_value_is_no_part(load, delta, key, value):
+    with pytest.raises(BadInput, match=f"{key} takes a part, got "):
+        load(delta(f"{key}: {value}\n"))
+
+
 def test_attention_that_an_encoder_does_not_have_is_refused_by_name(load, delta):
     name = delta("encoder:\n    attention_type: regularMHA\n")
     with pytest.raises(BadInput, match="'regularMHA' does not go with a e_branch"):

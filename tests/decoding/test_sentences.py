@@ -53,6 +53,41 @@ def test_texts_of_an_audiofolder_are_those_of_its_metadata(tmp_path):
     assert read_sentences([tmp_path]) == ["ONE"]
 
 
+@pytest.fixture
+def parted(tmp_path):
+    """An audiofolder of two splits."""
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+    lines = "file_name,text\ntrain/1.flac,ONE\ntest/1.flac,TWO\n"
+    (tmp_path / "metadata.csv").write_text(lines)
+    return tmp_path
+
+
+def test_texts_of_a_split_are_what_the_parent_s_metadata_says_of_it(parted):
+    assert read_sentences([parted / "train"]) == ["ONE"]
+
+
+def test_texts_of_a_test_split_are_not_read_unnoticed(parted):
+    with pytest.raises(BadInput, match=r"lists the splits test, train: give .*/train"):
+        read_sentences([parted])
+    assert read_sentences([parted / "metadata.csv"]) == ["ONE", "TWO"]
+
+
+def test_texts_of_a_saved_dataset_are_read(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rows = {"path": ["1.flac", "2.flac"], "sentence": ["ONE", "TWO"]}
+    datasets.Dataset.from_dict(rows).save_to_disk(tmp_path / "saved")
+    assert read_sentences([tmp_path / "saved"]) == ["ONE", "TWO"]
+
+
+def test_a_transcript_is_read_as_for_fine_tuning(tmp_path, caplog):
+    data = "1 ONE\r2 É\r".encode("latin-1")
+    (tmp_path / "1.trans.txt").write_bytes(data)
+    assert read_sentences([tmp_path]) == ["ONE", "\ufffd"]
+    assert "1.trans.txt is not UTF-8 text" in caplog.text
+
+
 def test_texts_are_taken_as_they_are(tmp_path):
     (tmp_path / "a.csv").write_text('path,text\n1.wav,"No, it isn\'t."\n')
     assert read_sentences([tmp_path / "a.csv"]) == ["No, it isn't."]
@@ -75,7 +110,7 @@ def test_of_two_columns_of_texts_the_one_of_training_is_taken(tmp_path, caplog):
         (
             "columns.csv",
             b"a,b\n1,2\n",
-            r"no column text, .* or wrd \(it has a, b\): put",
+            r"no column text, .* or words \(it has a, b\): put",
         ),
         ("columns.jsonl", b'{"path": "1.wav"}\n', r"no column text, .*it has path"),
         ("array.json", b'[{"text": "A"}]\n', "line 1 is no JSON object"),

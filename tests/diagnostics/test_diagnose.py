@@ -300,6 +300,15 @@ def test_a_recording_that_cannot_be_aligned_is_named_and_left_out(
     assert utterance.wav in caplog.text
 
 
+def test_an_audiofolder_is_what_its_metadata_lists(birq, phones, tmp_path):
+    folder = shutil.copytree(phones, tmp_path / "phones")
+    names = [os.path.relpath(u.wav, folder) for u in find_utterances(folder, "test")]
+    lines = [f"{os.path.relpath(name, 'test')},X\n" for name in names[:4]]
+    (folder / "test/metadata.csv").write_text("file_name,text\n" + "".join(lines))
+    found = diagnose_run(birq, folder, "test", output_folder=tmp_path / "out")
+    assert found.utterances == 2  # every second one
+
+
 def test_a_folder_that_cannot_be_written_is_told(birq, phones, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BadInput, match="--output_folder"):

@@ -1,11 +1,13 @@
 """Settings that cannot be used end with one sentence that names them."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 from small_runs import (
+    PRETRAIN,
     ROOT,
     finetune,
     pretrain,
@@ -50,6 +52,21 @@ def test_a_bad_value_is_named_with_its_key(
     _corpus_template, tmp_path, fails, settings, words
 ):
     fails(lambda: pretrain(_corpus_template, tmp_path / "run", **settings), *words)
+
+
+def test_frames_of_another_length_than_the_masking_s_are_refused(
+    _corpus_template, tmp_path, fails
+):
+    shutil.copytree(ROOT / "hparams", tmp_path / "hparams")
+    delta = tmp_path / "hparams" / "delta.yaml"
+    delta.write_text("!include:birq_tiny.yaml\nfrontend:\n    hop_length: 5\n")
+    settings = PRETRAIN | dict(
+        data_folder=_corpus_template, output_folder=tmp_path / "run"
+    )
+    fails(
+        lambda: run(experiment.pretrain, delta, settings),
+        "frame_ms of SpanMasking is 40, but a frame of the front end has 20 ms",
+    )
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])

@@ -144,6 +144,12 @@ def test_recognition_can_be_trained_from_scratch(_corpus_template, tmp_path):
     assert (tmp_path / "ctc" / "wer_dev.txt").is_file()
 
 
+@pytest.mark.parametrize("part", ["augment", "chunking"])
+def test_fine_tuning_needs_neither_augmentation_nor_chunks(corpus, tmp_path, part):
+    scores = finetune(corpus, tmp_path / "ctc", n_mels=40, **{part: "null"})
+    assert scores["test"]["utterances"] == 3
+
+
 def test_from_scratch_nothing_is_frozen_and_one_rate_holds(corpus, tmp_path):
     finetune(corpus, tmp_path / "run", freeze_steps=100, lr_encoder=1e-9, lr=1e-3)
     weights = best_checkpoint(tmp_path / "run") / "model.ckpt"

@@ -1,13 +1,13 @@
 """Audiofolders, as Hugging Face calls them: audio and a table ``metadata`` of it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from speechbrain_birq.data.audio_checks import printable
-from speechbrain_birq.data.corpora.manifests import is_below
-from speechbrain_birq.data.corpora.tables import read_table
+from speechbrain_birq.data.corpora.manifests import within
+from speechbrain_birq.data.corpora.tables import Row, read_table
 from speechbrain_birq.data.manifest import some_of
 from speechbrain_birq.errors import BadInput
 
@@ -24,6 +24,7 @@ class Listed(NamedTuple):
 
     table: Path
     below: Path | None = None  # if only the recordings below a folder are meant
+    rows: Sequence[Row] | None = None  # of the table, if it has been read
 
 
 def metadata_table(folder: Path) -> Path | None:
@@ -47,11 +48,15 @@ def listed(folder: Path) -> Listed | None:
     """
     table = metadata_table(folder)
     if table:
-        _refuse_splits(table)
-        return Listed(table)
+        rows = read_table(table)
+        _refuse_splits(table, rows)
+        return Listed(table, rows=rows)
     above = metadata_table(folder.parent)
-    if above and any(is_below(above.parent / name, folder) for name in _files(above)):
-        return Listed(above, below=folder)
+    if above:
+        rows, is_below = read_table(above), within(folder)
+        names = (os.path.join(above.parent, name) for name in _files(rows))
+        if any(map(is_below, names)):
+            return Listed(above, below=folder, rows=rows)
     return None
 
 
@@ -78,8 +83,8 @@ def refuse_parts(folder: Path) -> None:
         )
 
 
-def _refuse_splits(table):
-    parts = {Path(name).parts[0] for name in _files(table) if len(Path(name).parts) > 1}
+def _refuse_splits(table, rows):
+    parts = {name.partition("/")[0] for name in _files(rows) if "/" in name[1:]}
     splits = sorted(part for part in parts if part.lower() in SPLITS)
     if len(splits) > 1:
         raise BadInput(
@@ -96,6 +101,6 @@ def _first(names):
     )
 
 
-def _files(table: Path) -> Iterator[str]:
-    names = (row.cells.get(COLUMN, "") for row in read_table(table))
+def _files(rows: Sequence[Row]) -> Iterator[str]:
+    names = (row.cells.get(COLUMN, "") for row in rows)
     return (os.path.normpath(name) for name in names if name)

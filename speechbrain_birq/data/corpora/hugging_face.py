@@ -140,8 +140,14 @@ def _with_bytes(dataset, source):
     audio = _datasets().Audio
     features = dataset.features
     decoded = [name for name in features if isinstance(features[name], audio)]
+    # Parquet of another program has the same column without its kind.
+    encoded = [
+        name
+        for name, kind in features.items()
+        if isinstance(kind, dict) and "bytes" in kind
+    ]
     choices = {
-        "file_name": [*decoded, *AUDIO],
+        "file_name": [*decoded, *encoded, *AUDIO],
         "text": TEXT,
         "speaker": SPEAKER,
         "id": ["id"],

@@ -187,8 +187,7 @@ def _transcripts(
     several = {os.path.basename(name) for name in audio if "/" in name}
     texts: dict[str, str] = {}
     for path in paths:
-        for line in _lines(path):
-            utterance, *words = line.split()
+        for utterance, text in spoken_lines(path):
             if utterance in several or "/" in utterance:
                 place = path.parent / utterance
                 alone = audio.get(place.name)
@@ -196,7 +195,6 @@ def _transcripts(
                     utterance = place.name
                 else:
                     utterance = _below(folder, place)
-            text = " ".join(words)
             if texts.setdefault(utterance, text) != text:
                 logger.warning(
                     "%s: another text of %s is not used",
@@ -206,8 +204,16 @@ def _transcripts(
     return texts
 
 
+def spoken_lines(path: Path) -> list[tuple[str, str]]:
+    """Read a ``trans.txt``: name and text of each line, with single spaces.
+
+    A file that cannot be opened is named in the log, and so is one that is not UTF-8.
+    """
+    lines = (line.split() for line in _lines(path))
+    return [(name, " ".join(words)) for name, *words in filter(None, lines)]
+
+
 def _lines(path):
-    """Lines of a transcript that are not blank, without NUL bytes."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -217,8 +223,7 @@ def _lines(path):
     if "\ufffd" in text or "\0" in text:
         logger.warning("%s is not UTF-8 text: save it as such", printable(path))
     # Before Python 3.11, csv readers refuse NUL bytes.
-    lines = text.replace("\0", " ").replace("\r", "\n").split("\n")
-    return [line for line in lines if line.strip()]
+    return text.replace("\0", " ").replace("\r", "\n").split("\n")
 
 
 def _log_unmatched(found):

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ logger = logging.getLogger(__name__)
 
 # What each column may be called, in the order in which they are taken.
 AUDIO = ("wav", "path", "audio_filepath", "file_name", "audio")
-TEXT = ("text", "transcription", "sentence", "wrd")
+TEXT = ("text", "transcription", "sentence", "wrd", "words")
 SPEAKER = ("speaker", "spk_id", "speaker_id", "client_id")
+# SpeechBrain's {data_root}/a.wav and $data_root/a.wav
+PLACEHOLDER = re.compile(r"^(\{\w+\}|\$\w+)/")
 CLOSE = 0.5  # seconds by which a duration may differ from the header's
 
 
@@ -39,10 +42,14 @@ class Columns(NamedTuple):
             If no column names the audio.
         """
         return cls(
-            _named(path, AUDIO, names, "name the audio files in one"),
+            _audio(path, names),
             _column(path, TEXT, names),
             _column(path, SPEAKER, names),
         )
+
+
+def _audio(path, names):
+    return _named(path, AUDIO, names, "name the audio files in one")
 
 
 def _named(path, kind, names, advice):
@@ -66,16 +73,31 @@ def _column(path, kind, names):
     return taken
 
 
-def table_texts(path: str | Path) -> list[str]:
+def table_texts(
+    path: str | Path,
+    *,
+    below: Path | None = None,
+    rows: Sequence[Row] | None = None,
+) -> list[str]:
     """Read the texts of a table, in its order; its audio may be anywhere, or nowhere.
+
+    Arguments
+    ---------
+    path : str or Path
+    below : Path, optional
+        As for ``table_utterances``; then the table must name the audio.
+    rows : sequence, optional
+        As for ``table_utterances``.
 
     Raises
     ------
     BadInput
         If the table cannot be read, or none of the columns ``TEXT`` is in it.
     """
-    rows = read_table(path)
+    rows = read_table(path) if rows is None else rows
     names = {name for row in rows for name in row.cells}
+    if below is not None:
+        rows = _rows_below(Path(path), rows, _audio(path, names), below)
     column = _named(path, TEXT, names, "put the texts in one")
     return [row.cells.get(column, "") for row in rows]
 
@@ -85,6 +107,7 @@ def table_utterances(
     data_folder: str | Path | None = None,
     *,
     below: Path | None = None,
+    rows: Sequence[Row] | None = None,
 ) -> list[Utterance]:
     """Find the readable utterances of a table, in its order.
 
@@ -99,9 +122,12 @@ def table_utterances(
         CSV, TSV or JSONL. One of the columns ``AUDIO`` names the files, relative to the
         table's folder; ``TEXT``, ``SPEAKER``, ``duration`` and ``id`` are optional.
     data_folder : str or Path, optional
-        Where files are that are not below the table's folder.
+        Where files are that are not below the table's folder, and what SpeechBrain's
+        ``{data_root}`` stands for.
     below : Path, optional
         A folder beside the table; rows of other files are not used.
+    rows : sequence, optional
+        What ``read_table`` has read there, if it has.
 
     Raises
     ------
@@ -110,10 +136,10 @@ def table_utterances(
         segments of recordings, or if no file can be read.
     """
     path = Path(path).absolute()
-    rows = read_table(path)
+    rows = read_table(path) if rows is None else rows
     columns = Columns.of(path, {name for row in rows for name in row.cells})
     if below is not None:
-        rows = _rows_below(path, rows, columns, below)
+        rows = _rows_below(path, rows, columns.audio, below)
     refuse_segments(path, rows)
     files = [_file(path.parent, data_folder, row.cells, columns) for row in rows]
     refuse_two_texts(path, rows, files, columns.text)
@@ -133,27 +159,30 @@ def table_utterances(
     return [utterance for _, utterance in found]
 
 
-def is_below(path: str | Path, folder: str | Path) -> bool:
-    """Return whether a path is within a folder, at any depth.
+def within(folder: str | Path) -> Callable[[str], bool]:
+    """Return a test of whether a path is within a folder, at any depth.
 
     Example
     -------
-    >>> is_below("hf/./train/a.flac", "hf/train"), is_below("hf/training", "hf/train")
+    >>> is_below = within("hf/train")
+    >>> is_below("hf/./train/a.flac"), is_below("hf/training")
     (True, False)
     """
-    return os.path.abspath(path).startswith(os.path.join(os.path.abspath(folder), ""))
+    root = os.path.join(os.path.abspath(folder), "")
+    return lambda path: os.path.abspath(path).startswith(root)
 
 
-def _rows_below(path, rows, columns, folder):
+def _rows_below(path, rows, column, folder):
+    is_below = within(folder)
     found = [
         row
         for row in rows
-        if is_below(path.parent / row.cells.get(columns.audio, ""), folder)
+        if is_below(os.path.join(path.parent, row.cells.get(column, "")))
     ]
     if not found:
         raise BadInput(
             f"{printable(path)} lists nothing below {printable(folder)} in its column "
-            f"{columns.audio!r}: write paths relative to the table there"
+            f"{column!r}: write paths relative to the table there"
         )
     return found
 
@@ -169,10 +198,14 @@ def _file(folder, data_folder, cells, columns):
     cell = cells.get(columns.audio, "")
     if not cell:
         return None
-    path = folder / os.path.expanduser(cell)
-    if data_folder is not None and not os.path.exists(path):
-        other = Path(data_folder, cell).absolute()
-        return other if os.path.exists(other) else path
+    path, rest = folder / os.path.expanduser(cell), PLACEHOLDER.sub("", cell)
+    other = path
+    if data_folder is not None:
+        other = Path(data_folder, rest).absolute()
+    elif rest != cell:
+        other = folder / rest
+    if other != path and not os.path.exists(path) and os.path.exists(other):
+        return other
     return path
 
 

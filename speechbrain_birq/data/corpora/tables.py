@@ -29,7 +29,8 @@ def read_table(path: str | Path) -> list[Row]:
 
     A CSV is read with its quotes, and "," may be ";", a tab or "|". In a TSV each line
     is a row, and only a cell that is quoted as in a CSV loses its quotes. A JSONL has
-    one object a line; so has a ``.json``, as NeMo calls it.
+    one object a line; so has a ``.json``, as NeMo calls it, or it is one object of
+    objects, as SpeechBrain's are: ``{id: {column: text}}``.
 
     Raises
     ------
@@ -146,6 +147,13 @@ def _unquoted(cell):
 
 def _objects(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, cells) of each object"""
+    rows = _rows_by_id(text) if path.suffix.lower() == ".json" else None
+    if rows:
+        lines = _lines_of(text, rows)
+        for number, (name, found) in zip(lines, rows.items(), strict=True):
+            where = f"{printable(path)} line {number}"
+            yield number, _columns(where, {**found, "id": name})
+        return
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -156,7 +164,33 @@ def _objects(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
             raise BadInput(f"{where} is no JSON: put one object on a line") from error
         if not isinstance(found, dict):
             raise BadInput(f"{where} is no JSON object: put one object on a line")
-        yield number, {k.strip().lower(): _plain(where, k, v) for k, v in found.items()}
+        yield number, _columns(where, found)
+
+
+def _rows_by_id(text):
+    """id -> row of a JSON as SpeechBrain writes it, None if it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    rows = found.values()
+    return found if all(row and isinstance(row, dict) for row in rows) else None
+
+
+def _lines_of(text, names):
+    """The lines in which names stand, one after the other."""
+    place, line = 0, 1
+    for name in names:
+        found = text.find(json.dumps(name, ensure_ascii=text.isascii()), place)
+        found = len(text) if found < 0 else found  # written otherwise: stop counting
+        line, place = line + text.count("\n", place, found), found
+        yield line
+
+
+def _columns(where, found):
+    return {k.strip().lower(): _plain(where, k, v) for k, v in found.items()}
 
 
 def _plain(where: str, key: str, value: Any) -> str:

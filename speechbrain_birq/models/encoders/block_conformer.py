@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from speechbrain_birq.config.keys import COUNT
 from speechbrain_birq.models.encoders.feed_forward import feed_forward
 from speechbrain_birq.models.encoders.valid_batch_norm import ValidBatchNorm
 
@@ -56,10 +57,8 @@ class BlockAttention(torch.nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if block is not None and (not isinstance(block, int) or block < 1):
-            raise ValueError(
-                f"attention_window must be a whole number from 1, got {block}"
-            )
+        if block is not None:
+            COUNT.check("BlockAttention", attention_window=block)
         self.nhead, self.block = nhead, block
         self.norm = torch.nn.LayerNorm(d_model)
         self.query = torch.nn.Linear(d_model, d_model, bias=False)

@@ -13,6 +13,7 @@ from speechbrain.nnet.attention import RelPosEncXL
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from torch.utils.checkpoint import checkpoint
 
+from speechbrain_birq.config.keys import COUNT, LAYERS_AGAIN, SHARE_BELOW_1
 from speechbrain_birq.models.encoders.chunking import chunk_arguments
 from speechbrain_birq.models.encoders.inputs import LinearInput
 from speechbrain_birq.models.encoders.layers import build_layers, default_attention
@@ -73,7 +74,8 @@ class SpeechBrainEncoder(torch.nn.Module):
     Raises
     ------
     ValueError
-        If the encoder, or the pair of encoder and attention, is not supported.
+        If a size is none, or the encoder or the pair of encoder and attention is not
+        supported.
 
     Example
     -------
@@ -106,6 +108,10 @@ class SpeechBrainEncoder(torch.nn.Module):
         input_module: torch.nn.Module | None = None,
     ) -> None:
         super().__init__()
+        COUNT.check("the encoder", input_dim=input_dim, d_model=d_model)
+        SHARE_BELOW_1.check("the encoder", dropout=dropout)
+        again = activation_checkpointing
+        LAYERS_AGAIN.check("the encoder", activation_checkpointing=again)
         attention_type = attention_type or default_attention(kind)
         self.kind, self.attention_type = kind, attention_type
         self.attention_window = attention_window

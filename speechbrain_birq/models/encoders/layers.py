@@ -8,6 +8,7 @@ from speechbrain.lobes.models.transformer.Conformer import ConformerEncoder
 from speechbrain.lobes.models.transformer.Transformer import TransformerEncoder
 from speechbrain.nnet.attention import RoPEMHA
 
+from speechbrain_birq.config.keys import COUNT
 from speechbrain_birq.models.encoders.block_conformer import BlockConformerEncoder
 from speechbrain_birq.models.encoders.e_branchformer import EBranchformerEncoder
 from speechbrain_birq.models.encoders.windowed_attention import within_window
@@ -69,7 +70,7 @@ def build_layers(
     (2, 'LayerNorm')
     """
     _check_kind(kind, attention_type)
-    _check_sizes(kernel_size=kernel_size, **sizes)
+    _check_sizes(d_ffn, kernel_size=kernel_size, **sizes)
     _check_halves(kind, attention_type, sizes["d_model"] // sizes["nhead"], d_ffn)
     _check_window(attention_type, attention_window)
     if kind == "block_conformer":
@@ -136,9 +137,9 @@ def _check_kind(kind, attention_type):
         )
 
 
-def _check_sizes(*, num_layers, d_model, nhead, kernel_size, dropout):
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+def _check_sizes(d_ffn, *, num_layers, d_model, nhead, kernel_size, dropout):
+    sizes = dict(num_layers=num_layers, d_model=d_model, nhead=nhead, d_ffn=d_ffn)
+    COUNT.check("the encoder", **sizes, kernel_size=kernel_size)
     if d_model % nhead:
         raise ValueError(f"d_model {d_model} is not a multiple of nhead {nhead}")
     if kernel_size % 2 == 0:

@@ -5,6 +5,7 @@ import http.server
 import itertools
 import logging
 import os
+import re
 import shutil
 import threading
 import zipfile
@@ -241,6 +242,11 @@ def damage_the_list(raw):
     (unpacked(raw) / "corpusResources" / "meetings.xml").write_text("<meet")
 
 
+def lose_speakers(raw):
+    path = unpacked(raw) / "corpusResources" / "meetings.xml"
+    path.write_text(re.sub("<speaker[^>]*>", "", path.read_text(), count=2))
+
+
 def damage_words(raw):
     (unpacked(raw) / "words" / "ES2011a.B.words.xml").write_text("<w")
 
@@ -276,6 +282,7 @@ def lose_segments(raw):
         (lose_a_meeting, "no annotation of the meeting ES2004a"),
         (lose_the_list, "no .*corpusResources/meetings.xml: unpack"),
         (damage_the_list, "meetings.xml is corrupt"),
+        (lose_speakers, "meeting ES2002a in .*, of a speaker whom meetings.xml lists:"),
         (damage_words, "is corrupt"),
         (empty_a_word, r"is corrupt \(a word has no text\): unpack"),
         (damage_compressed_annotations, "is corrupt .*: download http"),

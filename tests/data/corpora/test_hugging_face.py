@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,18 @@ def test_splits_of_parquet_files_are_named(dataset, own):
         rows("clone")
     with pytest.raises(BadInput, match=r"clone.*dev"):
         rows("clone/dev")
+
+
+def test_parquet_of_another_program_has_its_audio_beside_a_path(datasets, own):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    data = [(own / f"{number}.flac").read_bytes() for number in range(3)]
+    audio = [{"bytes": one, "path": "gone.flac"} for one in data]
+    columns = {"path": ["gone.flac"] * 3, "audio": audio, "id": [5, 6, 7]}
+    table = arrow.table(columns | {"sentence": ["ONE", None, "THREE"]})
+    (own / "clone").mkdir()
+    parquet.write_table(table, "clone/train-00000-of-00001.parquet")
+    check(rows("clone/train"))
 
 
 def test_a_dataset_without_audio_is_named_with_its_columns(datasets):
@@ -218,3 +231,10 @@ def test_a_parent_s_metadata_whose_paths_are_in_another_column_is_named(parted):
     (parted / "hf/metadata.csv").write_text("file_name,path\ntrain/a.flac,x/a.flac\n")
     with pytest.raises(BadInput, match=r"lists nothing below .*'path'"):
         rows("hf/train")
+
+
+def test_metadata_is_read_once(parted, monkeypatch):
+    read, table = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda p: read.append(p.name) or table(p))
+    rows("hf/train")
+    assert read == ["metadata.csv"]

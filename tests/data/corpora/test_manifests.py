@@ -51,6 +51,36 @@ def test_paths_are_relative_absolute_or_below_the_data_folder(table, tmp_path):
     assert found[2].wav == str(there)
 
 
+@pytest.mark.parametrize("root", ["{data_root}", "$data_root", "{data_folder}"])
+@pytest.mark.parametrize("data_folder", [None, "."])
+def test_speechbrain_s_root_is_the_data_folder_or_the_table_s(
+    table, tmp_path, monkeypatch, root, data_folder
+):
+    monkeypatch.chdir(tmp_path)
+    (found,) = table_utterances(table({"wav": f"{root}/sub/a.wav"}), data_folder)
+    assert found.wav == str(tmp_path / "sub" / "a.wav")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_manifest_of_speechbrain_is_a_table(table, tmp_path, indent):
+    rows = {
+        "ü1": {"wav": "{data_root}/a.wav", "length": 0.5, "words": "ONE TWO"},
+        "2": {"wav": "{data_root}/b.wav", "length": 1.0, "words": "THREE"},
+    }
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(rows, indent=indent))
+    found = [(u.ID, u.duration, u.text) for u in table_utterances(path)]
+    assert found == [("ü1", 0.5, "ONE TWO"), ("2", 1.0, "THREE")]
+
+
+def test_a_segment_in_a_manifest_of_speechbrain_is_named_with_its_line(table, tmp_path):
+    rows = {"1": {"wav": "a.wav"}, "2": {"wav": "b.wav", "start": 0.5}}
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(rows, indent=2))
+    with pytest.raises(BadInput, match=r"train\.json line 5: start 0\.5 is within"):
+        table_utterances(path)
+
+
 def test_lines_and_spaces_in_a_text_become_single_spaces(table):
     (found,) = table_utterances(table({"wav": "a.wav", "text": " ONE\n  TWO\tTHREE "}))
     assert found.text == "ONE TWO THREE"

@@ -191,3 +191,9 @@ def test_the_layer_is_the_one_of_granite_speech(time):
     expected = theirs(states, attention_dists=distances)
     found, _ = ours(states, torch.zeros(1, time, dtype=torch.bool))
     torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("block", [0, 2.5, "5", True])
+def test_a_block_that_is_no_number_of_frames_is_refused(block):
+    with pytest.raises(ValueError, match="attention_window of BlockAttention must be"):
+        BlockAttention(d_model=8, nhead=2, block=block)
