@@ -5,6 +5,7 @@ import pickle
 import shutil
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from small_corpus import tone
@@ -111,6 +112,8 @@ def test_a_recogniser_scores_a_batch_as_it_scores_each_recording(run_folder, bat
         (torch.zeros(16000, dtype=torch.int16), "int16"),
         (torch.full((16000,), torch.nan), "16000 of its samples are not finite"),
         (torch.zeros(0), "shorter than one frame"),
+        (np.zeros(16000), "not ndarray: give torch.as_tensor"),
+        (None, "not NoneType"),
     ],
 )
 def test_samples_that_are_no_recording_are_refused(run_folder, samples, words):
