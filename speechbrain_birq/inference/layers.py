@@ -42,8 +42,11 @@ def layer_numbers(layer: Layer, num_layers: int) -> list[int] | int | None:
     """
     if layer is None or layer == "all":
         return layer if layer is None else list(range(num_layers + 1))
-    one = isinstance(layer, str) or not isinstance(layer, Iterable)
-    numbers = [_number(number) for number in ([layer] if one else layer)]
+    if isinstance(layer, str) or not isinstance(layer, Iterable):
+        one, several = True, [layer]
+    else:
+        one, several = False, list(layer)
+    numbers = [_number(number) for number in several]
     if not numbers:
         raise BadInput(f"no layer is named: the encoder has 0 to {num_layers}")
     for number in numbers:
