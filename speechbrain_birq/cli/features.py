@@ -59,7 +59,7 @@ def features(arguments: argparse.Namespace) -> None:
         is_done,
     )
 
-    encoder = SpeechEncoder(arguments.run, tuple(arguments.trust))
+    encoder = SpeechEncoder(arguments.run, trust=tuple(arguments.trust))
     moved(encoder, arguments.device)
     settings = feature_settings(
         encoder, arguments.layer, arguments.format, arguments.dtype

@@ -50,8 +50,8 @@ class LoadedRun(FreezableEncoder):
     def __init__(
         self,
         run_folder: str | Path,
-        trust: Iterable[str] = (),
         *,
+        trust: Iterable[str] = (),
         freeze: bool = True,
     ) -> None:
         folder = find_run(run_folder)

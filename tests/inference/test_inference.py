@@ -50,7 +50,7 @@ def test_the_weights_are_of_the_lowest_cer_not_the_newest(run_folder, kind):
 def test_beam_and_greedy_both_give_known_characters(run_folder, audio):
     known = set("".join(load_tokens(run_folder).vocabulary[1:]))
     for decoding in ("greedy", "beam"):
-        assert set(Recogniser(run_folder, decoding).transcribe(audio)) <= known
+        assert set(Recogniser(run_folder, decoding=decoding).transcribe(audio)) <= known
 
 
 def test_layers_are_the_encoders_hidden_states(run_folder, audio):
