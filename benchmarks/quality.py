@@ -37,6 +37,8 @@ from compare import (  # noqa: E402 (its folder is no package)
     with_own_yaml,
 )
 
+from speechbrain_birq.checkpoints import files  # noqa: E402
+
 STAGES = ("valid", "train")
 TITLES = (
     *("arm", "seeds", "G, valid", "G, train", "s a step", "CPU s"),
@@ -56,7 +58,7 @@ def main():
                 path = kept / f"{arm}-{seed}.json"
                 if not path.exists():
                     record = run_piece(arm, seed, plan, options)
-                    path.write_text(json.dumps(record, indent=1) + "\n")
+                    files.write(path, json.dumps(record, indent=1) + "\n")
     records = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
     print(table(plan, records))
 

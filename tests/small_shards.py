@@ -34,7 +34,7 @@ def write(folder, numbers=range(COUNT), rate=RATE):
 def dataset_of(data_folder, split="train", low=0.0, high=100.0, cache_gb=0, **options):
     return make_shard_dataset(
         find_shards(data_folder, split),
-        reader=AudioReader(RATE, cache_gb),
+        reader=AudioReader(RATE, cache_gb=cache_gb),
         min_seconds=low,
         max_seconds=high,
         **options,

@@ -28,6 +28,7 @@ from pathlib import Path
 import ruamel.yaml
 import table
 
+from speechbrain_birq.checkpoints import files
 from speechbrain_birq.cli.side_by_side import add_seconds
 from speechbrain_birq.metrics.curves import read_metrics
 
@@ -142,7 +143,7 @@ def run_piece(arm, seed, plan, path, options):
         train("finetune", run, own | finetune, common)
         record["commands"].append(stored_command(run))
         add_scores(record, run, plan["test_split"])
-    path.write_text(json.dumps(record) + "\n")
+    files.write(path, json.dumps(record) + "\n")
     rates = " ".join(f"{scores['cer']:.2f}" for scores in record["scores"])
     print(f"{arm}, seed {seed}: {rates} % CER", flush=True)
 

@@ -17,6 +17,7 @@ from speechbrain_birq.brains.memory import memory_told
 from speechbrain_birq.brains.opt_class import opt_class_named
 from speechbrain_birq.brains.run_log import add_result
 from speechbrain_birq.brains.skipped_steps import refuse_divergence
+from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.run_folder import TUNED
 from speechbrain_birq.decoding.decoders import (
     WORTHLESS_CER,
@@ -284,7 +285,10 @@ class CTCBrain(SumBrain):
         name = file_name(split)
         self.errors.write(folder / f"wer_{name}.txt")
         path = folder / f"errors_{name}.csv"
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with (
+            files.replacing(path) as partial,
+            open(partial, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)

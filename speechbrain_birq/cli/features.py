@@ -30,7 +30,13 @@ def add_commands(add: AddCommand) -> None:
 def _layer(text):
     if text == "all":
         return text
-    numbers = [int(number) for number in text.split(",")]
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        # What argparse says of a ValueError names this function.
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no layer: give a number, several as 3,7, or all"
+        ) from None
     return numbers if "," in text else numbers[0]
 
 
@@ -53,7 +59,7 @@ def features(arguments: argparse.Namespace) -> None:
         is_done,
     )
 
-    encoder = SpeechEncoder(arguments.run, tuple(arguments.trust))
+    encoder = SpeechEncoder(arguments.run, trust=tuple(arguments.trust))
     moved(encoder, arguments.device)
     settings = feature_settings(
         encoder, arguments.layer, arguments.format, arguments.dtype

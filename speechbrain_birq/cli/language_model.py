@@ -35,9 +35,10 @@ def ngram(arguments: argparse.Namespace) -> None:
     if not 2 <= arguments.order <= 6:
         raise BadInput(f"--order {arguments.order}: kenlm takes 2 to 6")
 
-    from speechbrain_birq.decoding.ngram import estimate, write_arpa
+    from speechbrain_birq.decoding.ngram import check_target, estimate, write_arpa
     from speechbrain_birq.decoding.sentences import read_sentences
 
+    check_target(arguments.arpa)
     sentences = read_sentences(arguments.texts)
     tables = estimate(sentences, arguments.order)
     try:

@@ -59,8 +59,8 @@ def transcribe(arguments: argparse.Namespace) -> None:
     decoding = arguments.decoding or ("beam" if searched else "greedy")
     recogniser = Recogniser(
         arguments.run,
-        decoding,
-        tuple(arguments.trust),
+        decoding=decoding,
+        trust=tuple(arguments.trust),
         lm_path=arguments.lm,
         num_best=1 if arguments.nbest is None else arguments.nbest,
         **_weights(arguments, decoding),
@@ -135,7 +135,10 @@ def _stream(arguments):
 
     files = list(audio_files(arguments.files))
     recogniser = StreamingRecogniser(
-        arguments.run, arguments.chunk, arguments.left, tuple(arguments.trust)
+        arguments.run,
+        chunk=arguments.chunk,
+        left=arguments.left,
+        trust=tuple(arguments.trust),
     )
     moved(recogniser, arguments.device)
     started, failed = time.perf_counter(), 0

@@ -46,7 +46,7 @@ class AudioReader:
         compressed audio is decoded once instead of once an epoch. 0 keeps none.
     """
 
-    def __init__(self, sample_rate: int, cache_gb: float = 0.0):
+    def __init__(self, sample_rate: int, *, cache_gb: float = 0.0) -> None:
         self.sample_rate = sample_rate
         self.budget = int(cache_gb * 2**30)
         self.cache: dict[str, torch.Tensor] = {}

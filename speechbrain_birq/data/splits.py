@@ -137,7 +137,7 @@ def stage_loader(
         make = make_shard_dataset
     dataset = make(
         manifest,
-        reader=AudioReader(frontend.sample_rate, cache_gb),
+        reader=AudioReader(frontend.sample_rate, cache_gb=cache_gb),
         min_seconds=hparams["min_seconds"] if stage == "train" else one_frame,
         max_seconds=hparams["max_seconds" if stage == "train" else "max_eval_seconds"],
         needs_text=any(takes == "text" for _, takes, _ in items),

@@ -1,5 +1,6 @@
 """Turn log probabilities into texts, texts into error rates."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ class BeamDecoder:
     ------
     BadInput
         If a language model is given and kenlm is not installed, or if it does not fit
-        the tokens.
+        the tokens, or if a weight is not finite.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class BeamDecoder:
         beta: float = 1.5,
         num_best: int = 1,
     ) -> None:
+        _check_weights(alpha, beta)
         words = None if lm_path is None else find_words(lm_path, tokens)
         try:
             self.searcher = CTCBeamSearcher(
@@ -115,7 +117,14 @@ class BeamDecoder:
             ) from error
 
     def weigh(self, alpha: float, beta: float) -> None:
-        """Set other weights of the language model; it is not read again."""
+        """Set other weights of the language model; it is not read again.
+
+        Raises
+        ------
+        BadInput
+            If a weight is not finite.
+        """
+        _check_weights(alpha, beta)
         self.searcher.lm.alpha, self.searcher.lm.beta = alpha, beta
 
     def __call__(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[str]:
@@ -131,6 +140,13 @@ class BeamDecoder:
         # utterances of a batch would lose their last frame.
         found = [self.searcher.decode_log_probs(row, length) for row, length in rows]
         return [[Hypothesis(h.text, float(h.lm_score)) for h in best] for best in found]
+
+
+def _check_weights(alpha, beta):
+    """With infinity or NaN the search would end without a hypothesis."""
+    for name, weight in (("alpha", alpha), ("beta", beta)):
+        if not math.isfinite(weight):
+            raise BadInput(f"{name} {weight:g} is no weight: give a finite number")
 
 
 def make_decoder(

@@ -40,8 +40,8 @@ def read_words(path: str | Path) -> list[str]:
             start = file.read(len(BINARY))
     except OSError as error:
         raise BadInput(
-            f"no language model {path} ({error.strerror}): give --lm_path an ARPA or "
-            f"kenlm binary file"
+            f"no language model {path} ({error.strerror}): give an ARPA or kenlm "
+            f"binary file"
         ) from error
     if start.startswith(GZIP):
         raise BadInput(f"{path} is compressed: run gunzip on it, give what comes out")

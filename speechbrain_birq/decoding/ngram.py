@@ -5,6 +5,7 @@ memory. For larger ones take kenlm's ``lmplz -o 4``, which estimates the same.
 """
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 Gram = tuple[str, ...]
 Table = dict[Gram, tuple[float, float]]
 FALLBACK = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback
+MOST_BEFORE_DATA = 10_000  # bytes in which an ARPA file begins, comments included
 
 
 def estimate(sentences: Iterable[str], order: int = 4) -> list[Table]:
@@ -122,6 +124,33 @@ def _interpolated(table, discount, lower):
         + gamma[gram[:-1]] * lower[gram[1:]]
         for gram, count in table.items()
     }, gamma
+
+
+def check_target(path: str | Path) -> None:
+    """Refuse to replace a file that is no ARPA: it may be texts.
+
+    Raises
+    ------
+    BadInput
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "train.txt"
+    >>> _ = path.write_text("ONE TWO")
+    >>> check_target(path)
+    Traceback (most recent call last):
+    speechbrain_birq.errors.BadInput: ...train.txt exists and is no ARPA file, so it \
+is not replaced: give another name for the language model, before the texts
+    """
+    if not Path(path).is_file():
+        return
+    with open(path, "rb") as file:
+        start = file.read(MOST_BEFORE_DATA)
+    if start.strip() and not re.search(rb"^\\data\\\s*$", start, re.MULTILINE):
+        raise BadInput(
+            f"{path} exists and is no ARPA file, so it is not replaced: give another "
+            f"name for the language model, before the texts"
+        )
 
 
 def write_arpa(path: str | Path, tables: Sequence[Table]) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from speechbrain_birq.checkpoints import files
 from speechbrain_birq.checkpoints.plain_files import corruption_named, read_json
+from speechbrain_birq.checkpoints.published import find_run
 from speechbrain_birq.errors import BadInput
 
 BLANK = "<blank>"
@@ -97,6 +98,8 @@ class SentencePieceTokens:
                 model_prefix=str(prefix),
                 vocab_size=num_tokens - 1,
                 character_coverage=1.0,
+                # NFKC would write other letters than those that texts are scored with.
+                normalization_rule_name="identity",
                 bos_id=-1,
                 eos_id=-1,
                 minloglevel=2,
@@ -207,7 +210,8 @@ def load_tokens(folder: str | Path) -> Tokens:
         path = Path(folder) / name
         if path.is_file():
             return readers[kind](path)
-    raise BadInput(f"{folder} holds no tokens: it is not the folder of a fine-tuning")
+    what = "holds no tokens" if find_run(folder).is_dir() else "is no folder"
+    raise BadInput(f"{folder} {what}: give the output_folder of a fine-tuning")
 
 
 def _read_characters(path):

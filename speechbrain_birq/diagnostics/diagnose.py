@@ -161,7 +161,7 @@ def _label_sets(run, trust):
     before = None
     if trained and len(checkpoints) > 1:
         before = load_labeller(run, layer, trust, checkpoints[-2])
-    return LabelSets(model, trained, before)
+    return LabelSets(model, trained=trained, before=before)
 
 
 def _checkpoints(run):

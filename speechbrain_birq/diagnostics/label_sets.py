@@ -65,7 +65,7 @@ class LabelSets:
     """
 
     def __init__(
-        self, model: BiRQ, trained: bool = True, before: BiRQ | None = None
+        self, model: BiRQ, *, trained: bool = True, before: BiRQ | None = None
     ) -> None:
         self.model, self.trained, self.before = model, trained, before
         layers = range(model.encoder.num_layers + 1)

@@ -1,17 +1,21 @@
 """Search the weights of a language model: encode once, decode for every pair."""
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from speechbrain_birq.data.manifest import read_manifest
+from speechbrain_birq.data.manifest import Utterance, read_manifest
 from speechbrain_birq.data.split_places import manifest_path
 from speechbrain_birq.decoding.decoders import BeamDecoder, ErrorCounter
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import Recogniser
+from speechbrain_birq.models.ctc import CTCOutput
+
+logger = logging.getLogger(__name__)
 
 
 class Weighed(NamedTuple):
@@ -63,12 +67,15 @@ def tune_weights(
     Raises
     ------
     BadInput
-        If the run, the split or the language model cannot be used.
+        If the run, the split or the language model cannot be used, or no recording can
+        be read.
     """
     rows = _rows(Path(run), split, utterances)
     recogniser = Recogniser(run, trust=trust)
     decode = BeamDecoder(recogniser.tokens, beam_size=beam_size, lm_path=lm_path)
-    encoded = [(row, *recogniser.log_probs(row.wav)) for row in tqdm(rows, "encoded")]
+    encoded = list(_encoded(recogniser, rows))
+    if not encoded:
+        raise BadInput(f"no recording of {split} in {run} can be read: repair them")
     found = []
     for alpha, beta in product(alphas, betas):
         decode.weigh(alpha, beta)
@@ -77,6 +84,17 @@ def tune_weights(
         if show is not None:
             show(found[-1])
     return found
+
+
+def _encoded(
+    recogniser: Recogniser, rows: Sequence[Utterance]
+) -> Iterator[tuple[Utterance, CTCOutput]]:
+    """Encode what can be read; the log names the rest, as in training."""
+    for row in tqdm(rows, "encoded"):
+        try:
+            yield row, recogniser.log_probs(row.wav)
+        except BadInput as error:
+            logger.warning("left out: %s", error)
 
 
 def _rows(run, split, utterances):
@@ -97,6 +115,6 @@ def _rows(run, split, utterances):
 
 def _rates(decode, encoded):
     errors = ErrorCounter()
-    for row, frames, lengths in encoded:
-        errors.append([row.ID], decode(frames, lengths), [row.text])
+    for row, output in encoded:
+        errors.append([row.ID], decode(*output), [row.text])
     return errors.rates()

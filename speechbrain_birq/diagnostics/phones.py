@@ -164,7 +164,7 @@ def accuracy_by_layer(
     BadInput
         If the run cannot be loaded, or a split has no phones.
     """
-    encoder = SpeechEncoder(run_folder, trust)
+    encoder = SpeechEncoder(run_folder, trust=trust)
     spoken = [read_phones(folder) for folder in (train, test)]
     files = [file for phones in spoken for file in phones.values()]
     names = sorted({interval.phone for file in files for interval in file})

@@ -81,7 +81,7 @@ class AlignedTokens:
         If the run cannot be used.
     """
 
-    def __init__(self, run_folder: str | Path, trust: Iterable[str] = ()) -> None:
+    def __init__(self, run_folder: str | Path, *, trust: Iterable[str] = ()) -> None:
         self.recogniser = Recogniser(run_folder, trust=trust)
         path = find_run(run_folder) / "hyperparams.yaml"
         settings = read_stored(path).scalars() if path.is_file() else {}
@@ -193,5 +193,5 @@ def make_spoken(
         If the run cannot be used, or the split has no phones.
     """
     if alignment is not None:
-        return AlignedTokens(alignment, trust)
+        return AlignedTokens(alignment, trust=trust)
     return ExactPhones(Path(data_folder) / split)

@@ -12,7 +12,12 @@ from speechbrain.utils.data_utils import batch_pad_right
 
 from speechbrain_birq.data.audio_checks import printable
 from speechbrain_birq.errors import BadInput, out_of_memory
-from speechbrain_birq.inference.recordings import Recording, RecordingReader, named
+from speechbrain_birq.inference.recordings import (
+    Recording,
+    RecordingReader,
+    listed,
+    named,
+)
 from speechbrain_birq.inference.windows import LONGEST, Encode, encode_in_windows
 from speechbrain_birq.models.frontend import FrontEnd
 
@@ -143,13 +148,13 @@ class BatchEncoder:
         return self._alone(recording, self.reader(recording))
 
     def many(
-        self, recordings: Sequence[Recording], batch_seconds: float = BATCH_SECONDS
+        self, recordings: Iterable[Recording], batch_seconds: float = BATCH_SECONDS
     ) -> Iterator[Outcome[torch.Tensor]]:
         """Encode many recordings; their outcomes come as they are done.
 
         Arguments
         ---------
-        recordings : sequence
+        recordings : iterable
         batch_seconds : float
             Most seconds of audio in a batch, padding included.
 
@@ -161,8 +166,9 @@ class BatchEncoder:
         Raises
         ------
         BadInput
-            If ``batch_seconds`` is not positive.
+            If ``batch_seconds`` is not positive, or one file is given, not many.
         """
+        recordings = listed(recordings)
         if not batch_seconds > 0:
             raise BadInput(f"batch_seconds {batch_seconds:g}: give seconds above 0")
         with ThreadPoolExecutor(READERS) as pool:

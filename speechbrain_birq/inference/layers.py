@@ -1,6 +1,7 @@
 """Choose layers of an encoder, as NumPy indexes: a number, or a list of numbers."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -41,15 +42,24 @@ def layer_numbers(layer: Layer, num_layers: int) -> list[int] | int | None:
     """
     if layer is None or layer == "all":
         return layer if layer is None else list(range(num_layers + 1))
-    if isinstance(layer, str):
-        raise BadInput(f"no layer {layer!r}: give a number, numbers or all")
-    numbers = [layer] if isinstance(layer, int) else list(layer)
+    if isinstance(layer, str) or not isinstance(layer, Iterable):
+        one, several = True, [layer]
+    else:
+        one, several = False, list(layer)
+    numbers = [_number(number) for number in several]
     if not numbers:
         raise BadInput(f"no layer is named: the encoder has 0 to {num_layers}")
     for number in numbers:
         if not 0 <= number <= num_layers:
             raise BadInput(f"no layer {number}: the encoder has 0 to {num_layers}")
-    return layer if isinstance(layer, int) else numbers
+    return numbers[0] if one else numbers
+
+
+def _number(layer) -> int:
+    try:
+        return operator.index(layer)  # NumPy's integers are numbers, too
+    except TypeError as error:
+        raise BadInput(f"no layer {layer!r}: give a number, numbers or all") from error
 
 
 def layer_encoder(encoder: Encoder, layer: Layer) -> Encode:

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,7 +22,6 @@ from speechbrain_birq.inference.freezable import FreezableEncoder
 from speechbrain_birq.inference.layers import Layer, layer_encoder
 from speechbrain_birq.inference.recordings import Recording, RecordingReader
 from speechbrain_birq.models.frontend import Frames
-from speechbrain_birq.models.full_precision import HALF
 
 
 class LoadedRun(FreezableEncoder):
@@ -53,8 +50,8 @@ class LoadedRun(FreezableEncoder):
     def __init__(
         self,
         run_folder: str | Path,
-        trust: Iterable[str] = (),
         *,
+        trust: Iterable[str] = (),
         freeze: bool = True,
     ) -> None:
         folder = find_run(run_folder)
@@ -69,11 +66,6 @@ class LoadedRun(FreezableEncoder):
     def device(self) -> torch.device:
         """Where the module computes."""
         return self._example().device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the encoder's numbers; the front end has float32."""
-        return self._example().dtype
 
     def read(self, path: str | Path) -> torch.Tensor:
         """Read a file of any rate and number of channels as (1, S) at the run's rate.
@@ -180,19 +172,7 @@ class LoadedRun(FreezableEncoder):
 
     def _layers(self, layer: Layer) -> Callable[..., torch.Tensor]:
         """Return ``layer_encoder`` of float32 frames in the module's precision."""
-        encode = layer_encoder(self.encoder, layer)
-
-        def rounded(
-            frames: torch.Tensor, lengths: torch.Tensor, **options: Any
-        ) -> torch.Tensor:
-            if self.dtype not in HALF:
-                return encode(frames, lengths, **options)
-            # Autocast, because SpeechBrain's RelPosMHAXL computes parts in float32.
-            with torch.autocast(frames.device.type, self.dtype):
-                states = encode(frames.to(self.dtype), lengths, **options)
-            return states.to(self.dtype)
-
-        return rounded
+        return self._in_own_precision(layer_encoder(self.encoder, layer))
 
     def _encoded(self, recordings, encode, batch_seconds):
         with self._evaluating():
@@ -213,10 +193,6 @@ class LoadedRun(FreezableEncoder):
             yield self.eval()
         finally:
             self.train(training)
-
-    def _example(self):
-        numbers = chain(self.encoder.parameters(), self.frontend.buffers())
-        return next(numbers)
 
     def __getstate__(self):
         # Its memory of what was logged is shared with reading processes, and cannot

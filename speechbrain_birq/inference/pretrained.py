@@ -46,10 +46,17 @@ def load_labeller(
     BadInput
         If the run is no pretraining, or has no such layer.
     """
-    parts = _model(run, trust, label_layer=layer)
+    parts = _model(run, trust)
     model = parts.build(weights_allowed(run))["model"]
     if not isinstance(model, BiRQ):
         raise BadInput(f"{parts.path} holds no model of a pretraining: {TRAIN_AGAIN}")
+    # Not an argument of the model: the run is not corrupt if it lacks the layer.
+    if not 1 <= layer <= model.encoder.num_layers:
+        raise BadInput(
+            f"layer {layer} is out of range: the encoder of {run} has layers 1 to "
+            f"{model.encoder.num_layers}"
+        )
+    model.label_layer = layer
     names = "frontend encoder anchor_quantizer enhanced_quantizer label_norm".split()
     modules = {name: getattr(model, name) for name in names}
     load_weights(modules, run, checkpoint or best_checkpoint(run))
@@ -69,13 +76,13 @@ def read_model(run: str | Path, trust: Iterable[str] = ()) -> CommentedMap:
     return _model(run, trust).tree()["model"]
 
 
-def _model(run, trust, **arguments) -> Parts:
+def _model(run, trust) -> Parts:
     path, stored = Path(run) / "hyperparams.yaml", _stored(run)
     with corruption_named(path, TRAIN_AGAIN):
         model = stored.value("model")
         if not isinstance(model, Part):
             raise ValueError("its model is no !new: of a class")
-    known = dict(model.arguments) | arguments
+    known = dict(model.arguments)
     known.pop("label_terms", None)  # they teach, they do not label
     return Parts(path, {"model": replace(model, arguments=known)}, trust)
 

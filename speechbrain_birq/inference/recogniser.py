@@ -68,14 +68,14 @@ class Recogniser(LoadedRun):
     def __init__(
         self,
         run_folder: str | Path,
+        *,
         decoding: str = "greedy",
         trust: Iterable[str] = (),
-        *,
         freeze: bool = True,
         **options: Any,
     ) -> None:
         tokens = load_tokens(run_folder)
-        super().__init__(run_folder, trust, freeze=freeze)
+        super().__init__(run_folder, trust=trust, freeze=freeze)
         self.tokens = tokens
         self.head: torch.nn.Module = torch.nn.Linear(self.output_dim, len(tokens))
         load_weights({"head": self.head}, self.folder, self.checkpoint)
@@ -224,6 +224,7 @@ class StreamingRecogniser(Recogniser):
     def __init__(
         self,
         run_folder: str | Path,
+        *,
         chunk: int,
         left: int | None = None,
         trust: Iterable[str] = (),

@@ -1,5 +1,7 @@
 """Read a recording: a file of any rate and format, or samples."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -40,12 +42,13 @@ class RecordingReader:
         Raises
         ------
         BadInput
-            If there is no such file, it cannot be read, or it is shorter than a frame.
+            If it is neither file nor tensor, there is no such file, it cannot be read,
+            or it is shorter than a frame.
         """
-        if isinstance(recording, torch.Tensor):
-            signal = self._checked(recording)
-        else:
+        if isinstance(recording, str | os.PathLike):
             signal = self._read(recording)
+        else:
+            signal = checked(recording)
         if self.num_frames(len(signal)) < 1:
             milliseconds = 1000 * len(signal) / self.rate
             raise BadInput(
@@ -60,7 +63,7 @@ class RecordingReader:
             return recording.numel() / self.rate
         try:
             return measure(Path(recording))
-        except (OSError, ValueError):
+        except (OSError, TypeError, ValueError):
             return 0.0  # the reason is given where the file is read
 
     def _read(self, path):
@@ -72,20 +75,46 @@ class RecordingReader:
             reason = printable(str(error))
             raise BadInput(f"cannot read {path} as audio ({reason})") from error
 
-    def _checked(self, samples):
-        if samples.ndim != 1 or not samples.is_floating_point():
-            kind = str(samples.dtype).removeprefix("torch.")
-            raise BadInput(
-                f"a recording is a file or a tensor (S,) of floating-point samples, "
-                f"not {kind} {tuple(samples.shape)}: call the module itself with a "
-                f"padded batch (B, S)"
-            )
-        try:
-            if len(samples):
-                check_samples(samples)
-        except ValueError as error:
-            raise BadInput(f"{named(samples)} cannot be used ({error})") from error
-        return samples.detach().float()
+
+def checked(samples: torch.Tensor) -> torch.Tensor:
+    """Return samples (S,) as float32.
+
+    Raises
+    ------
+    BadInput
+        If they are no tensor, have more dimensions, are integers, or are not finite.
+    """
+    if not isinstance(samples, torch.Tensor):
+        raise BadInput(
+            f"a recording is a file or a tensor (S,) of samples, not "
+            f"{type(samples).__name__}: give torch.as_tensor(samples)"
+        )
+    if samples.ndim != 1 or not samples.is_floating_point():
+        kind = str(samples.dtype).removeprefix("torch.")
+        raise BadInput(
+            f"a recording is a file or a tensor (S,) of floating-point samples, "
+            f"not {kind} {tuple(samples.shape)}: call the module itself with a "
+            f"padded batch (B, S)"
+        )
+    try:
+        if len(samples):
+            check_samples(samples)
+    except ValueError as error:
+        raise BadInput(f"{named(samples)} cannot be used ({error})") from error
+    return samples.detach().float()
+
+
+def listed(recordings: Iterable[Recording]) -> list[Recording]:
+    """Return many recordings as a list.
+
+    Raises
+    ------
+    BadInput
+        If it is the name of one file, whose letters would count as files.
+    """
+    if isinstance(recordings, str | os.PathLike):
+        raise BadInput(f"{recordings} is one recording: give a list of them")
+    return list(recordings)
 
 
 def named(recording: Recording) -> str:

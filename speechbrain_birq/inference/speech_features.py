@@ -86,7 +86,8 @@ class SpeechFeatures(FreezableEncoder):
         """Return what ``forward`` returns, and the number (B,) of valid frames."""
         frames = self.frontend(wavs, wav_lens)
         with self._gradients():
-            states = self.encoder(frames.frames, frames.lengths, num_layers=self.layer)
+            encode = self._in_own_precision(self.encoder)
+            states = encode(frames.frames, frames.lengths, num_layers=self.layer)
         return _zero_on_padding(states, frames), frames.lengths
 
     def hidden_states(
@@ -102,7 +103,8 @@ class SpeechFeatures(FreezableEncoder):
         """
         frames = self.frontend(wavs, wav_lens)
         with self._gradients():
-            states = self.encoder.hidden_states(frames.frames, frames.lengths)
+            encode = self._in_own_precision(self.encoder.hidden_states)
+            states = encode(frames.frames, frames.lengths)
         return tuple(_zero_on_padding(s, frames) for s in states), frames.lengths
 
 

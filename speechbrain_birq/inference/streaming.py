@@ -6,6 +6,7 @@ import torch
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_birq.decoding.tokens import Tokens
+from speechbrain_birq.inference.recordings import checked
 from speechbrain_birq.models.encoders.chunking import check_chunks
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
 from speechbrain_birq.models.encoders.interface import Encoder
@@ -136,8 +137,14 @@ class TextStream:
         self.numbers: list[int] = []
 
     def feed(self, samples: torch.Tensor) -> str:
-        """Add samples (S,), return the text that they add."""
-        return self.decode(self.log_probs(samples))
+        """Add samples (S,), return the text that they add.
+
+        Raises
+        ------
+        BadInput
+            If they have more dimensions, are integers, or are not finite.
+        """
+        return self.decode(self.log_probs(checked(samples)))
 
     def finish(self) -> str:
         """Return the text that the end of the utterance adds."""

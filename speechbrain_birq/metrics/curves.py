@@ -87,7 +87,7 @@ def plot_comparison(runs: Mapping[str, str | Path], path: str | Path) -> None:
     axes.grid(alpha=0.3)
     figure.draw_without_rendering()  # labels need the size of the axes
     name_lines(axes)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def plot_layer_weights(weights: Sequence[float], path: str | Path) -> None:

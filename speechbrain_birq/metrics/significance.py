@@ -156,7 +156,7 @@ def _errors(run, split, unit):
     """id -> (errors, length of the reference)"""
     path = run / f"errors_{file_name(split)}.csv"
     if not path.is_file():
-        raise BadInput(f"{run} has no scores of the split {split!r} ({path.name})")
+        raise BadInput(_why_no_scores(run, split, path.name))
     errors, length = UNITS[unit]
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -170,6 +170,19 @@ def _errors(run, split, unit):
     if not any(length for _, length in found.values()):
         raise BadInput(f"{path} counts no {length}: score the split again")
     return found
+
+
+def _why_no_scores(run, split, name):
+    if not run.is_dir():
+        return f"no folder {run}: give the output_folder of a fine-tuning"
+    scored = sorted(
+        path.stem.removeprefix("errors_") for path in run.glob("errors_*.csv")
+    )
+    return (
+        f"{run} has no scores of the split {split!r} ({name}; it has "
+        f"{', '.join(scored) or 'none'}): name a split that it has scored, with "
+        f"--split, or give the folder of a fine-tuning"
+    )
 
 
 def _count(text):

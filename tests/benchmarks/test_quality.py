@@ -11,6 +11,7 @@ import quality
 import yaml
 
 ROOT = Path(__file__).parents[2]
+compare = sys.modules[quality.train.__module__]  # its folder is no package
 
 
 def record(arm, seed, seconds, losses, cer=None):
@@ -163,3 +164,26 @@ def test_a_plan_is_run_once_and_fine_tuned(_corpus_template, tmp_path):
     piece = json.loads((tmp_path / "plan" / "muon-1.json").read_text())
     assert piece["cpu_seconds"] > 0
     assert piece["cer"] > 0
+
+
+@pytest.mark.parametrize("command", [quality, compare])
+def test_a_piece_is_stored_complete_or_not_at_all(command, tmp_path, monkeypatch):
+    plan = {"arms": {"quick": None}, "seeds": [1], "pretrain": {}, "finetune": {}}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan | {"test_split": "test"}))
+    path = tmp_path / "plan" / "quick-1.json"
+    monkeypatch.setattr(quality, "run_piece", lambda *arguments: QUICK)
+    for name in ("train", "add_scores", "stored_command"):
+        monkeypatch.setattr(compare, name, lambda *arguments: "")
+    for name in ("write_text", "write_bytes"):
+        monkeypatch.setattr(Path, name, written_by_half)
+    words = ["", str(tmp_path / "plan.yaml"), "--data_folder", "nowhere"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(OSError, match="full"):
+        command.main()
+    assert not path.exists()
+
+
+def written_by_half(path, content, *options):
+    with open(path, "wb") as file:
+        file.write(b"{")
+    raise OSError("the disk is full")

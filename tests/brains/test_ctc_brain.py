@@ -1,5 +1,7 @@
 """Fine-tuning: two rates, freezing, error rates."""
 
+import csv
+import errno
 import json
 
 import pytest
@@ -159,6 +161,21 @@ def test_a_nested_split_is_scored_in_utf_8(make_ctc, tmp_path):
     first, *_ = compare_runs(tmp_path, tmp_path, "en/test", "cer")
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert results["en/test"]["cer"] == pytest.approx(first, abs=1e-3)
+
+
+@pytest.mark.faults
+def test_scores_are_replaced_when_they_are_complete(make_ctc, tmp_path, monkeypatch):
+    brain, path = make_ctc(output_folder=str(tmp_path)), tmp_path / "errors_test.csv"
+    brain.score("test", Batches([batch_of(*SPOKEN)]))
+    before = path.read_text()
+
+    def full(*rows):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", full)
+    with pytest.raises(OSError, match="No space left"):
+        brain.score("test", Batches([batch_of(SPOKEN[0])]))
+    assert path.read_text() == before
 
 
 def test_ctc_scores_a_split_into_the_run_folder(make_ctc, tmp_path):

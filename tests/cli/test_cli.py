@@ -80,6 +80,18 @@ def test_compare_prints_difference_and_interval(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [("a", "it has test): name a split"), ("b", "it has none"), ("c", "no folder")],
+)
+def test_compare_names_the_splits_that_were_scored(tmp_path, capsys, run, words):
+    write_errors(tmp_path / "a", [1])
+    (tmp_path / "b").mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", *[str(tmp_path / run)] * 2, "--split", "dev"])
+    assert words in capsys.readouterr().err
+
+
 def test_compare_of_an_empty_file_is_one_sentence(tmp_path, capsys):
     write_errors(tmp_path / "a", [1])
     path = tmp_path / "a" / "errors_test.csv"

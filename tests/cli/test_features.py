@@ -156,3 +156,10 @@ def test_a_folder_without_audio_and_a_device_that_is_not_there(
     fails(lambda: run(run_folder, tmp_path / "out", tmp_path / "empty"), "no audio")
     options = "--device", "nowhere"
     fails(lambda: run(run_folder, tmp_path / "out", audio[0], *options), "'nowhere'")
+
+
+def test_a_layer_that_is_no_number_is_named_in_the_users_words(run_folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["features", str(run_folder), "a.wav", "--layer", "last"])
+    told = capsys.readouterr().err
+    assert "'last' is no layer: give a number, several as 3,7, or all" in told

@@ -1,5 +1,6 @@
 """Decoding: greedy against a loop, beam on certain frames, hand-counted errors."""
 
+import math
 import random
 
 import pytest
@@ -150,3 +151,12 @@ def test_alignments_of_every_utterance_are_written(counter, tmp_path):
     counter.write(tmp_path / "wer.txt")
     text = (tmp_path / "wer.txt").read_text(encoding="utf-8")
     assert all(word in text for word in ("SAT", "SIT", "HELLO", "YES"))
+
+
+@pytest.mark.parametrize("weights", [{"alpha": math.nan}, {"beta": math.inf}])
+def test_weights_that_are_not_finite_are_refused(weights):
+    decoder = BeamDecoder(TOKENS)
+    with pytest.raises(BadInput, match=f"{next(iter(weights))} .* is no weight"):
+        BeamDecoder(TOKENS, **weights)
+    with pytest.raises(BadInput, match="is no weight"):
+        decoder.weigh(**({"alpha": 0.5, "beta": 1.5} | weights))

@@ -227,6 +227,21 @@ def test_a_split_that_the_run_does_not_know_is_named(scored_run, fails):
     fails(lambda: main(command), "'eval'", "it has dev")
 
 
+def test_a_recording_that_cannot_be_read_is_left_out(scored_run, caplog, fails):
+    manifest = scored_run / "manifests" / "dev.csv"
+    head, first, *others = manifest.read_text().splitlines()
+    gone = first.replace(".flac", ".gone")
+    manifest.write_text("\n".join([head, gone, *others]))
+    options = dict(split="dev", alphas=[0.5], betas=[0.0], beam_size=5)
+    (found,) = tune_weights(scored_run, str(ARPA), **options)
+    assert "left out: no audio file" in caplog.text
+    manifest.write_text("\n".join([head, *others]))
+    assert [found] == tune_weights(scored_run, str(ARPA), **options)
+    manifest.write_text("\n".join([head, gone]))
+    command = f"tune-lm {scored_run} --lm_path {ARPA} --split dev".split()
+    fails(lambda: main(command), "no recording of dev", "repair them")
+
+
 def test_numbers_that_make_no_sense_are_refused(scored_run, fails):
     command = f"tune-lm {scored_run} --lm_path {ARPA} --beam_size 0".split()
     fails(lambda: main(command), "--beam_size 0")

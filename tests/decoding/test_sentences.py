@@ -133,3 +133,15 @@ def test_a_model_of_a_table_knows_its_texts_alone(tmp_path):
     unigrams = (tmp_path / "a.arpa").read_text().split("-grams:\n")[1].split("\n\n")[0]
     words = {line.split("\t")[1] for line in unigrams.splitlines()}
     assert words == {"<s>", "</s>", "<unk>", "ONE", "TWO"}
+
+
+def test_texts_are_not_replaced_by_a_language_model(tmp_path, capsys):
+    train, dev = tmp_path / "train.txt", tmp_path / "dev.txt"
+    train.write_text("ONE TWO")
+    dev.write_text("ONE")
+    with pytest.raises(SystemExit, match="2"):
+        main(["ngram", str(train), str(dev)])
+    assert "train.txt exists and is no ARPA file" in capsys.readouterr().err
+    assert train.read_text() == "ONE TWO"
+    for _ in range(2):  # an ARPA file is replaced
+        main(["ngram", str(tmp_path / "lm.arpa"), str(train), "--order", "2"])

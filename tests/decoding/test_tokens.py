@@ -129,6 +129,13 @@ def test_characters_beyond_ascii_are_kept(tmp_path):
     assert load_tokens(tmp_path).vocabulary == made.vocabulary
 
 
+def test_pieces_spell_texts_as_they_are_scored(tmp_path):
+    texts = ["CAFE\u0301 1\u20442", "\ufb01nd \u2460 half \u00bd", "\uff21 \u2026"]
+    tokens = make_tokens("sentencepiece", texts * 5, 22, tmp_path)
+    for text in texts:  # NFKC would write each of them with other letters
+        assert tokens.decode(tokens.encode(text).tolist()) == text
+
+
 def test_too_many_pieces_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(BadInput, match=r"5000 tokens.*change num_tokens"):
         make_tokens("sentencepiece", TEXTS, 5000, tmp_path)
@@ -142,6 +149,8 @@ def test_an_unknown_kind_is_refused(tmp_path):
 def test_a_folder_without_tokens_is_refused(tmp_path):
     with pytest.raises(BadInput, match="holds no tokens"):
         load_tokens(tmp_path)
+    with pytest.raises(BadInput, match="nowhere is no folder: give the output_folder"):
+        load_tokens(tmp_path / "nowhere")
 
 
 CORRUPT = {

@@ -86,6 +86,20 @@ def test_a_list_with_a_bad_recording_is_refused(run_folder, files):
         SpeechEncoder(run_folder).features_of(files)
 
 
+def test_one_file_in_place_of_many_is_refused(run_folder):
+    with pytest.raises(BadInput, match=r"a\.wav is one recording: give a list"):
+        SpeechEncoder(run_folder).features_of("a.wav")
+
+
+def test_many_recordings_need_not_be_a_list(run_folder):
+    samples = [signal(16000), signal(8000)]
+    encoder = SpeechEncoder(run_folder)
+    found = encoder.features_of(recording for recording in samples)
+    assert [len(states) for states in found] == [
+        len(encoder.features(recording)) for recording in samples
+    ]
+
+
 def test_no_recordings_give_no_features(run_folder):
     assert SpeechEncoder(run_folder).features_of([]) == []
 

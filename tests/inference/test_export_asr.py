@@ -55,7 +55,7 @@ def run_of_pieces(run_folder, pieces):
 
 
 def texts(folder, paths, decoding="greedy"):
-    recogniser = Recogniser(folder, decoding)
+    recogniser = Recogniser(folder, decoding=decoding)
     return [recogniser.transcribe(path) for path in paths]
 
 

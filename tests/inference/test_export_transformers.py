@@ -12,7 +12,12 @@ import pytest
 import torch
 from small_runs import ROOT
 
-from speechbrain_birq.inference import Recogniser, SpeechEncoder, export_run
+from speechbrain_birq.inference import (
+    PretrainedEncoder,
+    Recogniser,
+    SpeechEncoder,
+    export_run,
+)
 
 transformers = pytest.importorskip("transformers")
 from transformers import (  # noqa: E402
@@ -224,3 +229,36 @@ def test_the_config_names_what_users_ask_for(exported):
     assert config["hidden_size"] == 16 and config["num_hidden_layers"] == 2
     assert config["inputs_to_logits_ratio"] == 640 and config["sampling_rate"] == 16000
     assert "AutoModelForCTC" not in config["auto_map"]
+
+
+HALF = [torch.float16, torch.bfloat16]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_is_that_of_the_run(make_run_folder, masked, tmp_path, dtype):
+    folder, (wavs, mask, wav_lens) = make_run_folder("global"), masked
+    export_run(folder, tmp_path / "half", formats=["transformers"])
+    run = Recogniser(folder).to(dtype)
+    expected, lengths = run(wavs, wav_lens)
+    read = load(tmp_path / "half", AutoModelForCTC, dtype=dtype)
+    for model in (read, load(tmp_path / "half", AutoModelForCTC).to(dtype)):
+        logits = model(wavs, attention_mask=mask).logits
+        assert logits.dtype == dtype
+        for row, wanted, length in zip(logits, expected, lengths, strict=True):
+            close(row[:length].float().log_softmax(-1), wanted[:length])
+        frontend = model.birq.features.frontend
+        assert {b.dtype for b in frontend.buffers() if b.is_floating_point()} == {
+            torch.float32
+        }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", HALF)
+def test_all_layers_come_in_half_precision(run_folder, masked, dtype):
+    wavs, _, wav_lens = masked
+    features = PretrainedEncoder(run_folder=run_folder).eval().to(dtype)
+    hidden, _ = features.hidden_states(wavs, wav_lens)
+    run = SpeechEncoder(run_folder).to(dtype)
+    for layer, states in enumerate(hidden):
+        torch.testing.assert_close(states, run(wavs, wav_lens, layer).features)

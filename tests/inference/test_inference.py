@@ -1,5 +1,6 @@
 """A run folder on anybody's audio."""
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -10,6 +11,7 @@ from speechbrain_birq.decoding.decoders import GreedyDecoder
 from speechbrain_birq.decoding.tokens import load_tokens
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import Recogniser, SpeechEncoder
+from speechbrain_birq.inference.layers import layer_numbers
 from speechbrain_birq.models.ctc import CTCModel
 
 
@@ -48,7 +50,7 @@ def test_the_weights_are_of_the_lowest_cer_not_the_newest(run_folder, kind):
 def test_beam_and_greedy_both_give_known_characters(run_folder, audio):
     known = set("".join(load_tokens(run_folder).vocabulary[1:]))
     for decoding in ("greedy", "beam"):
-        assert set(Recogniser(run_folder, decoding).transcribe(audio)) <= known
+        assert set(Recogniser(run_folder, decoding=decoding).transcribe(audio)) <= known
 
 
 def test_layers_are_the_encoders_hidden_states(run_folder, audio):
@@ -77,6 +79,17 @@ def test_rate_and_channels_on_disk_do_not_matter(run_folder, tmp_path, audio):
 def test_a_layer_that_is_not_there_is_refused(run_folder, audio, layer):
     with pytest.raises(BadInput, match=f"no layer {layer}: the encoder has 0 to 2"):
         SpeechEncoder(run_folder).features(audio, layer)
+
+
+@pytest.mark.parametrize("layer", ["2", 1.5, [1, "2"]])
+def test_what_is_no_number_is_no_layer(layer):
+    with pytest.raises(BadInput, match="give a number, numbers or all"):
+        layer_numbers(layer, 3)
+
+
+def test_integers_of_numpy_are_numbers_of_layers():
+    assert layer_numbers(np.int64(2), 3) == 2
+    assert layer_numbers([np.int64(0), 2], 3) == [0, 2]
 
 
 def test_bad_audio_is_named_in_one_sentence(run_folder, tmp_path):

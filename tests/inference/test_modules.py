@@ -1,10 +1,12 @@
 """SpeechEncoder and Recogniser are modules: they move, copy, round and learn."""
 
 import copy
+import inspect
 import pickle
 import shutil
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from small_corpus import tone
@@ -15,6 +17,9 @@ from torch.utils.data import DataLoader
 
 from speechbrain_birq.checkpoints.checkpointer import AtomicCheckpointer
 from speechbrain_birq.checkpoints.run_folder import load_architecture
+from speechbrain_birq.data.pipeline import AudioReader
+from speechbrain_birq.diagnostics.label_sets import LabelSets
+from speechbrain_birq.diagnostics.spoken import AlignedTokens
 from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference import Recogniser, SpeechEncoder, StreamingRecogniser
 
@@ -111,11 +116,23 @@ def test_a_recogniser_scores_a_batch_as_it_scores_each_recording(run_folder, bat
         (torch.zeros(16000, dtype=torch.int16), "int16"),
         (torch.full((16000,), torch.nan), "16000 of its samples are not finite"),
         (torch.zeros(0), "shorter than one frame"),
+        (np.zeros(16000), "not ndarray: give torch.as_tensor"),
+        (None, "not NoneType"),
     ],
 )
 def test_samples_that_are_no_recording_are_refused(run_folder, samples, words):
     with pytest.raises(BadInput, match=words):
         SpeechEncoder(run_folder).features(samples)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [*KINDS, StreamingRecogniser, AudioReader, LabelSets, AlignedTokens],
+)
+def test_only_what_is_read_or_used_is_given_without_its_name(kind):
+    first, *others = inspect.signature(kind).parameters.values()
+    assert first.kind is first.POSITIONAL_OR_KEYWORD
+    assert {p.kind for p in others} <= {first.KEYWORD_ONLY, first.VAR_KEYWORD}
 
 
 # A module like others.

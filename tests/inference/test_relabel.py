@@ -229,7 +229,7 @@ def refuses(fails, *words, **arguments):
 def test_a_layer_that_is_not_there_is_refused(best_rq, tmp_path, fails):
     refuses(
         fails,
-        "layer 3 is out of range: the encoder has layers 1 to 2",
+        f"error: layer 3 is out of range: the encoder of {best_rq} has layers 1 to 2",
         run=best_rq,
         layer=3,
         output_folder=tmp_path / "x",

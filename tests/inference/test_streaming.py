@@ -1,5 +1,6 @@
 """Streaming: pieces of any size give what the whole gives, and text comes early."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -257,6 +258,21 @@ def test_there_are_no_such_chunks(streaming_run, options, words):
 def test_a_run_that_cannot_stream_says_why(run_folder):
     with pytest.raises(BadInput, match=r"cannot stream with .*need normalize: global"):
         StreamingRecogniser(run_folder, chunk=4)
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (torch.zeros(1, 1600), r"\(1, 1600\)"),  # would have been heard as silence
+        (torch.zeros(1600, dtype=torch.int16), "int16"),
+        (torch.full((1600,), torch.nan), "not finite"),
+        (np.zeros(1600), "not ndarray"),
+    ],
+)
+def test_samples_that_would_spoil_a_stream_are_refused(streaming_run, samples, words):
+    stream = StreamingRecogniser(streaming_run, chunk=4, left=1).open()
+    with pytest.raises(BadInput, match=words):
+        stream.feed(samples)
 
 
 def test_the_command_streams_and_tells_its_speed(streaming_run, audio, capsys):

@@ -121,6 +121,11 @@ def test_comparison_is_drawn(run):
     assert (run / "both.png").read_bytes().startswith(PNG)
 
 
+def test_a_comparison_that_cannot_be_written_does_not_end_the_command(run, caplog):
+    plot_comparison({"one": run}, run / "nowhere" / "both.png")
+    assert "both.png (No such file or directory)" in caplog.text
+
+
 def test_tensorboard_gets_the_same_figures(tmp_path):
     loader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"

@@ -72,9 +72,7 @@ class BiRQModel(BiRQPreTrainedModel):
 
     def __init__(self, config: BiRQConfig) -> None:
         super().__init__(config)
-        # transformers builds on the device "meta", where constants have no values.
-        with torch.device("cpu"):
-            self.features = build_features(config.architecture, config.trust)
+        self.features = _built_in_float32(config).to(torch.get_default_dtype())
         self.constants = {
             module: {n: getattr(module, n).clone() for n in sorted(names)}
             for module in self.features.modules()
@@ -185,6 +183,21 @@ class BiRQForCTC(BiRQPreTrainedModel):
         logits = logits.masked_fill(padding & others, lowest)
         output = CausalLMOutput(loss=loss, logits=logits, hidden_states=hidden)
         return self.birq.returned(output, return_dict)
+
+
+def _built_in_float32(config):
+    """Build front end and encoder with the values of their constants.
+
+    transformers builds on the device "meta", where constants have no values, and in the
+    precision of the weights, in which the front end's would be rounded.
+    """
+    precision = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            return build_features(config.architecture, config.trust)
+    finally:
+        torch.set_default_dtype(precision)
 
 
 def relative_lengths(

@@ -76,8 +76,8 @@ def test_pretraining_and_fine_tuning_take_the_module_of_the_page(
         "LSTMs has no method last_layers, give --fresh_layers 0",
     )
     audio = next((_corpus_template / "test").rglob("*.flac"))
-    features = SpeechEncoder(tmp_path / "run", ("my_encoders",)).features(audio, 1)
-    assert features.shape[1] == 16
+    encoder = SpeechEncoder(tmp_path / "run", trust=("my_encoders",))
+    assert encoder.features(audio, 1).shape[1] == 16
 
 
 def test_without_trust_the_run_folder_is_refused(
