@@ -382,6 +382,7 @@ def test_a_brain_counts_the_batches_of_the_epoch_at_hand(monkeypatch):
     monkeypatch.setattr(sb.Brain, "_fit_train", lambda *_, **__: None)
     monkeypatch.setattr(SumBrain, "_planned_steps", lambda *_: 100)
     monkeypatch.setattr(SumBrain, "check_skipped_steps", lambda _: None)
+    monkeypatch.setattr(SumBrain, "_find_place", lambda *_: None)
     brain, counted = SumBrain.__new__(SumBrain), []
     brain.optimizer_step, brain.progress = 0, Progress()
     brain.train_sampler = plan
