@@ -203,6 +203,9 @@ class Recogniser(LoadedRun):
 class StreamingRecogniser(Recogniser):
     """A fine-tuned run that transcribes audio while it arrives.
 
+    What it says of a whole recording (``forward``, ``log_probs``, ``transcript``) is
+    encoded in the chunks of the stream, too.
+
     Arguments
     ---------
     run_folder : str or Path
@@ -238,6 +241,9 @@ class StreamingRecogniser(Recogniser):
             if from_user_code(error):
                 raise
             raise BadInput(f"cannot stream with {run_folder}: {error}") from error
+
+    def _scored(self, frames, lengths, chunk=None):
+        return super()._scored(frames, lengths, chunk or self.chunk)
 
     @property
     def chunk_ms(self) -> float:

@@ -6,6 +6,7 @@ import torch
 from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from speechbrain_birq.decoding.tokens import Tokens
+from speechbrain_birq.errors import BadInput
 from speechbrain_birq.inference.recordings import checked
 from speechbrain_birq.models.encoders.chunking import check_chunks
 from speechbrain_birq.models.encoders.encoder import SpeechBrainEncoder
@@ -135,6 +136,7 @@ class TextStream:
         self.encoder = EncoderStream(cast(SpeechBrainEncoder, model.encoder), chunk)
         self.last, self.text = 0, ""
         self.numbers: list[int] = []
+        self.finished = False
 
     def feed(self, samples: torch.Tensor) -> str:
         """Add samples (S,), return the text that they add.
@@ -142,7 +144,8 @@ class TextStream:
         Raises
         ------
         BadInput
-            If they have more dimensions, are integers, or are not finite.
+            If they have more dimensions, are integers, or are not finite; or after the
+            end of the utterance.
         """
         return self.decode(self.log_probs(checked(samples)))
 
@@ -153,11 +156,14 @@ class TextStream:
     @torch.no_grad()
     def log_probs(self, samples: torch.Tensor) -> torch.Tensor:
         """Add samples (S,), return (T, V) of the chunks that they complete."""
+        self._refuse_finished()
         return self._scored(self.encoder.feed(self.frames.feed(samples)))
 
     @torch.no_grad()
     def last_log_probs(self) -> torch.Tensor:
         """Return (T, V) of the samples and frames that were waiting."""
+        self._refuse_finished()
+        self.finished = True
         states = self.encoder.feed(self.frames.finish()), self.encoder.finish()
         return self._scored(torch.cat(states))
 
@@ -170,6 +176,10 @@ class TextStream:
         before = len(self.text)
         self.text = " ".join(self.tokens.decode(self.numbers).split())
         return self.text[before:]
+
+    def _refuse_finished(self):
+        if self.finished:
+            raise BadInput("this utterance was finished: open another stream")
 
     def _scored(self, states):
         return self.head(states).float().log_softmax(-1)

@@ -232,6 +232,36 @@ def test_a_run_folder_streams_what_its_model_says_in_chunks(streaming_run, audio
     assert recogniser.chunk_ms == 4 * 40
 
 
+@torch.no_grad()
+def test_what_is_said_of_a_whole_recording_is_what_the_stream_says(
+    streaming_run, audio
+):
+    recogniser, whole = (
+        StreamingRecogniser(streaming_run, chunk=4, left=1),
+        Recogniser(streaming_run),
+    )
+    file = audio[0]
+    stream = recogniser.open()
+    streamed = torch.cat(
+        [stream.log_probs(recogniser.reader(file)), stream.last_log_probs()]
+    )
+    ((found,), _), ((full,), _) = recogniser.log_probs(file), whole.log_probs(file)
+    torch.testing.assert_close(found, streamed, rtol=0, atol=1e-4)
+    assert not torch.allclose(full, streamed, rtol=0, atol=1e-2)
+    assert recogniser.transcript(file).text == recogniser.transcribe(file)
+    (listed,) = recogniser.transcripts_of([file])
+    assert listed.text == recogniser.transcribe(file)
+
+
+def test_a_finished_utterance_takes_no_more(models):
+    stream = TextStream(models["RoPEMHA", 9], TOKENS, make_chunk(4))
+    stream.feed(noise(1600))
+    stream.finish()
+    for more in (lambda: stream.feed(noise(10)), stream.finish):
+        with pytest.raises(BadInput, match="was finished: open another stream"):
+            more()
+
+
 def test_a_run_folder_brings_its_statistics(streaming_run):
     recogniser = Recogniser(streaming_run)
     path = recogniser.checkpoint / "model.ckpt"
