@@ -162,6 +162,20 @@ def test_the_page_is_what_the_command_prints(name, monkeypatch, capsys, tmp_path
     assert capsys.readouterr().out.strip() in page
 
 
+@pytest.mark.parametrize(
+    "plans",
+    ["live_kept live_kept_5e4 live_kept_2e4", "live_4000 live_4000_5e4"],
+)
+def test_the_page_has_the_table_of_the_rates_that_dev_chooses(
+    plans, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["chosen.py", *plans.split()])
+    chosen_labels.main()
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out.strip() in page
+    assert f"chosen.py {plans}" in page
+
+
 def test_dev_chooses_for_each_arm_and_seed_and_test_does_not():
     """Seed 2 is left out, because one plan lacks it."""
     high = {("a", 1): {"dev_cer": [50.0], "scores": [{"cer": 60.0}]}}
