@@ -6,7 +6,7 @@
 
 The second command fits ``birq phones`` on test and scores it on train, keeps what it
 finds together with ``diagnosis/diagnosis.json`` in ``<name>.json`` beside this
-file, and prints the tables of all that is kept.
+file (or in ``--kept FOLDER``), and prints the tables of all that is kept there.
 """
 
 import argparse
@@ -26,13 +26,15 @@ def main() -> None:
     parser.add_argument("--data_folder", type=Path, help="made by birq minispeech")
     parser.add_argument("--diagnosis", type=Path, default=Path("diagnosis"))
     parser.add_argument("--name", help="of the row")
+    parser.add_argument("--kept", type=Path, default=HERE, help="folder of the figures")
     parser.add_argument("--table", action="store_true", help="only the tables")
     options = parser.parse_args()
     if not options.table:
         if not (options.run and options.data_folder and options.name):
             parser.error("RUN, --data_folder and --name are missing, or --table")
         keep(options)
-    kept = {path.stem: json.loads(path.read_text()) for path in HERE.glob("*.json")}
+    paths = options.kept.glob("*.json")
+    kept = {path.stem: json.loads(path.read_text()) for path in paths}
     kept = dict(sorted(kept.items(), key=lambda one: (one[1]["steps"], one[0])))
     print(phones_table(kept), information_table(kept), sep="\n\n")
 
@@ -51,7 +53,7 @@ def keep(options):
     results = json.loads((Path(options.run) / "results.json").read_text())
     record = {"steps": results["steps"], "frames": found["frames"]}
     record |= {"labels": rows, "phones": accuracy}
-    path = HERE / f"{options.name}.json"
+    path = options.kept / f"{options.name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -39,8 +39,15 @@ def test_the_page_is_what_the_command_prints(capsys, monkeypatch):
     assert second in PAGE
 
 
+def test_the_page_has_the_table_of_the_pretraining_split(capsys, monkeypatch):
+    kept = layers.HERE / "pretrain"
+    monkeypatch.setattr(sys, "argv", ["layers.py", "--table", "--kept", str(kept)])
+    layers.main()
+    assert capsys.readouterr().out.strip().split("\n\n")[1] in PAGE
+
+
 def test_kept_figures_are_of_frames_that_were_counted():
-    for path in layers.HERE.glob("*.json"):
+    for path in layers.HERE.rglob("*.json"):
         kept = json.loads(path.read_text())
         assert kept["frames"] > 10_000, path.name
         assert kept["steps"] in (400, 4000), path.name
