@@ -78,7 +78,7 @@ def measure_all(paths: Sequence[Path], num_threads: int = 8) -> dict[Path, float
     dict
         path -> seconds
     """
-    entries, bad = remembered("headers", paths, _measured, LONGEST, num_threads)
+    entries, bad = remembered("headers", paths, _measured, _is_duration, num_threads)
     for path, reason in bad.items():
         logger.warning("skipped %s: %s", printable(path), printable(reason))
     if bad:
@@ -90,7 +90,7 @@ def remembered(
     kind: str,
     paths: Sequence[Path] | Sequence[str],
     read: Read,
-    largest: float,
+    makes_sense: Callable[[float], bool],
     num_threads: int = 8,
 ) -> tuple[dict[str, Entry], dict[Any, str]]:
     """Read a number of each file, once as long as the file has its size and its time.
@@ -102,8 +102,8 @@ def remembered(
     paths : sequence
     read : callable
         (path, status) -> number; raises ``ValueError`` or ``OSError``.
-    largest : float
-        The largest number there can be; the smallest is 0.
+    makes_sense : callable
+        number -> whether a file may have it; otherwise the memory is not used.
     num_threads : int
         As for ``measure_all``.
 
@@ -113,7 +113,7 @@ def remembered(
         path as text -> entry of a readable file, path -> why another one is not.
     """
     memory = _memory(kind, paths) if len(paths) >= REMEMBERED else None
-    known = {} if memory is None else _read(memory, largest)
+    known = {} if memory is None else _read(memory, makes_sense)
     entries, bad = _entries(kind, paths, known, read, num_threads)
     gone = {str(path) for path in bad}
     # Other tables may name other files of this folder.
@@ -124,6 +124,10 @@ def remembered(
             memory.parent.mkdir(parents=True, exist_ok=True)
             write(memory, json.dumps(kept))
     return entries, bad
+
+
+def _is_duration(seconds):
+    return 0 < seconds <= LONGEST
 
 
 def _entries(kind, paths, known, read, num_threads):
@@ -199,14 +203,14 @@ def _memory(kind, paths):
     return cache_folder() / kind / f"{name}.json"
 
 
-def _read(memory: Path, largest: float) -> dict[str, Entry]:
+def _read(memory: Path, makes_sense: Callable[[float], bool]) -> dict[str, Entry]:
     """What an earlier call has written, if all of it makes sense."""
     try:
         entries = json.loads(memory.read_text(encoding="utf-8"))
         for size, changed, number in entries.values():
             if not (isinstance(size, int) and isinstance(changed, int)):
                 return {}
-            if not 0 <= number <= largest:
+            if not makes_sense(number):
                 return {}
         return entries
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):

@@ -146,9 +146,11 @@ def _tails(parts: list[Place]) -> list[str]:
 
 def _told_apart(split: str, found: list[_Found]) -> list[Utterance]:
     """Call recordings of one name by their parts; ids of tables are refused."""
-    first: dict[str, _Found] = {}
     count = Counter(one.utterance.ID for one in found)
     several = {name for name, number in count.items() if number > 1}
+    if not several:
+        return [one.utterance for one in found]
+    first: dict[str, _Found] = {}
     given = {one.utterance.ID for one in found if not _is_from_path(one.utterance)}
     named = [_named(o) if o.utterance.ID in several - given else o for o in found]
     for one in named:
@@ -160,12 +162,11 @@ def _told_apart(split: str, found: list[_Found]) -> list[Utterance]:
                 f"{other.part} and {printable(one.utterance.wav)} of {one.part}: "
                 f"rename one, or list them in a table with a column id"
             )
-    if several:
-        logger.info(
-            "%s: %d names are those of several recordings, which are called by their "
-            "parts: %s",
-            *(split, len(several), some_of(sorted(several))),
-        )
+    logger.info(
+        "%s: %d names are those of several recordings, which are called by their "
+        "parts: %s",
+        *(split, len(several), some_of(sorted(several))),
+    )
     return [one.utterance for one in named]
 
 

@@ -199,14 +199,10 @@ def _file(folder, data_folder, cells, columns):
     if not cell:
         return None
     path, rest = folder / os.path.expanduser(cell), PLACEHOLDER.sub("", cell)
-    other = path
-    if data_folder is not None:
-        other = Path(data_folder, rest).absolute()
-    elif rest != cell:
-        other = folder / rest
-    if other != path and not os.path.exists(path) and os.path.exists(other):
-        return other
-    return path
+    if (data_folder is None and rest == cell) or os.path.exists(path):
+        return path
+    other = folder / rest if data_folder is None else Path(data_folder, rest).absolute()
+    return other if os.path.exists(other) else path
 
 
 def _names(path, rows: Sequence[Row], files):
