@@ -61,6 +61,23 @@ def test_the_place_is_sought_once(resumed):
     assert resumed(4, before=None, ranks=4) == 4
 
 
+def test_an_epoch_begins_at_its_place(make_brain, monkeypatch):
+    """Eight batches of each of two ranks were heard; one process goes on at 16."""
+
+    class Loader(list):
+        _speechbrain_recovery_skip_to = 8
+
+    brain, begun = make_brain(), []
+    monkeypatch.setattr(
+        base.sb.Brain, "_fit_train", lambda self, *_, **__: begun.append(self.step)
+    )
+    monkeypatch.setattr(base.SumBrain, "_planned_steps", lambda *_: 41)
+    brain.step, brain.rank_states.ranks_before = 8, 2
+    loader = Loader(BATCHES)
+    brain._fit_train(loader, 1, False)
+    assert begun == [16] and loader._speechbrain_recovery_skip_to == 16
+
+
 def test_a_checkpoint_tells_of_how_many_ranks_it_is(make_brain, tmp_path):
     brain = make_brain()
     feed(brain, batch_of(*UNEQUAL))
